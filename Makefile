@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+# One Makefile, no recursion. `make help` lists the targets; objects go under build/.
+
+CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+V ?= 0
+Q := $(if $(filter 1,$(V)),,@)
+SAN ?=
+comma := ,
+BUILD ?= build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)),)
+
+# Packages: what the agent needs to build and run, then what tests and demo need.
+BUILD_PACKAGES := build-essential pkg-config libuv1-dev libsodium-dev libmsgpack-dev libcurl4-openssl-dev \
+  libssl-dev libyaml-dev libjansson-dev uthash-dev node-llhttp
+TEST_PACKAGES := libcmocka-dev clang clang-format clang-tidy libclang-rt-14-dev universal-ctags docker-registry skopeo \
+  podman containerd runc umoci nginx-light apache2-utils busybox-static conmon iproute2 procps curl jq python3 \
+  python3-jwt python3-cryptography nftables openssl ca-certificates
+
+PKGS := libuv libsodium msgpack libcurl openssl yaml-0.1 jansson
+MODULES := base wire session gossip dht transfer mesh cache registry http daemon
+CORE_MODULES := base wire gossip dht transfer mesh
+
+WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wstrict-prototypes -Wmissing-prototypes \
+  -Wundef -Wvla -Wformat=2 -Wimplicit-fallthrough -Wnull-dereference -Wcast-qual -Werror
+HARDEN := -fstack-protector-strong -fstack-clash-protection -fPIE -ftrivial-auto-var-init=zero \
+  -fno-delete-null-pointer-checks -fno-strict-overflow -fno-strict-aliasing
+HARDEN += $(if $(filter x86_64,$(shell uname -m)),-fcf-protection=full,)
+OPT := $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all,-O2 -D_FORTIFY_SOURCE=2)
+ifneq (,$(findstring clang,$(CC)))
+WARN += -Wno-null-dereference
+endif
+# $(PACKAGE_CFLAGS) as -isystem: our warnings are for our code.
+PACKAGE_CFLAGS := $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PKGS) 2>/dev/null)) -isystem /usr/share/include/llhttp
+CFLAGS_ALL := -std=c11 -D_GNU_SOURCE -g $(OPT) $(WARN) $(HARDEN) -Iinclude $(PACKAGE_CFLAGS) $(CFLAGS)
+LDFLAGS_ALL := -pie -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed $(if $(SAN),-fsanitize=$(SAN),) $(LDFLAGS)
+LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lpthread -lm
+
+src_of = $(wildcard src/$(1)/*.c)
+obj_of = $(patsubst %.c,$(BUILD)/%.o,$(call src_of,$(1)))
+LLHTTP_OBJ := $(patsubst %,$(BUILD)/llhttp/%.o,llhttp api http)
+MAIN_OBJ := $(BUILD)/src/daemon/main.o
+SIM_SRC := $(filter-out sim/main.c,$(wildcard sim/*.c))
+SIM_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(SIM_SRC))
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+.PHONY: all
+all: $(BUILD)/shoal $(BUILD)/shoal-sim ## build the agent and the simulator
+
+# ---- libraries: one per module, and the protocol core that agent and simulator share ----
+define module_lib
+$(BUILD)/lib$(1).a: $$(filter-out $(MAIN_OBJ),$$(call obj_of,$(1))) $(if $(filter http,$(1)),$(LLHTTP_OBJ),)
+	$$(Q)mkdir -p $$(@D) && rm -f $$@ && ar rcs $$@ $$^
+endef
+$(foreach m,$(MODULES),$(eval $(call module_lib,$(m))))
+$(BUILD)/libcore.a: $(foreach m,$(CORE_MODULES),$(call obj_of,$(m)))
+	$(Q)mkdir -p $(@D) && rm -f $@ && ar rcs $@ $^
+$(BUILD)/libsim.a: $(SIM_OBJ)
+	$(Q)mkdir -p $(@D) && rm -f $@ && ar rcs $@ $^
+
+HOST_LIBS := $(foreach m,session cache registry http daemon,$(BUILD)/lib$(m).a)
+$(BUILD)/shoal: $(MAIN_OBJ) $(HOST_LIBS) $(BUILD)/libcore.a
+	@echo "  LD    $@"
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(MAIN_OBJ) -Wl,--start-group $(HOST_LIBS) $(BUILD)/libcore.a -Wl,--end-group $(LIBS)
+$(BUILD)/shoal-sim: $(BUILD)/sim/main.o $(BUILD)/libsim.a $(BUILD)/libcache.a $(BUILD)/libcore.a
+	@echo "  LD    $@"
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LIBS)
+
+$(BUILD)/%.o: %.c
+	@echo "  CC    $<"
+	$(Q)mkdir -p $(@D) && $(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+# llhttp ships as C sources in Debian (node-llhttp): built here with its own warnings off.
+$(BUILD)/llhttp/%.o: /usr/share/llhttp/%.c
+	$(Q)mkdir -p $(@D) && $(CC) -std=c11 -O2 -g -fPIE -w -isystem /usr/share/include/llhttp $(if $(SAN),-fsanitize=$(SAN),) -c -o $@ $<
+
+# ---- tests: tests/<kind>/<module>_<what>.c, linked with that module and what it may see ----
+deps_base := base
+deps_wire := base wire
+deps_session := base wire session
+deps_gossip := base wire gossip
+deps_dht := base wire dht
+deps_transfer := base wire transfer
+deps_mesh := base wire gossip dht transfer mesh
+deps_cache := base cache
+deps_registry := base registry
+deps_http := base registry http
+deps_daemon := $(MODULES)
+deps_sim := base wire gossip dht transfer mesh cache sim
+test_module = $(firstword $(subst _, ,$(basename $(notdir $(1)))))
+test_libs = $(patsubst %,$(BUILD)/lib%.a,$(deps_$(call test_module,$(1))))
+UNIT_SRC := $(wildcard tests/unit/*.c)
+PROP_SRC := $(wildcard tests/prop/*.c)
+SIMT_SRC := $(wildcard tests/sim/*.c)
+FAULT_SRC := $(wildcard tests/fault/*.c)
+define test_bin
+$(BUILD)/$(basename $(1)): $(BUILD)/$(basename $(1)).o $(call test_libs,$(1))
+	@echo "  LD    $$@"
+	$$(Q)$$(CC) $$(LDFLAGS_ALL) -o $$@ $$< -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group -lcmocka $$(LIBS)
+endef
+$(foreach t,$(UNIT_SRC) $(PROP_SRC) $(SIMT_SRC) $(FAULT_SRC),$(eval $(call test_bin,$(t))))
+bins = $(patsubst %.c,$(BUILD)/%,$(1))
+
+.PHONY: check test check-unit check-sim check-fuzz check-integration
+check: deps ## everything: boundaries, lint, unit, property, sanitizers, simulation, fuzz, real clients
+	$(Q)$(MAKE) --no-print-directory all boundaries lint
+	$(Q)tests/run.sh
+test: check
+check-unit: $(call bins,$(UNIT_SRC) $(PROP_SRC) $(FAULT_SRC)) ## unit, property and fault tests (SAN=address,undefined for sanitizers)
+	$(Q)tools/run-tests.sh $^
+check-sim: $(call bins,$(SIMT_SRC)) ## simulated scenarios
+	$(Q)tools/run-tests.sh $^
+check-integration: all ## real registry, real clients, network namespaces
+	$(Q)tests/integration/run.sh
+
+# ---- fuzz: clang's libFuzzer, one target per decoder ----
+FUZZ_SECONDS ?= 20
+FUZZ_SRC := $(wildcard tests/fuzz/*.c)
+FUZZ_BUILD := build/fuzz
+ifeq ($(FUZZING),1)
+fuzz_bins: $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
+define fuzz_bin
+$(BUILD)/fuzz/$(basename $(notdir $(1))): $(BUILD)/$(basename $(1)).o $(call test_libs,$(1))
+	@echo "  LD    $$@"
+	$$(Q)mkdir -p $$(@D) && $$(CC) -fsanitize=fuzzer,address,undefined -o $$@ $$< -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group $$(LIBS)
+endef
+$(foreach t,$(FUZZ_SRC),$(eval $(call fuzz_bin,$(t))))
+endif
+.PHONY: fuzz-build fuzz
+fuzz-build:
+	$(Q)$(MAKE) --no-print-directory CC=clang BUILD=$(FUZZ_BUILD) FUZZING=1 \
+	  CFLAGS="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -O1 -Wno-error" fuzz_bins
+fuzz: fuzz-build ## every fuzz target for FUZZ_SECONDS (default 20) each, corpus replayed first
+	$(Q)tools/run-fuzz.sh $(FUZZ_BUILD)/fuzz $(FUZZ_SECONDS)
+
+# ---- judges of the house ----
+.PHONY: boundaries lint format
+boundaries: $(BUILD)/libcore.a ## includes and object symbols keep to the one-way arrows
+	$(Q)tools/boundaries.py $(BUILD)
+lint: ## banned calls, lengths, doc comments, leftovers, format
+	$(Q)tools/lint.py
+format: ## rewrite layout with clang-format
+	$(Q)git ls-files '*.c' '*.h' | xargs clang-format -i
+
+# ---- set-up, demo, bench ----
+.PHONY: deps demo bench sim install clean help
+deps: ## install what is missing from Debian
+	$(Q)tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
+demo: deps ## 5 nodes, 2 zones, a real registry, a real image: where each byte came from
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)bench/demo.sh
+bench: deps ## measured figures beside their baselines
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)bench/bench.sh
+sim: $(BUILD)/shoal-sim ## one simulated pull (SEED=n)
+	$(Q)$(BUILD)/shoal-sim run --seed $(or $(SEED),1)
+PREFIX ?= /usr/local
+install: $(BUILD)/shoal $(BUILD)/shoal-sim ## copy the programs to PREFIX/bin
+	install -D -m 0755 $(BUILD)/shoal $(DESTDIR)$(PREFIX)/bin/shoal
+	install -D -m 0755 $(BUILD)/shoal-sim $(DESTDIR)$(PREFIX)/bin/shoal-sim
+clean: ## remove build/
+	rm -rf build
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 26
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Kademlia (Maymounkov, Mazieres 2002): routing table of k-buckets, iterative lookups over disjoint
+ * paths (S/Kademlia §4.4), provider records. Keys are blob keys; ids are node ids; one XOR space.
+ * With the gossip's members fed in, the closest nodes are known without a hop (one-hop); the
+ * iterative lookup is the general path, and both give the same answer (DESIGN §4). A sans-IO core.
+ */
+#ifndef SHOAL_DHT_H
+#define SHOAL_DHT_H
+
+#include "env.h"
+#include "err.h"
+#include "types.h"
+
+struct dht_contact {
+    struct node_id id;
+    struct peer_addr addr;
+};
+
+struct dht_config {
+    const char
+        *cluster_id; /* copied; contacts whose id is not node_id_of(cluster id, addr) are refused */
+    struct dht_contact self;
+    struct topology topology;
+    unsigned k;                  /* 0: 20 */
+    unsigned alpha;              /* 0: 3 */
+    unsigned paths;              /* 0: 3 disjoint paths */
+    uint64_t request_timeout_us; /* 0: 500 ms */
+    uint64_t record_ttl_us; /* 0: 15 min; published records are refreshed at half; at most 30 min
+                               accepted (DHT-4) */
+    bool one_hop;           /* use members fed by dht_member_up for lookups */
+};
+
+/* A node that has, or is getting, a blob. */
+struct dht_provider {
+    struct dht_contact contact;
+    struct topology topology;
+    uint8_t completeness; /* 255: all of it; else share of pieces held, rounded down */
+};
+#define DHT_PROVIDERS_MAX        64 /* kept per key (DHT-4) */
+#define DHT_RESULT_PROVIDERS_MAX 64
+
+struct dht_result {
+    uint64_t lookup_id;
+    struct blob_key key;
+    int status;        /* 0 found, E_NOT_FOUND none, E_TIMEOUT nobody answered */
+    unsigned hops;     /* depth of the deepest answer used; 0 answered locally, 1 one-hop */
+    unsigned messages; /* requests sent */
+    size_t provider_count;
+    struct dht_provider providers[DHT_RESULT_PROVIDERS_MAX];
+    size_t closest_count; /* closest nodes that answered, nearest first, at most 8 */
+    struct dht_contact closest[8];
+};
+
+struct dht_stats {
+    uint64_t lookups, lookups_found, messages_sent, bytes_sent, timeouts, rejected;
+    uint64_t hops_sum; /* over finished lookups */
+    uint32_t contacts, records, published;
+};
+
+struct dht;
+MUST_USE int dht_new(const struct env *env, const struct dht_config *config, uint64_t now_us,
+                     struct dht **out);
+void dht_free(struct dht *dht);
+
+/* Membership from gossip: fills the one-hop table; down also purges the node's buckets and provider
+ * records. */
+MUST_USE int dht_member_up(struct dht *dht, uint64_t now_us, const struct dht_contact *contact);
+void dht_member_down(struct dht *dht, uint64_t now_us, const struct node_id *id);
+/* Joins through any addresses when there is no gossip view (tests, partial views). May send. */
+void dht_bootstrap(struct dht *dht, uint64_t now_us, const struct peer_addr *addrs,
+                   size_t addr_count);
+
+/* Keeps a provider record for our own holding at the k closest nodes until unpublished; a change of
+   completeness is sent at the next refresh, or at once when it becomes 255. Sends. 0, E_NO_MEMORY,
+   E_FULL (over 65,536 keys). */
+MUST_USE int dht_publish(struct dht *dht, uint64_t now_us, const struct blob_key *key,
+                         uint8_t completeness);
+void dht_unpublish(struct dht *dht, uint64_t now_us, const struct blob_key *key);
+
+/* Finds providers. The result is queued under *lookup_id exactly once. 0, E_NO_MEMORY, E_FULL (256
+ * at a time). May send. */
+MUST_USE int dht_lookup(struct dht *dht, uint64_t now_us, const struct blob_key *key,
+                        uint64_t *lookup_id);
+/* The same by iterative search even when one-hop is on (tests compare both). */
+MUST_USE int dht_lookup_iterative(struct dht *dht, uint64_t now_us, const struct blob_key *key,
+                                  uint64_t *lookup_id);
+
+MUST_USE int dht_receive(struct dht *dht, uint64_t now_us, const struct peer_addr *from,
+                         const uint8_t *msg, size_t msg_bytes);
+void dht_advance(struct dht *dht, uint64_t now_us);
+uint64_t dht_deadline_us(const struct dht *dht);
+bool dht_next_result(struct dht *dht, struct dht_result *out);
+void dht_stats(const struct dht *dht, struct dht_stats *out);
+void dht__check_invariants(const struct dht *dht);
+
+#endif

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Membership: who is in the mesh, where, and whether alive. SWIM (Das, Gupta, Motivala 2002) with
+ * suspicion and incarnations (§4.2), Lifeguard (Dadgar, Phillips, Currey 2018), piggybacked
+ * dissemination, periodic push-pull. Keeps the full view (ALGORITHMS §3.1, §4). A sans-IO core:
+ * see STYLE "The sans-IO rule" for the shape.
+ */
+#ifndef SHOAL_GOSSIP_H
+#define SHOAL_GOSSIP_H
+
+#include "env.h"
+#include "err.h"
+#include "types.h"
+
+enum member_state {
+    MEMBER_UNKNOWN = 0,
+    MEMBER_ALIVE,   /* answers probes, or nobody said otherwise */
+    MEMBER_SUSPECT, /* a probe failed; refuted by a higher incarnation or dead at the deadline */
+    MEMBER_LEAVING, /* announced that it drains: gets no new requests; ends by LEFT */
+    MEMBER_DEAD,    /* confirmed; kept a while so that old news does not revive it */
+    MEMBER_LEFT,    /* left in order */
+};
+
+struct member {
+    struct node_id id; /* always node_id_of(cluster id, addr): a record that says otherwise is
+                          refused (PEER-4) */
+    struct identity_key key;
+    struct peer_addr addr;
+    struct topology topology;
+    uint64_t incarnation;
+    enum member_state state;
+    uint8_t capacity_class; /* log2 of the NIC rate in Mbit/s; 0 unknown */
+    uint8_t load;           /* 0..255 of upload capacity in use */
+    uint16_t version_minor;
+};
+
+struct gossip_config {
+    const char *cluster_id;        /* copied */
+    struct member self;            /* state, incarnation are set by the core */
+    uint64_t period_us;            /* 0: 1 s */
+    uint64_t probe_timeout_us;     /* 0: 500 ms */
+    unsigned indirect_probes;      /* 0: 3 */
+    uint64_t push_pull_us;         /* 0: 30 s; the first one at once after join */
+    unsigned suspicion_multiplier; /* 0: 5; suspicion lasts multiplier * log10(N+1) periods,
+                                      shortened by independent accusers (Lifeguard) */
+};
+
+enum gossip_event_kind {
+    GOSSIP_MEMBER_UP = 1,  /* new, or back with a higher incarnation */
+    GOSSIP_MEMBER_CHANGED, /* labels, load, or state among ALIVE/SUSPECT/LEAVING */
+    GOSSIP_MEMBER_DOWN,    /* DEAD or LEFT */
+};
+struct gossip_event {
+    enum gossip_event_kind kind;
+    struct member member; /* as of the event */
+};
+
+struct gossip_stats {
+    uint64_t probes, probe_failures, suspicions, refutations, deaths, rejected;
+    uint64_t messages_sent, bytes_sent, messages_received;
+    uint32_t alive, suspect, leaving;
+    uint32_t health; /* Lifeguard local health multiplier, 0 is healthy */
+};
+
+struct gossip;
+MUST_USE int gossip_new(const struct env *env, const struct gossip_config *config, uint64_t now_us,
+                        struct gossip **out);
+void gossip_free(struct gossip *gossip);
+
+/* Adds bootstrap addresses (deduplicated, at most 256 kept, own address ignored); unanswered ones
+   are retried with backoff to 30 s for as long as no member is known, later dropped. May send. */
+void gossip_join(struct gossip *gossip, uint64_t now_us, const struct peer_addr *addrs,
+                 size_t addr_count);
+/* Announces LEAVING (drain) at once; `gossip_leave(..., true)` announces LEFT. May send. */
+void gossip_leave(struct gossip *gossip, uint64_t now_us, bool final);
+/* New own labels, capacity or load: raises the incarnation and spreads. Load changes below 32 are
+ * not spread. */
+void gossip_update_self(struct gossip *gossip, uint64_t now_us, const struct topology *topology,
+                        uint8_t capacity_class, uint8_t load);
+
+/* 0; E_MALFORMED, E_NOT_FOUND (unknown type) for counters. May send and queue events. */
+MUST_USE int gossip_receive(struct gossip *gossip, uint64_t now_us, const struct peer_addr *from,
+                            const uint8_t *msg, size_t msg_bytes);
+/* Evidence from those who use a node: a session broke or a request timed out. Makes it the next
+ * probe target. */
+void gossip_unreachable(struct gossip *gossip, uint64_t now_us, const struct node_id *id);
+void gossip_advance(struct gossip *gossip, uint64_t now_us);
+uint64_t gossip_deadline_us(const struct gossip *gossip);
+bool gossip_next_result(struct gossip *gossip, struct gossip_event *out);
+
+/* View. Pointers are borrowed until the next non-const call. Order: by node id. Self is included.
+ */
+size_t gossip_count(const struct gossip *gossip); /* ALIVE + SUSPECT + LEAVING, self included */
+const struct member *
+gossip_at(const struct gossip *gossip,
+          size_t index); /* over all known, also DEAD and LEFT; NULL past the end */
+const struct member *gossip_find(const struct gossip *gossip,
+                                 const struct node_id *id); /* NULL if unknown */
+const struct member *gossip_self(const struct gossip *gossip);
+void gossip_stats(const struct gossip *gossip, struct gossip_stats *out);
+/* Aborts if an invariant is broken. */
+void gossip__check_invariants(const struct gossip *gossip);
+
+#endif

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One node of the mesh: gossip, DHT and transfer wired together. The only thing the daemon and the
+ * simulator create. Members flow from gossip into the DHT's one-hop table and transfer's placement;
+ * transfer's LOCATE and PUBLISH go to the DHT; silent peers are reported to gossip.
+ */
+#ifndef SHOAL_MESH_H
+#define SHOAL_MESH_H
+
+#include "dht.h"
+#include "env.h"
+#include "err.h"
+#include "gossip.h"
+#include "transfer.h"
+
+struct mesh_config {
+    const char *cluster_id; /* copied */
+    struct peer_addr self_addr;
+    struct identity_key self_key;
+    struct topology topology;
+    uint8_t capacity_class;
+    struct gossip_config
+        gossip;            /* tunables only; ids, labels and cluster are filled in by the mesh */
+    struct dht_config dht; /* tunables only */
+    struct transfer_config transfer; /* tunables only */
+};
+
+enum mesh_event_kind {
+    MESH_TRANSFER =
+        1,       /* a transfer_result for the host (LOCATE, PUBLISH, PEER_SILENT never reach it) */
+    MESH_MEMBER, /* a gossip_event, already applied to DHT and transfer */
+    MESH_LOOKUP, /* answer to mesh_lookup */
+};
+struct mesh_event {
+    enum mesh_event_kind kind;
+    union {
+        struct transfer_result transfer;
+        struct gossip_event member;
+        struct dht_result lookup;
+    } of;
+};
+
+struct mesh;
+MUST_USE int mesh_new(const struct env *env, const struct mesh_config *config, uint64_t now_us,
+                      struct mesh **out);
+void mesh_free(struct mesh *mesh);
+
+/* The parts. Event calls on them (transfer_piece_done, gossip_join...) are made directly; the host
+   then drains mesh_next_result, which also carries news from part to part. Never free them. */
+struct gossip *mesh_gossip(struct mesh *mesh);
+struct dht *mesh_dht(struct mesh *mesh);
+struct transfer *mesh_transfer(struct mesh *mesh);
+const struct node_id *mesh_self(const struct mesh *mesh);
+
+/* Looks for providers on behalf of the host (explain); answered by one MESH_LOOKUP event. */
+MUST_USE int mesh_lookup(struct mesh *mesh, uint64_t now_us, const struct blob_key *key,
+                         uint64_t *lookup_id);
+/* A control message from a proven node. 0, E_MALFORMED, E_NOT_FOUND (unknown type), E_DENIED. May
+ * send. */
+MUST_USE int mesh_receive(struct mesh *mesh, uint64_t now_us, const struct node_id *from_id,
+                          const struct peer_addr *from, const uint8_t *msg, size_t msg_bytes);
+void mesh_advance(struct mesh *mesh, uint64_t now_us);
+uint64_t mesh_deadline_us(const struct mesh *mesh);
+/* Drain after every call on the mesh or a part, until false. Moves news between the parts; may
+ * send. */
+bool mesh_next_result(struct mesh *mesh, uint64_t now_us, struct mesh_event *out);
+/* Leaves in order: members told, leases handed back. */
+void mesh_leave(struct mesh *mesh, uint64_t now_us, bool final);
+void mesh__check_invariants(const struct mesh *mesh);
+
+#endif

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The origin side: which registries exist, how a request reaches one, and who may read what.
+ *
+ *   refs     grammar of names, tags, hosts (OCI distribution-spec), shared with src/http
+ *   registries  configured upstreams by name
+ *   fetch    one HTTP request on an event loop the host supplies; fetch_curl.c alone sees libcurl
+ *   origin   a registry request: redirects followed by us, credentials dropped across hosts
+ * (ORG-3), addresses checked (ORG-2), ranges checked (O-8), resume on a cut body (O-6), retries
+ * (RES-5) grants   cached proof that credentials may read a repository (ACL-1..4)
+ *
+ * Single-threaded, callback-based towards the host; callbacks never run inside the call that starts
+ * work.
+ */
+#ifndef SHOAL_REGISTRY_H
+#define SHOAL_REGISTRY_H
+
+#include "digest.h"
+#include "env.h"
+#include "err.h"
+#include "types.h"
+
+/* ---- refs ------------------------------------------------------------------------------------ */
+bool ref_repository_valid(const char *text, size_t text_bytes);
+bool ref_tag_valid(const char *text, size_t text_bytes);
+/* host[:port], lower case, no userinfo, path or query. */
+bool ref_host_valid(const char *text, size_t text_bytes);
+
+/* ---- registries -------------------------------------------------------------------------------
+ */
+#define REGISTRIES_MAX 256
+struct registry_entry {
+    char name[HOST_BYTES_MAX + 1]; /* as in ?ns= and image references, lower case */
+    char endpoint[HOST_BYTES_MAX +
+                  16];  /* "https://host[:port]" or "http://..." (plain http only by name, ORG-6) */
+    char ca_file[4096]; /* "" : system's */
+    char realm_hosts[4][HOST_BYTES_MAX + 1]; /* extra token realm hosts (ORG-4) */
+    bool allow_private; /* loopback and private addresses allowed for this entry (ORG-2) */
+    bool p2p;           /* false: content stays off the mesh (ACL-10) */
+    bool is_default;    /* answers requests without ?ns= */
+};
+struct registries {
+    struct registry_entry *entries; /* borrowed */
+    unsigned entry_count;
+};
+/* By exact lower-cased name (ORG-1), or the default for "". NULL if none: 404 and no DNS lookup. */
+const struct registry_entry *registries_find(const struct registries *registries, const char *ns);
+
+/* ---- fetch: HTTP client engine ------------------------------------------------------------------
+ */
+#define FETCH_HEADERS_MAX 16
+struct fetch_header {
+    const char *name;
+    const char *value;
+};
+struct fetch_request {
+    const char *method; /* "GET" or "HEAD" */
+    const char *url;    /* http or https only */
+    struct fetch_header headers[FETCH_HEADERS_MAX];
+    unsigned header_count;
+    const char *ca_file; /* "" or NULL: system's */
+    bool allow_private;
+    uint8_t pool_key[32];           /* connections are reused only among equal keys (ORG-5) */
+    uint32_t connect_timeout_ms;    /* 0: 5,000 */
+    uint32_t first_byte_timeout_ms; /* 0: 10,000 */
+    uint32_t idle_timeout_ms;       /* 0: 15,000 without a byte */
+};
+/* Called from the loop. head: once per response, headers borrowed for the call (names lower-cased).
+   body: bytes borrowed; return false to pause until fetch_resume. done: exactly once, last; 0 or
+   E_UNREACHABLE, E_TIMEOUT, E_TLS, E_CLOSED (cut body), E_TOO_LARGE, E_REFUSED (address not
+   allowed), E_CANCELLED. */
+struct fetch_response {
+    int status;
+    const struct fetch_header *headers;
+    unsigned header_count;
+    uint64_t content_length; /* UINT64_MAX: unknown */
+};
+struct fetch_callbacks {
+    void (*head)(void *arg, const struct fetch_response *response);
+    bool (*body)(void *arg, const uint8_t *bytes, size_t byte_count);
+    void (*done)(void *arg, int err);
+};
+const char *fetch_response_header(const struct fetch_response *response,
+                                  const char *name); /* NULL if absent */
+
+struct fetch; /* one running request */
+struct fetch_engine {
+    void *self;
+    /* Copies the request. Callbacks come later, never inside. 0, E_NO_MEMORY, E_INVALID (scheme),
+     * E_FULL. */
+    int (*start)(void *self, const struct fetch_request *request,
+                 const struct fetch_callbacks *callbacks, void *arg, struct fetch **out);
+    void (*resume)(void *self, struct fetch *fetch);
+    void (*cancel)(void *self, struct fetch *fetch); /* no further callback, `fetch` is gone */
+    void (*close)(void *self);
+};
+
+/* What libcurl's multi interface needs of the host's loop. */
+#define FETCH_POLL_READ  1u
+#define FETCH_POLL_WRITE 2u
+struct fetch_loop {
+    void *host;
+    void (*watch)(void *host, int fd, unsigned events); /* events 0: stop watching */
+    void (*timer)(void *host, long timeout_ms);         /* < 0: stop */
+};
+/* 0, E_NO_MEMORY, E_INTERNAL. connections_max per host 0: 32. */
+struct fetch_curl;
+MUST_USE int fetch_curl_new(const struct fetch_loop *loop, unsigned connections_max,
+                            struct fetch_engine *out, struct fetch_curl **curl);
+void fetch_curl_ready(struct fetch_curl *curl, int fd, unsigned events);
+void fetch_curl_timeout(struct fetch_curl *curl);
+
+/* ---- origin: registry requests
+ * -------------------------------------------------------------------- */
+/* Who asks: the caller's Authorization header value ("" none), as received; never logged, never
+ * stored beyond the request and its lease. */
+struct origin_caller {
+    char *authorization;         /* owned zero-terminated copy, or NULL */
+    uint8_t credential_hash[32]; /* keyed hash, all zero for anonymous */
+};
+enum origin_kind {
+    ORIGIN_PASS = 1, /* any path under /v2/, whole answer relayed (base, tags, referrers) */
+    ORIGIN_MANIFEST,
+    ORIGIN_BLOB,
+};
+struct origin_request {
+    const struct registry_entry *registry;
+    enum origin_kind kind;
+    const char *method;         /* "GET" or "HEAD" */
+    const char *path_and_query; /* "/v2/..." */
+    const char *const *accept;  /* Accept lines, each sent as a line of its own */
+    unsigned accept_count;
+    const char *authorization; /* NULL: none */
+    uint8_t credential_hash[32];
+    const char *if_none_match; /* NULL: none */
+    /* BLOB only: */
+    uint64_t size_bytes;  /* UINT64_MAX: not known yet */
+    uint64_t first, last; /* inclusive; whole blob: 0..size-1 with whole = true */
+    bool whole;
+};
+/* head: the final answer after redirects; for a status >= 400 the body that follows is the
+   registry's error (at most 64 KiB). body offsets are verified: byte k of the callbacks' stream is
+   byte first+k of the blob. done: 0, or E_ORIGIN (status in head), E_RANGE, E_UNREACHABLE,
+   E_TIMEOUT, E_TLS, E_CLOSED, E_TOO_LARGE, E_REFUSED. */
+struct origin;
+struct origin_fetch;
+struct origin_timer { /* one-shot timers for retries, from the host */
+    void *host;
+    void (*start)(void *host, uint64_t delay_us); /* calls origin_advance later */
+};
+MUST_USE int origin_new(const struct env *env, const struct fetch_engine *engine,
+                        const struct origin_timer *timer, struct origin **out);
+void origin_free(struct origin *origin);
+MUST_USE int origin_start(struct origin *origin, uint64_t now_us,
+                          const struct origin_request *request,
+                          const struct fetch_callbacks *callbacks, void *arg,
+                          struct origin_fetch **out);
+void origin_resume(struct origin *origin, struct origin_fetch *fetch);
+void origin_cancel(struct origin *origin, struct origin_fetch *fetch);
+void origin_advance(struct origin *origin, uint64_t now_us);
+/* What the last failed answer asked for (Retry-After), ms, 0 none; capped at 60 s (RES-5). Valid
+ * inside done. */
+uint32_t origin_retry_after_ms(const struct origin_fetch *fetch);
+
+/* ---- grants ------------------------------------------------------------------------------------
+ */
+/* Keyed hash of an Authorization value with a per-process random key; all zero for NULL or "".
+ * "Basic Og==" counts as none (CLIENTS §7). */
+struct grants;
+MUST_USE int grants_new(const struct env *env, struct grants **out);
+void grants_free(struct grants *grants);
+void grants_credential_hash(const struct grants *grants, const char *authorization,
+                            uint8_t out[32]);
+#define GRANT_LIFE_US (5ull * 60 * 1000 * 1000)
+/* The registry accepted these credentials for this repository (ACL-2); life GRANT_LIFE_US, at most
+ * 4,096 entries, oldest out. 0, E_NO_MEMORY. */
+MUST_USE int grants_put(struct grants *grants, uint64_t now_us, const char *registry,
+                        const char *repository, const uint8_t credential_hash[32]);
+bool grants_check(struct grants *grants, uint64_t now_us, const char *registry,
+                  const char *repository, const uint8_t credential_hash[32]);
+/* A running pull keeps its grant (ACL-2). */
+void grants_extend(struct grants *grants, uint64_t now_us, const char *registry,
+                   const char *repository, const uint8_t credential_hash[32]);
+/* 401 or 403 from the registry (ACL-2). */
+void grants_revoke(struct grants *grants, const char *registry, const char *repository,
+                   const uint8_t credential_hash[32]);
+/* An authorised manifest of (registry, repository) references this blob with this size (ACL-3). At
+ * most 65,536 entries, oldest out. */
+MUST_USE int grants_link(struct grants *grants, const char *registry, const char *repository,
+                         const struct digest *blob, uint64_t size_bytes);
+/* True and *size_bytes if such a link exists. */
+bool grants_linked(const struct grants *grants, const char *registry, const char *repository,
+                   const struct digest *blob, uint64_t *size_bytes);
+
+/* ---- manifests
+ * ------------------------------------------------------------------------------------ */
+/* Descriptors a manifest or index references, without looking inside them (INT-10). */
+struct manifest_descriptor {
+    struct digest digest;
+    uint64_t size_bytes;
+    bool is_manifest; /* child of an index */
+};
+#define MANIFEST_DESCRIPTORS_MAX 1024
+/* Parses OCI and Docker v2s2 manifests and indexes with jansson (depth <= 32). 0 with *count,
+ * E_MALFORMED, E_TOO_LARGE. */
+MUST_USE int manifest_parse(const char *json, size_t json_bytes, struct manifest_descriptor *out,
+                            size_t out_max, size_t *count);
+
+#endif
