@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The wiring of one node, written once for daemon and simulator: members from gossip feed the DHT's
+ * one-hop table and transfer's placement; transfer's LOCATE and PUBLISH become DHT calls; what
+ * transfer learns of silent peers reaches gossip. Owns no protocol rule of its own.
+ */
+#include "mesh.h"
+
+#include <string.h>
+
+#include "bytes.h"
+#include "digest.h"
+#include "log.h"
+#include "wire.h"
+
+/* Lookups of the host (explain, status) at one time; transfer's own are not counted here. */
+#define HOST_LOOKUPS_MAX 64
+
+struct mesh {
+    const struct env *env;
+    struct gossip *gossip;
+    struct dht *dht;
+    struct transfer *transfer;
+    struct node_id self;
+    uint64_t host_lookups[HOST_LOOKUPS_MAX]; /* ids whose result goes to the host */
+    size_t host_lookup_count;
+};
+
+static int new_gossip(struct mesh *mesh, const struct mesh_config *config, uint64_t now_us)
+{
+    struct gossip_config part = config->gossip;
+    part.cluster_id = config->cluster_id;
+    part.self = (struct member){
+        .id = mesh->self,
+        .key = config->self_key,
+        .addr = config->self_addr,
+        .topology = config->topology,
+        .capacity_class = config->capacity_class,
+        .version_minor = WIRE_VERSION_MINOR,
+    };
+    return gossip_new(mesh->env, &part, now_us, &mesh->gossip);
+}
+
+static int new_dht(struct mesh *mesh, const struct mesh_config *config, uint64_t now_us)
+{
+    struct dht_config part = config->dht;
+    part.cluster_id = config->cluster_id;
+    part.self = (struct dht_contact){.id = mesh->self, .addr = config->self_addr};
+    part.topology = config->topology;
+    return dht_new(mesh->env, &part, now_us, &mesh->dht);
+}
+
+static int new_transfer(struct mesh *mesh, const struct mesh_config *config, uint64_t now_us)
+{
+    struct transfer_config part = config->transfer;
+    part.self_id = mesh->self;
+    part.self_addr = config->self_addr;
+    part.topology = config->topology;
+    return transfer_new(mesh->env, &part, now_us, &mesh->transfer);
+}
+
+int mesh_new(const struct env *env, const struct mesh_config *config, uint64_t now_us,
+             struct mesh **out)
+{
+    struct mesh *mesh = env->alloc(env->host, NULL, sizeof *mesh);
+    if (mesh == NULL)
+        return E_NO_MEMORY;
+    *mesh = (struct mesh){.env = env};
+    node_id_of(config->cluster_id, &config->self_addr, &mesh->self);
+    int err = new_gossip(mesh, config, now_us);
+    if (err == 0)
+        err = new_dht(mesh, config, now_us);
+    if (err == 0)
+        err = new_transfer(mesh, config, now_us);
+    if (err != 0) {
+        mesh_free(mesh);
+        return err;
+    }
+    *out = mesh;
+    return 0;
+}
+
+void mesh_free(struct mesh *mesh)
+{
+    if (mesh == NULL)
+        return;
+    if (mesh->transfer != NULL)
+        transfer_free(mesh->transfer);
+    if (mesh->dht != NULL)
+        dht_free(mesh->dht);
+    if (mesh->gossip != NULL)
+        gossip_free(mesh->gossip);
+    (void)mesh->env->alloc(mesh->env->host, mesh, 0);
+}
+
+struct gossip *mesh_gossip(struct mesh *mesh)
+{
+    return mesh->gossip;
+}
+
+struct dht *mesh_dht(struct mesh *mesh)
+{
+    return mesh->dht;
+}
+
+struct transfer *mesh_transfer(struct mesh *mesh)
+{
+    return mesh->transfer;
+}
+
+const struct node_id *mesh_self(const struct mesh *mesh)
+{
+    return &mesh->self;
+}
+
+int mesh_lookup(struct mesh *mesh, uint64_t now_us, const struct blob_key *key, uint64_t *lookup_id)
+{
+    if (mesh->host_lookup_count == HOST_LOOKUPS_MAX)
+        return E_FULL;
+    uint64_t id;
+    int err = dht_lookup(mesh->dht, now_us, key, &id);
+    if (err != 0)
+        return err;
+    mesh->host_lookups[mesh->host_lookup_count++] = id;
+    *lookup_id = id;
+    return 0;
+}
+
+int mesh_receive(struct mesh *mesh, uint64_t now_us, const struct node_id *from_id,
+                 const struct peer_addr *from, const uint8_t *msg, size_t msg_bytes)
+{
+    unsigned type;
+    int err = wire_type(msg, msg_bytes, &type);
+    if (err != 0)
+        return err;
+    if (type >= WIRE_GOSSIP_FIRST && type <= WIRE_GOSSIP_LAST)
+        return gossip_receive(mesh->gossip, now_us, from, msg, msg_bytes);
+    if (type >= WIRE_DHT_FIRST && type <= WIRE_DHT_LAST)
+        return dht_receive(mesh->dht, now_us, from, msg, msg_bytes);
+    if (type >= WIRE_TRANSFER_FIRST && type <= WIRE_TRANSFER_LAST)
+        return transfer_receive(mesh->transfer, now_us, from_id, from, msg, msg_bytes);
+    return E_NOT_FOUND;
+}
+
+void mesh_advance(struct mesh *mesh, uint64_t now_us)
+{
+    gossip_advance(mesh->gossip, now_us);
+    dht_advance(mesh->dht, now_us);
+    transfer_advance(mesh->transfer, now_us);
+}
+
+uint64_t mesh_deadline_us(const struct mesh *mesh)
+{
+    uint64_t deadline_us = gossip_deadline_us(mesh->gossip);
+    uint64_t dht_us = dht_deadline_us(mesh->dht);
+    uint64_t transfer_us = transfer_deadline_us(mesh->transfer);
+    if (dht_us < deadline_us)
+        deadline_us = dht_us;
+    if (transfer_us < deadline_us)
+        deadline_us = transfer_us;
+    return deadline_us;
+}
+
+/* Out of memory for a member costs placement quality, not correctness: others still know it. */
+static void apply_member(struct mesh *mesh, uint64_t now_us, const struct gossip_event *event)
+{
+    const struct member *member = &event->member;
+    struct dht_contact contact = {.id = member->id, .addr = member->addr};
+    if (event->kind == GOSSIP_MEMBER_DOWN) {
+        dht_member_down(mesh->dht, now_us, &member->id);
+        transfer_member_down(mesh->transfer, now_us, &member->id);
+        return;
+    }
+    int err = 0;
+    if (event->kind == GOSSIP_MEMBER_UP)
+        err = dht_member_up(mesh->dht, now_us, &contact);
+    if (err == 0)
+        err = transfer_member_up(mesh->transfer, now_us, member);
+    if (err != 0)
+        log_to(mesh->env, LOG_WARN, "mesh: member not taken over: %s", err_text(err));
+}
+
+static bool take_host_lookup(struct mesh *mesh, uint64_t lookup_id)
+{
+    for (size_t i = 0; i < mesh->host_lookup_count; i++) {
+        if (mesh->host_lookups[i] != lookup_id)
+            continue;
+        mesh->host_lookups[i] = mesh->host_lookups[--mesh->host_lookup_count];
+        return true;
+    }
+    return false;
+}
+
+/* Hands the answer of a LOCATE to transfer; an empty answer too, so that it need not wait. */
+static void apply_providers(struct mesh *mesh, uint64_t now_us, const struct dht_result *result)
+{
+    struct transfer_provider providers[DHT_RESULT_PROVIDERS_MAX];
+    size_t count = 0;
+    for (size_t i = 0; i < result->provider_count; i++) {
+        const struct dht_provider *found = &result->providers[i];
+        if (node_id_equal(&found->contact.id, &mesh->self))
+            continue;
+        providers[count++] = (struct transfer_provider){
+            .id = found->contact.id,
+            .addr = found->contact.addr,
+            .topology = found->topology,
+            .completeness = found->completeness,
+        };
+    }
+    transfer_providers(mesh->transfer, now_us, &result->key, providers, count);
+}
+
+static void locate(struct mesh *mesh, uint64_t now_us, const struct blob_key *key)
+{
+    uint64_t lookup_id;
+    int err = dht_lookup(mesh->dht, now_us, key, &lookup_id);
+    if (err != 0) /* transfer asks again on its own schedule */
+        transfer_providers(mesh->transfer, now_us, key, NULL, 0);
+}
+
+static void publish(struct mesh *mesh, uint64_t now_us, const struct transfer_result *result)
+{
+    if (result->completeness == 0) {
+        dht_unpublish(mesh->dht, now_us, &result->key);
+        return;
+    }
+    int err = dht_publish(mesh->dht, now_us, &result->key, result->completeness);
+    if (err != 0)
+        log_to(mesh->env, LOG_WARN, "mesh: provider record not kept: %s", err_text(err));
+}
+
+/* True if the result was for another part and is done with. */
+static bool apply_transfer(struct mesh *mesh, uint64_t now_us, const struct transfer_result *result)
+{
+    switch (result->kind) {
+    case TRANSFER_LOCATE:
+        locate(mesh, now_us, &result->key);
+        return true;
+    case TRANSFER_PUBLISH:
+        publish(mesh, now_us, result);
+        return true;
+    case TRANSFER_PEER_SILENT:
+        gossip_unreachable(mesh->gossip, now_us, &result->peer);
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Takes the DHT's answers; true if one is for the host and stands in `out`. */
+static bool next_lookup(struct mesh *mesh, uint64_t now_us, struct mesh_event *out, bool *moved)
+{
+    while (dht_next_result(mesh->dht, &out->of.lookup)) {
+        if (take_host_lookup(mesh, out->of.lookup.lookup_id)) {
+            out->kind = MESH_LOOKUP;
+            return true;
+        }
+        apply_providers(mesh, now_us, &out->of.lookup);
+        *moved = true;
+    }
+    return false;
+}
+
+/* Takes transfer's results; true if one is for the host and stands in `out`. */
+static bool next_transfer(struct mesh *mesh, uint64_t now_us, struct mesh_event *out, bool *moved)
+{
+    while (transfer_next_result(mesh->transfer, &out->of.transfer)) {
+        if (!apply_transfer(mesh, now_us, &out->of.transfer)) {
+            out->kind = MESH_TRANSFER;
+            return true;
+        }
+        *moved = true;
+    }
+    return false;
+}
+
+bool mesh_next_result(struct mesh *mesh, uint64_t now_us, struct mesh_event *out)
+{
+    if (gossip_next_result(mesh->gossip, &out->of.member)) {
+        out->kind = MESH_MEMBER;
+        apply_member(mesh, now_us, &out->of.member);
+        return true;
+    }
+    /* News moved from one part to another may make news there at once (a lookup answered locally).
+     */
+    bool moved;
+    do {
+        moved = false;
+        if (next_lookup(mesh, now_us, out, &moved) || next_transfer(mesh, now_us, out, &moved))
+            return true;
+    } while (moved);
+    return false;
+}
+
+void mesh_leave(struct mesh *mesh, uint64_t now_us, bool final)
+{
+    if (!final)
+        transfer_drain(mesh->transfer, now_us);
+    gossip_leave(mesh->gossip, now_us, final);
+}
+
+void mesh__check_invariants(const struct mesh *mesh)
+{
+    ASSERT(mesh->host_lookup_count <= HOST_LOOKUPS_MAX);
+    gossip__check_invariants(mesh->gossip);
+    dht__check_invariants(mesh->dht);
+    transfer__check_invariants(mesh->transfer);
+}
