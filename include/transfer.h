@@ -13,10 +13,9 @@
 
 #include "env.h"
 #include "err.h"
+#include "member.h"
 #include "piece_map.h"
 #include "types.h"
-
-struct member; /* gossip.h; the mesh feeds members in */
 
 /* What a blob is. `key` is blob_key_of(lookup key, digest). */
 struct blob_info {
