@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Bitfields (BEP 3 order) and the layout of blobs in pieces and segments (ALGORITHMS §3.4). */
+#include "piece_map.h"
+
+#include <string.h>
+
+#include "bytes.h"
+#include "log.h"
+
+/* A piece is at most 1/256 of its blob: more than 1 % of the transfer time per hop of the pipeline
+ * hurts, and half the size doubles the control bytes (ALGORITHMS §3.4). */
+#define PIECES_WANTED 256
+
+/* What one origin lease covers at least: a range request costs a round trip and some 10 ms to its
+ * first byte, which 1 MiB (8 ms at 1 Gbit/s) is just worth; 256 KiB would not be. */
+#define SEGMENT_BYTES_MIN (1024 * 1024)
+
+static size_t bits_to_bytes(uint32_t bit_count)
+{
+    return ((size_t)bit_count + 7) / 8;
+}
+
+static uint8_t bit_mask(uint32_t index)
+{
+    return (uint8_t)(0x80u >> (index % 8));
+}
+
+int bitfield_init(struct bitfield *field, const struct env *env, uint32_t bit_count)
+{
+    uint8_t *bits = NULL;
+    if (bit_count > 0) {
+        size_t bytes = bits_to_bytes(bit_count);
+        bits = env->alloc(env->host, NULL, bytes);
+        if (bits == NULL)
+            return E_NO_MEMORY;
+        memset(bits, 0, bytes);
+    }
+    *field = (struct bitfield){.bits = bits, .bit_count = bit_count};
+    return 0;
+}
+
+void bitfield_close(struct bitfield *field, const struct env *env)
+{
+    if (field->bits != NULL)
+        (void)env->alloc(env->host, field->bits, 0);
+    *field = (struct bitfield){.bits = NULL};
+}
+
+bool bitfield_get(const struct bitfield *field, uint32_t index)
+{
+    ASSERT(index < field->bit_count);
+    return (field->bits[index / 8] & bit_mask(index)) != 0;
+}
+
+bool bitfield_set(struct bitfield *field, uint32_t index)
+{
+    if (bitfield_get(field, index))
+        return false;
+    field->bits[index / 8] |= bit_mask(index);
+    field->set_count++;
+    ASSERT(field->set_count <= field->bit_count);
+    return true;
+}
+
+bool bitfield_clear(struct bitfield *field, uint32_t index)
+{
+    if (!bitfield_get(field, index))
+        return false;
+    ASSERT(field->set_count > 0);
+    field->bits[index / 8] &= (uint8_t)~bit_mask(index);
+    field->set_count--;
+    return true;
+}
+
+bool bitfield_full(const struct bitfield *field)
+{
+    return field->set_count == field->bit_count;
+}
+
+/* First bit at or after `from` that differs from the bits of `skip` (0x00 or 0xff); whole bytes of
+ * `skip` are passed in one step. */
+static uint32_t next_unlike(const struct bitfield *field, uint32_t from, uint8_t skip)
+{
+    uint32_t index = from;
+    while (index < field->bit_count) {
+        uint8_t rest = (uint8_t)((field->bits[index / 8] ^ skip) & (0xffu >> (index % 8)));
+        if (rest != 0) {
+            uint32_t found = index / 8 * 8 + (uint32_t)__builtin_clz((unsigned)rest) - 24;
+            return found < field->bit_count ? found : field->bit_count;
+        }
+        index = index / 8 * 8 + 8;
+    }
+    return field->bit_count;
+}
+
+uint32_t bitfield_next_set(const struct bitfield *field, uint32_t from)
+{
+    return next_unlike(field, from, 0x00);
+}
+
+uint32_t bitfield_next_clear(const struct bitfield *field, uint32_t from)
+{
+    return next_unlike(field, from, 0xff);
+}
+
+int bitfield_merge(struct bitfield *field, uint32_t first_bit, const uint8_t *bytes,
+                   size_t byte_count)
+{
+    if (first_bit % 8 != 0)
+        return E_INVALID;
+    size_t field_bytes = bits_to_bytes(field->bit_count);
+    size_t first_byte = first_bit / 8;
+    if (first_byte > field_bytes || byte_count > field_bytes - first_byte)
+        return E_TOO_LARGE;
+    for (size_t i = 0; i < byte_count; i++) {
+        uint8_t *at = &field->bits[first_byte + i];
+        uint8_t news = (uint8_t)(bytes[i] & ~*at);
+        bool last = first_byte + i + 1 == field_bytes;
+        if (last && field->bit_count % 8 != 0)
+            news &= (uint8_t)(0xff00u >> (field->bit_count % 8));
+        *at |= news;
+        field->set_count += (uint32_t)__builtin_popcount(news);
+    }
+    ASSERT(field->set_count <= field->bit_count);
+    return 0;
+}
+
+/* ---- layout ---- */
+
+int piece_layout_of(uint64_t blob_bytes, struct piece_layout *out)
+{
+    if (blob_bytes > BLOB_BYTES_MAX)
+        return E_TOO_LARGE;
+    uint32_t piece_bytes = PIECE_BYTES_MIN;
+    while (piece_bytes < PIECE_BYTES_MAX && 2 * (uint64_t)piece_bytes <= blob_bytes / PIECES_WANTED)
+        piece_bytes *= 2;
+    uint32_t per_segment = SEGMENT_BYTES_MIN / piece_bytes;
+    if (per_segment == 0)
+        per_segment = 1;
+    uint32_t pieces = (uint32_t)((blob_bytes + piece_bytes - 1) / piece_bytes);
+    ASSERT(pieces <= PIECE_COUNT_MAX);
+    *out = (struct piece_layout){
+        .blob_bytes = blob_bytes,
+        .piece_bytes = piece_bytes,
+        .piece_count = pieces,
+        .segment_pieces = per_segment,
+        .segment_count = (pieces + per_segment - 1) / per_segment,
+    };
+    return 0;
+}
+
+uint64_t piece_offset(const struct piece_layout *layout, uint32_t piece_index)
+{
+    ASSERT(piece_index < layout->piece_count);
+    return (uint64_t)piece_index * layout->piece_bytes;
+}
+
+uint32_t piece_length(const struct piece_layout *layout, uint32_t piece_index)
+{
+    uint64_t rest = layout->blob_bytes - piece_offset(layout, piece_index);
+    return rest < layout->piece_bytes ? (uint32_t)rest : layout->piece_bytes;
+}
+
+uint32_t piece_at(const struct piece_layout *layout, uint64_t offset)
+{
+    ASSERT(offset < layout->blob_bytes);
+    return (uint32_t)(offset / layout->piece_bytes);
+}
+
+uint32_t segment_of(const struct piece_layout *layout, uint32_t piece_index)
+{
+    ASSERT(piece_index < layout->piece_count);
+    return piece_index / layout->segment_pieces;
+}
+
+uint32_t segment_first(const struct piece_layout *layout, uint32_t segment_index)
+{
+    ASSERT(segment_index < layout->segment_count);
+    return segment_index * layout->segment_pieces;
+}
+
+uint32_t segment_length(const struct piece_layout *layout, uint32_t segment_index)
+{
+    uint32_t rest = layout->piece_count - segment_first(layout, segment_index);
+    return rest < layout->segment_pieces ? rest : layout->segment_pieces;
+}
