@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The event queue: a binary heap by (time, sequence), so that equal times keep their order. */
+#ifndef SHOAL_SIM_EVENTS_H
+#define SHOAL_SIM_EVENTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum event_kind {
+    EVENT_DATAGRAM = 1,
+    EVENT_TIMER,      /* a node's mesh deadline */
+    EVENT_FLOW,       /* a flow's last byte arrives, unless its version changed */
+    EVENT_FLOW_START, /* latency before the first byte is over */
+    EVENT_SESSION_UP,
+    EVENT_SESSION_DOWN,
+    EVENT_NODE_START,
+    EVENT_NODE_KILL,
+    EVENT_NODE_LEAVE,
+    EVENT_PULL,
+};
+
+struct event {
+    uint64_t at_us;
+    uint64_t sequence;
+    enum event_kind kind;
+    uint32_t node;    /* who it happens to */
+    uint32_t other;   /* the other side, blob or flow */
+    uint64_t version; /* to recognise outdated ones */
+    uint8_t *bytes;   /* DATAGRAM: owned */
+    size_t byte_count;
+};
+
+struct event_queue {
+    struct event *heap; /* owned */
+    size_t count, capacity;
+    uint64_t sequence;
+};
+
+/* Adds an event; its sequence is set here. Aborts on exhaustion: a simulation has no use for half a
+ * world. */
+void events_push(struct event_queue *queue, struct event event);
+/* Takes the earliest; false if empty. */
+bool events_pop(struct event_queue *queue, struct event *out);
+/* Time of the earliest, UINT64_MAX if empty. */
+uint64_t events_next_us(const struct event_queue *queue);
+void events_close(struct event_queue *queue);
+
+#endif

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The virtual world: a clock that jumps from event to event, a datagram network with delay, loss,
+ * reordering and duplication, bulk flows over shared links, one origin, and N nodes that each run
+ * the very mesh object the agent runs. Everything follows from the seed: the same configuration
+ * gives the same trace hash.
+ */
+#ifndef SHOAL_SIM_WORLD_H
+#define SHOAL_SIM_WORLD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "bytes.h"
+#include "mesh.h"
+
+#define WORLD_NODES_MAX 16384
+#define WORLD_BLOBS_MAX 64
+/* Index of the origin as an end of a flow. */
+#define WORLD_ORIGIN UINT32_MAX
+
+struct world_config {
+    uint64_t seed;
+    uint32_t node_count;
+    uint32_t zone_count;      /* node i stands in zone i % zone_count */
+    uint32_t vswitch_count;   /* per zone */
+    uint64_t nic_bps;         /* bytes per second, up and down each */
+    uint64_t origin_bps;      /* bytes per second in total */
+    uint64_t origin_conn_bps; /* per connection, 0: no limit */
+    uint64_t origin_first_byte_us;
+    uint64_t latency_zone_us; /* one way, inside a zone */
+    uint64_t latency_cross_us;
+    uint32_t jitter_percent; /* of the latency, uniform on top */
+    uint32_t loss_ppm;       /* datagrams lost per million */
+    uint32_t duplicate_ppm;
+    uint32_t seed_count;        /* bootstrap addresses each node knows; 0: 3 */
+    struct mesh_config mesh;    /* tunables of all nodes */
+    enum log_level trace_level; /* lines up to this level are printed to stderr */
+    bool silent_death;          /* kill: peers notice by time-out (3 s) instead of a reset */
+};
+
+/* Defaults: 16 nodes, 2 zones, 1 Gbit/s NICs, 10 Gbit/s origin, latencies of ALGORITHMS. */
+void world_config_defaults(struct world_config *config);
+
+/* One pull of one blob by one node, as the scenario asked for it. */
+struct world_pull {
+    uint32_t node;
+    uint32_t blob;
+    uint64_t started_us;
+    uint64_t done_us; /* 0 while running */
+    bool failed;
+    uint64_t reader_id;
+};
+
+struct world_totals {
+    uint64_t events;
+    uint64_t datagrams, datagram_bytes, datagrams_lost;
+    uint64_t origin_bytes;
+    uint64_t peer_bytes[DISTANCE_COUNT];
+    uint64_t wrong_bytes;  /* pieces taken as good that a liar had sent: must stay 0 */
+    uint64_t wasted_bytes; /* arrived but no longer wanted */
+};
+
+struct world;
+/* Builds the nodes (not started). NULL on exhaustion. */
+struct world *world_new(const struct world_config *config);
+void world_free(struct world *world);
+uint64_t world_now_us(const struct world *world);
+/* Order-sensitive hash of every event so far. */
+uint64_t world_trace_hash(const struct world *world);
+const struct world_totals *world_totals(const struct world *world);
+
+/* Starts a node at the given time; restarting a killed one forgets all but its identity and, if
+ * keep_cache, its pieces. */
+void world_start_node(struct world *world, uint32_t node, uint64_t at_us, bool keep_cache);
+/* Stops a node without notice (kill -9) or in order (drain, then gone 1 s later). */
+void world_kill_node(struct world *world, uint32_t node, uint64_t at_us);
+void world_leave_node(struct world *world, uint32_t node, uint64_t at_us);
+/* A node's NIC becomes `divisor` times slower. */
+void world_slow_node(struct world *world, uint32_t node, uint32_t divisor);
+/* Everything this node sends as a peer is wrong; receivers notice by its hash. */
+void world_make_liar(struct world *world, uint32_t node);
+/* Datagrams and flows between the two sets {i : i % 2 == side} stop (or flow again). */
+void world_partition_zones(struct world *world, uint32_t zone_a, uint32_t zone_b, bool cut);
+
+/* Makes a blob of this size known to the world; its digest follows from the index. Returns its
+ * index. */
+uint32_t world_add_blob(struct world *world, uint64_t size_bytes);
+const struct blob_info *world_blob(const struct world *world, uint32_t blob);
+/* A pull begins at this time. Returns its index. */
+uint32_t world_pull(struct world *world, uint32_t node, uint32_t blob, uint64_t at_us,
+                    enum transfer_read_mode mode);
+const struct world_pull *world_pulls(const struct world *world, size_t *count);
+
+/* Runs until the time, or until all pulls ended when `until_pulls_done`. Returns false if it
+ * stopped at the time. */
+bool world_run(struct world *world, uint64_t until_us, bool until_pulls_done);
+
+/* The mesh of a node; NULL while it is down. */
+struct mesh *world_mesh(struct world *world, uint32_t node);
+bool world_node_up(const struct world *world, uint32_t node);
+void world_node_addr(uint32_t node, struct peer_addr *out);
+/* After direct calls on a node's mesh: takes its results and its new deadline. */
+void world_drain_node(struct world *world, uint32_t node);
+/* The next MESH_LOOKUP answer any node got; false if none waits. */
+bool world_next_lookup(struct world *world, uint32_t *node, struct dht_result *out);
+/* Bytes a node has uploaded. */
+uint64_t world_uploaded(const struct world *world, uint32_t node);
+
+#endif
