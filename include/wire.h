@@ -29,6 +29,7 @@
 #define WIRE_DHT_LAST       0x2f
 #define WIRE_TRANSFER_FIRST 0x30
 #define WIRE_TRANSFER_LAST  0x5f
+#define WIRE_TYPE_MAX       0xff /* a message whose type is above is malformed */
 
 /* Reads the type of a message without decoding the rest. 0, E_TRUNCATED or E_MALFORMED. */
 MUST_USE int wire_type(const uint8_t *msg, size_t msg_bytes, unsigned *out);
@@ -64,17 +65,21 @@ void wire_put_topology(struct wire_writer *writer, const struct topology *topolo
 MUST_USE int wire_writer_end(struct wire_writer *writer, size_t *used);
 
 /*
- * Reader: checks the whole message with wire_check, then unpacks it with msgpack-c and walks it.
- * The first failure sticks. Byte and text results are borrowed from `msg`.
+ * Reader: checks the whole message with wire_check, then walks its value headers in place, without
+ * allocation (why not msgpack-c's unpacker: src/wire/codec_read.c). The first failure sticks. Byte
+ * and text results are borrowed from `msg`.
  */
 struct wire_reader {
     const uint8_t *msg;
     size_t msg_bytes;
-    size_t offset;        /* next value */
-    uint32_t fields_left; /* of the message's own array */
+    size_t offset;                    /* next value */
+    uint32_t fields_left;             /* of the message's own array */
+    unsigned depth;                   /* arrays open inside that one */
+    uint32_t left[MESSAGE_DEPTH_MAX]; /* values not read yet of each of them */
     int err;
 };
-/* Opens a message and takes its type. 0, E_MALFORMED, E_TRUNCATED, E_TOO_LARGE. */
+/* Opens a message and takes its type. 0, E_MALFORMED, E_TRUNCATED, E_TOO_LARGE. Reading more fields
+ * than the message has is E_TRUNCATED. */
 MUST_USE int wire_reader_begin(struct wire_reader *reader, const uint8_t *msg, size_t msg_bytes,
                                unsigned *type);
 /* An integer of at most `max`; a larger one is E_TOO_LARGE. 0 is returned after a failure. */
