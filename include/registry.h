@@ -66,9 +66,11 @@ struct fetch_request {
     uint32_t idle_timeout_ms;       /* 0: 15,000 without a byte */
 };
 /* Called from the loop. head: once per response, headers borrowed for the call (names lower-cased).
-   body: bytes borrowed; return false to pause until fetch_resume. done: exactly once, last; 0 or
-   E_UNREACHABLE, E_TIMEOUT, E_TLS, E_CLOSED (cut body), E_TOO_LARGE, E_REFUSED (address not
-   allowed), E_CANCELLED. */
+   body: bytes borrowed and consumed; return false to pause: nothing
+ * of the span counts as taken, it is handed over again whole after fetch_resume: until then no
+   further callback, done neither. done: exactly once, last; 0 or E_UNREACHABLE, E_TIMEOUT, E_TLS,
+   E_CLOSED (cut body, unreadable answer), E_TOO_LARGE (headers), E_REFUSED (address not allowed),
+   E_NO_MEMORY, E_CANCELLED. Inside done the request is already gone: no cancel, no resume. */
 struct fetch_response {
     int status;
     const struct fetch_header *headers;
@@ -109,6 +111,9 @@ MUST_USE int fetch_curl_new(const struct fetch_loop *loop, unsigned connections_
                             struct fetch_engine *out, struct fetch_curl **curl);
 void fetch_curl_ready(struct fetch_curl *curl, int fd, unsigned events);
 void fetch_curl_timeout(struct fetch_curl *curl);
+/* A port no request may ever reach, at whatever address: the node's own mesh port (ORG-2). 0: none.
+ */
+void fetch_curl_refuse_port(struct fetch_curl *curl, uint16_t port);
 
 /* ---- origin: registry requests
  * -------------------------------------------------------------------- */
@@ -140,27 +145,65 @@ struct origin_request {
 };
 /* head: the final answer after redirects; for a status >= 400 the body that follows is the
    registry's error (at most 64 KiB). body offsets are verified: byte k of the callbacks' stream is
-   byte first+k of the blob. done: 0, or E_ORIGIN (status in head), E_RANGE, E_UNREACHABLE,
-   E_TIMEOUT, E_TLS, E_CLOSED, E_TOO_LARGE, E_REFUSED. */
+   byte first+k of the blob. done: 0, or E_ORIGIN (status in head), E_RANGE (the answer does not
+   hold the bytes asked for), E_UNREACHABLE, E_TIMEOUT, E_TLS, E_CLOSED, E_TOO_LARGE (more bytes
+   than declared or allowed), E_REFUSED (address, or a redirect that may not be followed),
+   E_NO_MEMORY.
+
+   Answers other than blob bytes are held back until complete (errors 64 KiB, the rest 4 MiB), so
+   that a cut one is asked for again unseen. If content-length differs from the body that follows (a
+   cut error text, distribution's 416), the header and content_length are left out. A HEAD of a blob
+   whose redirect target knows only GET (OSS) is answered through a GET of one byte. A body cut
+   after its head was shown is resumed; if that fails there is no second head: see
+   origin_last_status. */
 struct origin;
 struct origin_fetch;
 struct origin_timer { /* one-shot timers for retries, from the host */
     void *host;
-    void (*start)(void *host, uint64_t delay_us); /* calls origin_advance later */
+    /* Calls origin_advance after delay_us, never inside; a new start may replace the pending one
+       (the origin asks again in origin_advance for whatever is still due). */
+    void (*start)(void *host, uint64_t delay_us);
 };
+#define ORIGIN_FETCHES_MAX 2048
+/* 0, E_NO_MEMORY. `env`, `engine`, `timer` are copied. */
 MUST_USE int origin_new(const struct env *env, const struct fetch_engine *engine,
                         const struct origin_timer *timer, struct origin **out);
+/* Cancels what runs, without callbacks. Not inside a callback. NULL is fine. */
 void origin_free(struct origin *origin);
+/* Copies the request (the registry entry too). Callbacks come later, never inside. 0, E_NO_MEMORY,
+   E_INVALID (endpoint, method, path, header bytes, or range), E_FULL (ORIGIN_FETCHES_MAX or the
+   engine's limit). */
 MUST_USE int origin_start(struct origin *origin, uint64_t now_us,
                           const struct origin_request *request,
                           const struct fetch_callbacks *callbacks, void *arg,
                           struct origin_fetch **out);
+/* After body returned false. The next callback comes later, never inside. */
 void origin_resume(struct origin *origin, struct origin_fetch *fetch);
+/* No further callback; `fetch` is gone. Allowed in head and body, not in done. */
 void origin_cancel(struct origin *origin, struct origin_fetch *fetch);
+/* Runs what is due; callbacks run inside. Early calls are harmless. */
 void origin_advance(struct origin *origin, uint64_t now_us);
 /* What the last failed answer asked for (Retry-After), ms, 0 none; capped at 60 s (RES-5). Valid
  * inside done. */
 uint32_t origin_retry_after_ms(const struct origin_fetch *fetch);
+/* Status of the last answer, 0 if none came. Valid inside done: tells a 401 or 403 that a resumed
+ * body met, whose head was never shown (ACL-2). */
+int origin_last_status(const struct origin_fetch *fetch);
+/* Only ever grow; for metrics. */
+struct origin_counters {
+    uint64_t requests;         /* first attempts */
+    uint64_t retries;          /* attempts that repeat one without progress, paid from the bucket */
+    uint64_t resumes;          /* attempts that go on where a body was cut */
+    uint64_t retries_refused;  /* the registry's bucket was empty (RES-5) */
+    uint64_t redirects;        /* followed */
+    uint64_t redirects_reused; /* a redirect target remembered from an earlier answer */
+    uint64_t redirects_refused;
+    uint64_t ranges_wrong; /* answers that did not hold the bytes asked for (O-8) */
+    uint64_t bodies_cut;
+    uint64_t buffers_refused; /* held-back answers over their limit in sum */
+    uint64_t starts_refused;  /* ORIGIN_FETCHES_MAX reached */
+};
+const struct origin_counters *origin_counters(const struct origin *origin); /* borrowed */
 
 /* ---- grants ------------------------------------------------------------------------------------
  */
@@ -191,6 +234,35 @@ MUST_USE int grants_link(struct grants *grants, const char *registry, const char
 /* True and *size_bytes if such a link exists. */
 bool grants_linked(const struct grants *grants, const char *registry, const char *repository,
                    const struct digest *blob, uint64_t *size_bytes);
+
+/* As grants_check, but up to `age_max_us` (at most GRANT_STALE_US) after the registry last agreed:
+ * only for when the registry cannot be reached (ACL-6). */
+#define GRANT_STALE_US (60ull * 60 * 1000 * 1000)
+bool grants_check_stale(struct grants *grants, uint64_t now_us, const char *registry,
+                        const char *repository, const uint8_t credential_hash[32],
+                        uint64_t age_max_us);
+
+/* ---- challenges
+ * ----------------------------------------------------------------------------------- */
+enum auth_scheme {
+    AUTH_BASIC = 1,
+    AUTH_BEARER,
+};
+#define AUTH_CHALLENGE_BYTES_MAX 1024 /* of each value */
+struct auth_challenge {
+    enum auth_scheme scheme;
+    char realm[AUTH_CHALLENGE_BYTES_MAX + 1];
+    char service[AUTH_CHALLENGE_BYTES_MAX + 1]; /* "" if absent, as the following */
+    char scope[AUTH_CHALLENGE_BYTES_MAX + 1];
+    char error[AUTH_CHALLENGE_BYTES_MAX + 1];
+};
+/* Parses the first challenge of a WWW-Authenticate value (RFC 9110 §11.6.1). 0, E_MALFORMED,
+ * E_TOO_LARGE, E_UNSUPPORTED (another scheme). */
+MUST_USE int auth_challenge_parse(const char *value, size_t value_bytes,
+                                  struct auth_challenge *out);
+/* True if credentials for this registry may be sent to this realm URL (ORG-4): https, and the host
+ * is the registry's own or listed in realm_hosts (as "host" or "host:port"). */
+bool auth_realm_allowed(const struct registry_entry *registry, const char *realm);
 
 /* ---- manifests
  * ------------------------------------------------------------------------------------ */

@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The table of live blobs, their life, and the handlers through which the node asks for pieces and
+ * brings them. Readers are in blob_reader.c.
+ */
+#include "blob_internal.h"
+
+#include <string.h>
+
+#include "bytes.h"
+#include "log.h"
+
+/* ---- callers ---- */
+
+struct blob_caller *blob_caller_new(const struct registry_entry *registry, const char *repository,
+                                    const char *authorization, const uint8_t credential_hash[32])
+{
+    struct blob_caller *caller = loop_alloc(NULL, NULL, sizeof *caller);
+    if (caller == NULL)
+        return NULL;
+    *caller = (struct blob_caller){.refs = 1, .registry = registry};
+    memcpy(caller->credential_hash, credential_hash, sizeof caller->credential_hash);
+    int err = text_copy(caller->repository, sizeof caller->repository, repository);
+    if (err == 0 && authorization != NULL) {
+        size_t bytes = strlen(authorization) + 1;
+        caller->authorization = loop_alloc(NULL, NULL, bytes);
+        if (caller->authorization != NULL)
+            memcpy(caller->authorization, authorization, bytes);
+        else
+            err = E_NO_MEMORY;
+    }
+    if (err != 0) {
+        blob_caller_put(caller);
+        return NULL;
+    }
+    return caller;
+}
+
+struct blob_caller *blob_caller_ref(struct blob_caller *caller)
+{
+    caller->refs++;
+    return caller;
+}
+
+void blob_caller_put(struct blob_caller *caller)
+{
+    if (caller == NULL || --caller->refs > 0)
+        return;
+    if (caller->authorization != NULL) {
+        explicit_bzero(caller->authorization, strlen(caller->authorization));
+        (void)loop_alloc(NULL, caller->authorization, 0);
+    }
+    (void)loop_alloc(NULL, caller, 0);
+}
+
+const char *blob_tier_name(enum blob_tier tier)
+{
+    static const char *const names[BLOB_TIER_COUNT] = {"none", "memory", "disk", "peer", "origin"};
+    return tier > 0 && tier < BLOB_TIER_COUNT ? names[tier] : names[0];
+}
+
+/* ---- life ---- */
+
+int blobs_new(const struct blobs_config *config, struct blobs **out)
+{
+    struct blobs *blobs = loop_alloc(NULL, NULL, sizeof *blobs);
+    if (blobs == NULL)
+        return E_NO_MEMORY;
+    *blobs = (struct blobs){.config = *config};
+    *out = blobs;
+    return 0;
+}
+
+void blobs_bind(struct blobs *blobs, struct node *node)
+{
+    blobs->config.node = node;
+}
+
+static void blob_free(struct blob *blob)
+{
+    struct blobs *blobs = blob->blobs;
+    HASH_DELETE(by_digest, blobs->by_digest, blob);
+    if (blob->handle != 0)
+        HASH_DELETE(by_handle, blobs->by_handle, blob);
+    for (uint32_t i = 0; i < blob->layout.piece_count; i++) {
+        blob->pieces[i].have = false;
+        blob_memory__drop(blob, i);
+        (void)loop_alloc(NULL, blob->pieces[i].voucher, 0);
+    }
+    for (uint32_t i = 0; i < blob->caller_count; i++)
+        blob_caller_put(blob->callers[i]);
+    if (blob->cached != NULL)
+        cache_put(blobs->config.cache, blob->cached);
+    hasher_free(blob->hasher);
+    (void)loop_alloc(NULL, blob->pieces, 0);
+    (void)loop_alloc(NULL, blob, 0);
+    blobs->counters.blobs--;
+}
+
+void blobs_free(struct blobs *blobs)
+{
+    if (blobs == NULL)
+        return;
+    blobs->closing = true;
+    struct blob *blob, *next;
+    HASH_ITER(by_digest, blobs->by_digest, blob, next)
+    {
+        blob_free(blob);
+    }
+    (void)loop_alloc(NULL, blobs, 0);
+}
+
+struct blob *blob__ref(struct blob *blob)
+{
+    blob->refs++;
+    return blob;
+}
+
+/* Nothing of it is wanted, held or here: peers need not know of it. */
+void blob__unref(struct blob *blob)
+{
+    ASSERT(blob->refs > 0);
+    if (--blob->refs > 0)
+        return;
+    while (blob->caller_count > 0)
+        blob_caller_put(blob->callers[--blob->caller_count]);
+    if (blob->have_count > 0 || blob->blobs->closing)
+        return;
+    struct blobs *blobs = blob->blobs;
+    if (blob->handle != 0)
+        transfer_blob_close(node_transfer(blobs->config.node), loop_now_us(blobs->config.loop),
+                            blob->handle);
+    blob_free(blob);
+}
+
+void blob_put(struct blob *blob)
+{
+    if (blob != NULL)
+        blob__unref(blob);
+}
+
+void blob__piece_gone(struct blob *blob, uint32_t piece)
+{
+    struct blob_piece *slot = &blob->pieces[piece];
+    if (!slot->have)
+        return;
+    slot->have = false;
+    slot->stored = false;
+    slot->checked_us = 0;
+    blob->have_count--;
+    blob_memory__drop(blob, piece);
+    if (blob->handle != 0 && !blob->blobs->closing)
+        transfer_piece_lost(node_transfer(blob->blobs->config.node),
+                            loop_now_us(blob->blobs->config.loop), blob->handle, piece);
+}
+
+static int open_pieces(struct blob *blob)
+{
+    size_t bytes;
+    int err = size_mul(blob->layout.piece_count, sizeof *blob->pieces, &bytes);
+    if (err != 0)
+        return err;
+    if (bytes == 0)
+        return 0;
+    blob->pieces = loop_alloc(NULL, NULL, bytes);
+    if (blob->pieces == NULL)
+        return E_NO_MEMORY;
+    memset(blob->pieces, 0, bytes);
+    const struct bitfield *have = cache_blob_have(blob->cached);
+    for (uint32_t i = bitfield_next_set(have, 0); i < have->bit_count;
+         i = bitfield_next_set(have, i + 1)) {
+        blob->pieces[i].have = blob->pieces[i].stored = true;
+        blob->have_count++;
+    }
+    return 0;
+}
+
+/* `cached` is TAKEN, also on failure. */
+static int blob_open(struct blobs *blobs, struct cache_blob *cached, struct blob **out)
+{
+    struct blob *blob = loop_alloc(NULL, NULL, sizeof *blob);
+    if (blob == NULL) {
+        cache_put(blobs->config.cache, cached);
+        return E_NO_MEMORY;
+    }
+    *blob = (struct blob){.blobs = blobs, .cached = cached, .refs = 1};
+    blob->info.digest = *cache_blob_digest(cached);
+    blob->info.size_bytes = cache_blob_size(cached);
+    blob->layout = *cache_blob_layout(cached);
+    blob->verified = blob->sealed = cache_blob_complete(cached);
+    blob_key_of(node_lookup_key(blobs->config.node), &blob->info.digest, &blob->info.key);
+    HASH_ADD(by_digest, blobs->by_digest, info.digest, sizeof blob->info.digest, blob);
+    blobs->counters.blobs++;
+    int err = open_pieces(blob);
+    if (err == 0)
+        err = transfer_blob_open(node_transfer(blobs->config.node), loop_now_us(blobs->config.loop),
+                                 &blob->info, cache_blob_have(cached), &blob->handle);
+    if (err != 0) {
+        if (blob->pieces == NULL)
+            blob->layout.piece_count = 0;
+        blob->handle = 0;
+        blob_free(blob);
+        return err;
+    }
+    HASH_ADD(by_handle, blobs->by_handle, handle, sizeof blob->handle, blob);
+    *out = blob;
+    return 0;
+}
+
+int blobs_get(struct blobs *blobs, const struct digest *digest, uint64_t size_bytes,
+              struct blob **out)
+{
+    struct blob *blob;
+    HASH_FIND(by_digest, blobs->by_digest, digest, sizeof *digest, blob);
+    if (blob != NULL) {
+        if (blob->info.size_bytes != size_bytes)
+            return E_INVALID;
+        *out = blob__ref(blob);
+        return 0;
+    }
+    struct cache_blob *cached;
+    int err = cache_get(blobs->config.cache, digest, size_bytes, &cached);
+    if (err != 0)
+        return err;
+    if (cache_blob_size(cached) != size_bytes) {
+        cache_put(blobs->config.cache, cached);
+        return E_INVALID;
+    }
+    return blob_open(blobs, cached, out);
+}
+
+static void recovered(void *arg, struct cache_blob *cached)
+{
+    struct blobs *blobs = arg;
+    struct blob *blob;
+    struct cache_blob *own = cache_find(blobs->config.cache, cache_blob_digest(cached));
+    if (own == NULL || blob_open(blobs, own, &blob) != 0)
+        return; /* it stays in the cache; a reader opens it later */
+    blob__unref(blob);
+}
+
+int blobs_recover(struct blobs *blobs)
+{
+    return cache_recover(blobs->config.cache, recovered, blobs);
+}
+
+void blobs_counters(const struct blobs *blobs, struct blobs_counters *out)
+{
+    *out = blobs->counters;
+    out->memory_bytes = blobs->memory_bytes;
+}
+
+bool blobs_busy(const struct blobs *blobs)
+{
+    return blobs->counters.readers > 0;
+}
+
+uint64_t blob_size(const struct blob *blob)
+{
+    return blob->info.size_bytes;
+}
+
+bool blob_verified(const struct blob *blob)
+{
+    return blob->verified;
+}
+
+void blob_sources(const struct blob *blob, struct blob_sources *out)
+{
+    *out = blob->sources;
+}
+
+struct blob *blobs__by_handle(struct blobs *blobs, blob_handle handle)
+{
+    struct blob *blob;
+    HASH_FIND(by_handle, blobs->by_handle, &handle, sizeof handle, blob);
+    return blob;
+}
+
+/* ---- what the node asks and brings ---- */
+
+static void on_fetch(void *host, const struct transfer_result *result)
+{
+    struct blobs *blobs = host;
+    struct blob *blob = blobs__by_handle(blobs, result->blob);
+    if (blob != NULL)
+        blob_fetch__start(blob, result);
+    else
+        transfer_fetch_end(node_transfer(blobs->config.node), loop_now_us(blobs->config.loop),
+                           result->id, E_NOT_FOUND, 0);
+}
+
+static void on_fetch_cancel(void *host, const struct transfer_result *result)
+{
+    struct blob *blob = blobs__by_handle(host, result->blob);
+    if (blob != NULL)
+        blob_fetch__cancel(blob, result->id);
+}
+
+struct upload {
+    struct blobs *blobs;
+    uint64_t id;
+};
+
+static void upload_loaded(void *arg, int status, struct buffer *bytes,
+                          const struct voucher *voucher)
+{
+    struct upload *upload = arg;
+    struct node *node = upload->blobs->config.node;
+    if (status == 0)
+        node_upload_ready(node, upload->id, 0, buffer_ref(bytes), voucher);
+    else
+        node_upload_ready(node, upload->id, status, NULL, NULL);
+    (void)loop_alloc(NULL, upload, 0);
+}
+
+static int load_for_upload(struct blob *blob, const struct transfer_result *result)
+{
+    struct upload *upload = loop_alloc(NULL, NULL, sizeof *upload);
+    if (upload == NULL)
+        return E_NO_MEMORY;
+    *upload = (struct upload){.blobs = blob->blobs, .id = result->id};
+    int err = blob_piece__load(blob, result->piece, true, upload_loaded, upload);
+    if (err != 0)
+        (void)loop_alloc(NULL, upload, 0);
+    return err;
+}
+
+static void on_upload(void *host, const struct transfer_result *result)
+{
+    struct blobs *blobs = host;
+    struct blob *blob = blobs__by_handle(blobs, result->blob);
+    int err = E_NOT_FOUND;
+    if (blob != NULL && result->piece < blob->layout.piece_count) {
+        const struct blob_piece *slot = &blob->pieces[result->piece];
+        if (slot->memory != NULL && slot->voucher != NULL) {
+            blob_memory__touch(blob, result->piece);
+            node_upload_ready(blobs->config.node, result->id, 0, buffer_ref(slot->memory->buffer),
+                              slot->voucher);
+            return;
+        }
+        if (slot->stored)
+            err = load_for_upload(blob, result);
+    }
+    if (err != 0)
+        node_upload_ready(blobs->config.node, result->id, err, NULL, NULL);
+}
+
+/* A voucher counts if its signer is a member we know, or the very node that sent the piece. */
+static bool signer_known(const struct blobs *blobs, const struct node_piece *piece)
+{
+    const struct voucher *voucher = &piece->voucher;
+    const struct identity_key *key = NULL;
+    const struct member *member = gossip_find(node_gossip(blobs->config.node), &voucher->signer);
+    if (member != NULL)
+        key = &member->key;
+    else if (node_id_equal(&voucher->signer, &piece->peer))
+        key = &piece->peer_key;
+    else if (node_id_equal(&voucher->signer, node_self_id(blobs->config.node)))
+        key = &node_identity(blobs->config.node)->public_key;
+    return key != NULL && memcmp(key->bytes, voucher->signer_key.bytes, sizeof key->bytes) == 0;
+}
+
+static void on_piece(void *host, const struct node_piece *piece, struct buffer *bytes)
+{
+    struct blobs *blobs = host;
+    struct blob *blob = blobs__by_handle(blobs, piece->blob);
+    struct piece_arrival arrival = {
+        .blob = blob,
+        .piece = piece->piece,
+        .source = {.origin = PIECE_FROM_PEER, .peer = piece->peer},
+        .voucher = piece->voucher,
+    };
+    int status = 0;
+    if (blob == NULL || blob->repairing)
+        status = E_CANCELLED;
+    else if (!piece->vouched)
+        status = E_VOUCHER;
+    else if (!signer_known(blobs, piece)) {
+        blobs->counters.unknown_signer++;
+        status = E_NOT_FOUND; /* no proof of a lie: ask elsewhere */
+    }
+    if (status == 0) {
+        blob_piece__arrived(&arrival, bytes);
+        return;
+    }
+    buffer_put(bytes);
+    transfer_piece_done(node_transfer(blobs->config.node), loop_now_us(blobs->config.loop),
+                        piece->blob, piece->piece, &arrival.source, status);
+}
+
+static void on_piece_failed(void *host, const struct transfer_result *result)
+{
+    struct blob *blob = blobs__by_handle(host, result->blob);
+    if (blob != NULL)
+        blob__fail(blob, result->status);
+}
+
+void blobs_handlers(struct blobs *blobs, struct node_handlers *out)
+{
+    *out = (struct node_handlers){
+        .host = blobs,
+        .fetch = on_fetch,
+        .fetch_cancel = on_fetch_cancel,
+        .upload = on_upload,
+        .piece = on_piece,
+        .piece_failed = on_piece_failed,
+    };
+}

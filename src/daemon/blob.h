@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Live blobs: where bytes from peers, origin and cache meet their readers.
+ *
+ * A blob here is open in transfer (it is served to peers and pulled from them) and in the cache.
+ * Each piece that arrives goes through one worker job: hash, voucher, whole-blob prefix hash when
+ * it is next in order, write to the cache; then it stays in memory (the memory tier) as long as
+ * there is room, so that uploads and readers need no disk. What a reader may see follows INT-1..3:
+ * vouched pieces stream, the last bytes of a whole read wait for the whole digest.
+ *
+ * Cost of a piece from a peer: one hash for the piece, one for the blob, one signature check
+ * (41 us), one pwrite; no copy. Loop thread only.
+ */
+#ifndef SHOAL_DAEMON_BLOB_H
+#define SHOAL_DAEMON_BLOB_H
+
+#include "buffer.h"
+#include "cache.h"
+#include "node.h"
+#include "registry.h"
+
+/* On whose behalf the origin may be read: a registry, a repository and the caller's own
+ * Authorization, kept in memory while a reader or a lease needs it (ACL-9). Reference-counted. */
+struct blob_caller {
+    uint32_t refs;
+    const struct registry_entry *registry; /* borrowed from the configuration */
+    char repository[REPOSITORY_BYTES_MAX + 1];
+    char *authorization; /* owned, wiped when freed; NULL: anonymous */
+    uint8_t credential_hash[32];
+    bool refused; /* the registry said 401 or 403: not used again */
+};
+/* One reference; copies everything. NULL when memory is short. */
+struct blob_caller *blob_caller_new(const struct registry_entry *registry, const char *repository,
+                                    const char *authorization, const uint8_t credential_hash[32]);
+struct blob_caller *blob_caller_ref(struct blob_caller *caller);
+void blob_caller_put(struct blob_caller *caller); /* NULL is fine */
+
+/* Where bytes given to a client came from: the Shoal-Source header and the metrics' label. */
+enum blob_tier {
+    BLOB_FROM_MEMORY = 1,
+    BLOB_FROM_DISK,
+    BLOB_FROM_PEER,
+    BLOB_FROM_ORIGIN,
+    BLOB_TIER_COUNT,
+};
+const char *blob_tier_name(enum blob_tier tier); /* "memory", "disk", "peer", "origin" */
+
+struct blobs;
+struct blob;
+
+struct blobs_config {
+    struct loop *loop;
+    struct node *node;
+    struct cache *cache;
+    struct buffer_pool *pool;
+    struct origin *origin;
+    uint64_t memory_bytes; /* memory tier: pieces kept beyond their use */
+    bool verified_only;    /* trust: quorum, verified: nothing before the whole digest matched */
+};
+
+struct blobs_counters {
+    uint64_t piece_bytes[BLOB_TIER_COUNT]; /* arrived from peers and origin; read back from tiers */
+    uint64_t client_bytes[BLOB_TIER_COUNT]; /* given to readers, by where the piece came from */
+    uint64_t bad_digest, bad_voucher, unknown_signer;
+    uint64_t mismatches, repairs, store_errors, corrupt;
+    uint64_t memory_bytes;
+    uint32_t blobs, readers, fetches;
+};
+
+/* 0 or E_NO_MEMORY. Everything in `config` is borrowed for the object's life. */
+MUST_USE int blobs_new(const struct blobs_config *config, struct blobs **out);
+/* After the loop has run out; readers must be gone. */
+void blobs_free(struct blobs *blobs);
+/* Handlers for node_new; their host is this object. `config->node` may be set later by blobs_bind.
+ */
+void blobs_handlers(struct blobs *blobs, struct node_handlers *out);
+void blobs_bind(struct blobs *blobs, struct node *node);
+/* Opens everything the cache recovered, so that peers are served. Returns how many blobs, or E_*.
+ */
+MUST_USE int blobs_recover(struct blobs *blobs);
+void blobs_counters(const struct blobs *blobs, struct blobs_counters *out);
+/* Readers or fetches are under way (orderly stop). */
+bool blobs_busy(const struct blobs *blobs);
+
+/* Finds or opens a blob and takes a reference. 0, E_NO_MEMORY, E_TOO_LARGE, E_INVALID (a size that
+ * contradicts what is known). */
+MUST_USE int blobs_get(struct blobs *blobs, const struct digest *digest, uint64_t size_bytes,
+                       struct blob **out);
+void blob_put(struct blob *blob);
+uint64_t blob_size(const struct blob *blob);
+/* All pieces are here and the whole digest matched. */
+bool blob_verified(const struct blob *blob);
+
+/* A span of a blob's bytes, held for the reader until blob_chunk_done. */
+struct blob_chunk {
+    const uint8_t *bytes; /* NULL: send from fd */
+    uint32_t byte_count;
+    int fd; /* -1, or a descriptor of our own to sendfile from */
+    uint64_t fd_offset;
+    enum blob_tier tier;
+    /* private */
+    struct blob *blob;
+    struct buffer *buffer;
+    uint32_t piece;
+};
+/* Releases what the chunk holds. */
+void blob_chunk_done(struct blob_chunk *chunk);
+
+/* A reader of [offset, end) in order; embedded in its owner's struct. */
+struct blob_reader {
+    void (*ready)(
+        void *arg); /* blob_read_next may give more; never called inside a call of yours */
+    void (*failed)(void *arg, int status); /* no more will come: E_*; then only blob_read_stop */
+    void *arg;
+    /* private */
+    struct blob *blob;
+    struct blob_caller *caller;
+    uint64_t reader_id; /* of transfer; 0: none */
+    uint64_t offset, end;
+    uint32_t piece_told; /* last position told to transfer */
+    bool whole;
+    bool waiting;
+    bool ended;
+    struct buffer_waiter buffers;
+    struct blob_reader *next;
+};
+/*
+ * Starts reading [first, end) with first < end <= size. `caller` (may be NULL: peers and cache
+ * only) is referenced. `whole` reads hold the tail back until the digest matched. 0, E_NO_MEMORY,
+ * E_RANGE. `ready` follows when bytes are there.
+ */
+MUST_USE int blob_read_start(struct blob *blob, struct blob_reader *reader, uint64_t first,
+                             uint64_t end, enum transfer_read_mode mode,
+                             struct blob_caller *caller);
+/* The next span, at most max_bytes. 0; E_AGAIN (ready will be called); E_CLOSED at the end; E_*
+ * after `failed`. */
+MUST_USE int blob_read_next(struct blob_reader *reader, uint32_t max_bytes, struct blob_chunk *out);
+/* Where the reader stands, bytes from the start of the blob. */
+uint64_t blob_read_position(const struct blob_reader *reader);
+/* Ends a reader; allowed at any time after a successful start. */
+void blob_read_stop(struct blob_reader *reader);
+
+/* Bytes of this blob here by source, for logs and explain. */
+struct blob_sources {
+    uint64_t origin, peer, cache;
+};
+void blob_sources(const struct blob *blob, struct blob_sources *out);
+
+#endif

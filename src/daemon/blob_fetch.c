@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reading pieces from the origin: one ranged request for a leased run of pieces, with the
+ * credentials of one of the blob's readers; each piece is handed on as it completes.
+ */
+#include "blob_internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "log.h"
+
+/* Complete pieces of one fetch in worker hands at once; then the request is paused. */
+#define FETCH_JOBS_MAX 4
+
+struct blob_fetch {
+    struct blob *blob; /* one reference */
+    uint64_t id;       /* transfer's; 0: a repair */
+    struct blob_caller *caller;
+    struct origin_fetch *request; /* NULL when it has ended */
+    uint32_t piece, end;          /* next piece to fill */
+    struct buffer *buffer;        /* being filled */
+    uint64_t bytes;
+    size_t used; /* of a span whose rest waits: it is handed over again whole */
+    uint32_t jobs;
+    int status;
+    uint32_t retry_after_ms;
+    bool paused, over;
+    struct buffer_waiter waiter;
+    struct blob_fetch *next;
+};
+
+static struct blob_caller *usable_caller(const struct blob *blob)
+{
+    for (uint32_t i = 0; i < blob->caller_count; i++) {
+        if (!blob->callers[i]->refused)
+            return blob->callers[i];
+    }
+    return NULL;
+}
+
+static void fetch_free(struct blob_fetch *fetch)
+{
+    struct blob *blob = fetch->blob;
+    struct blob_fetch **link = &blob->fetches;
+    while (*link != fetch)
+        link = &(*link)->next;
+    *link = fetch->next;
+    buffer_unwait(blob->blobs->config.pool, &fetch->waiter);
+    buffer_put(fetch->buffer);
+    blob_caller_put(fetch->caller);
+    blob->blobs->counters.fetches--;
+    (void)loop_alloc(NULL, fetch, 0);
+    blob__unref(blob);
+}
+
+/* When the request is over and the last piece is stored, transfer hears of it. */
+static void fetch_finish(struct blob_fetch *fetch)
+{
+    if (!fetch->over || fetch->jobs > 0)
+        return;
+    struct blob *blob = fetch->blob;
+    struct blobs *blobs = blob->blobs;
+    if (fetch->id != 0)
+        transfer_fetch_end(node_transfer(blobs->config.node), loop_now_us(blobs->config.loop),
+                           fetch->id, fetch->status, fetch->retry_after_ms);
+    else if (fetch->status != 0) {
+        blob->repairing = false;
+        blob__fail(blob, fetch->status);
+    }
+    fetch_free(fetch);
+}
+
+static void wake_request(struct blob_fetch *fetch)
+{
+    if (!fetch->paused || fetch->request == NULL)
+        return;
+    fetch->paused = false;
+    origin_resume(fetch->blob->blobs->config.origin, fetch->request);
+}
+
+static void stored(void *arg, int status)
+{
+    struct blob_fetch *fetch = arg;
+    fetch->jobs--;
+    if (status != 0 && fetch->status == 0 && fetch->over)
+        fetch->status = status;
+    wake_request(fetch);
+    fetch_finish(fetch);
+}
+
+static void piece_full(struct blob_fetch *fetch)
+{
+    struct piece_arrival arrival = {
+        .blob = fetch->blob,
+        .piece = fetch->piece++,
+        .source = {.origin = PIECE_FROM_ORIGIN, .fetch_id = fetch->id},
+        .done = stored,
+        .arg = fetch,
+    };
+    struct buffer *buffer = fetch->buffer;
+    fetch->buffer = NULL;
+    fetch->jobs++;
+    blob_piece__arrived(&arrival, buffer);
+}
+
+static void on_head(void *arg, const struct fetch_response *response)
+{
+    struct blob_fetch *fetch = arg;
+    if (response->status == 401 || response->status == 403) {
+        fetch->caller->refused = true;
+        fetch->status = E_DENIED;
+    } else if (response->status == 404) {
+        fetch->status = E_NOT_FOUND;
+    } else if (response->status >= 400) {
+        fetch->status = E_ORIGIN;
+    }
+}
+
+static void buffers_ready(void *arg)
+{
+    wake_request(arg);
+}
+
+/* A buffer for the next piece; false: the request must pause. */
+static bool have_buffer(struct blob_fetch *fetch)
+{
+    struct blob *blob = fetch->blob;
+    if (fetch->buffer != NULL)
+        return true;
+    uint32_t bytes = piece_length(&blob->layout, fetch->piece);
+    if (fetch->jobs < FETCH_JOBS_MAX)
+        fetch->buffer = blob_memory__buffer(blob->blobs, bytes);
+    else
+        return false;
+    if (fetch->buffer == NULL && !fetch->waiter.waiting) {
+        fetch->waiter.bytes = bytes;
+        fetch->waiter.use = BUFFER_FOR_LOCAL;
+        buffer_wait(blob->blobs->config.pool, &fetch->waiter);
+    }
+    return fetch->buffer != NULL;
+}
+
+/* A span that was refused is handed over again after the resume; what was used of it is skipped. */
+static bool on_body(void *arg, const uint8_t *bytes, size_t byte_count)
+{
+    struct blob_fetch *fetch = arg;
+    struct blob *blob = fetch->blob;
+    if (fetch->status != 0)
+        return true; /* an error's body */
+    const uint8_t *start = bytes;
+    bytes += fetch->used;
+    byte_count -= fetch->used;
+    while (byte_count > 0 && fetch->piece < fetch->end) {
+        if (!have_buffer(fetch)) {
+            fetch->paused = true;
+            fetch->used = (size_t)(bytes - start);
+            return false;
+        }
+        uint32_t room = piece_length(&blob->layout, fetch->piece) - fetch->buffer->used;
+        uint32_t take = byte_count < room ? (uint32_t)byte_count : room;
+        memcpy(fetch->buffer->bytes + fetch->buffer->used, bytes, take);
+        fetch->buffer->used += take;
+        fetch->bytes += take;
+        bytes += take;
+        byte_count -= take;
+        if (take == room)
+            piece_full(fetch);
+    }
+    fetch->used = 0;
+    if (fetch->id != 0)
+        transfer_fetch_progress(node_transfer(blob->blobs->config.node),
+                                loop_now_us(blob->blobs->config.loop), fetch->id, fetch->bytes);
+    return true;
+}
+
+static void on_done(void *arg, int err)
+{
+    struct blob_fetch *fetch = arg;
+    if (fetch->status == 0)
+        fetch->status = err;
+    if (fetch->status == 0 && fetch->piece < fetch->end)
+        fetch->status = E_CLOSED;
+    if (fetch->status != 0)
+        fetch->retry_after_ms = origin_retry_after_ms(fetch->request);
+    fetch->request = NULL;
+    fetch->over = true;
+    fetch_finish(fetch);
+}
+
+static const struct fetch_callbacks callbacks = {.head = on_head, .body = on_body, .done = on_done};
+
+static int start_request(struct blob_fetch *fetch)
+{
+    struct blob *blob = fetch->blob;
+    struct blobs *blobs = blob->blobs;
+    char text[DIGEST_TEXT_BYTES], path[REPOSITORY_BYTES_MAX + DIGEST_TEXT_BYTES + 16];
+    int bytes = snprintf(path, sizeof path, "/v2/%s/blobs/%s", fetch->caller->repository,
+                         digest_text(&blob->info.digest, text));
+    if (bytes < 0 || (size_t)bytes >= sizeof path)
+        return E_TOO_LARGE;
+    uint32_t last = fetch->end - 1;
+    struct origin_request request = {
+        .registry = fetch->caller->registry,
+        .kind = ORIGIN_BLOB,
+        .method = "GET",
+        .path_and_query = path,
+        .authorization = fetch->caller->authorization,
+        .size_bytes = blob->info.size_bytes,
+        .first = piece_offset(&blob->layout, fetch->piece),
+        .last = piece_offset(&blob->layout, last) + piece_length(&blob->layout, last) - 1,
+    };
+    request.whole = request.first == 0 && request.last + 1 == blob->info.size_bytes;
+    memcpy(request.credential_hash, fetch->caller->credential_hash, 32);
+    return origin_start(blobs->config.origin, loop_now_us(blobs->config.loop), &request, &callbacks,
+                        fetch, &fetch->request);
+}
+
+/* 0, or E_*: nothing was started. */
+static int fetch_new(struct blob *blob, uint64_t id, uint32_t piece, uint32_t count)
+{
+    struct blob_caller *caller = usable_caller(blob);
+    if (caller == NULL)
+        return E_DENIED;
+    struct blob_fetch *fetch = loop_alloc(NULL, NULL, sizeof *fetch);
+    if (fetch == NULL)
+        return E_NO_MEMORY;
+    *fetch = (struct blob_fetch){.blob = blob__ref(blob),
+                                 .id = id,
+                                 .caller = blob_caller_ref(caller),
+                                 .piece = piece,
+                                 .end = piece + count,
+                                 .waiter = {.ready = buffers_ready},
+                                 .next = blob->fetches};
+    fetch->waiter.arg = fetch;
+    blob->fetches = fetch;
+    blob->blobs->counters.fetches++;
+    int err = start_request(fetch);
+    if (err != 0)
+        fetch_free(fetch);
+    return err;
+}
+
+void blob_fetch__start(struct blob *blob, const struct transfer_result *result)
+{
+    struct blobs *blobs = blob->blobs;
+    int err = E_INVALID;
+    if (result->piece_count > 0 && result->piece_count <= blob->layout.piece_count &&
+        result->piece <= blob->layout.piece_count - result->piece_count)
+        err = fetch_new(blob, result->id, result->piece, result->piece_count);
+    if (err != 0)
+        transfer_fetch_end(node_transfer(blobs->config.node), loop_now_us(blobs->config.loop),
+                           result->id, err, 0);
+}
+
+bool blob_fetch__repair(struct blob *blob)
+{
+    return fetch_new(blob, 0, 0, blob->layout.piece_count) == 0;
+}
+
+void blob_fetch__cancel(struct blob *blob, uint64_t fetch_id)
+{
+    for (struct blob_fetch *fetch = blob->fetches; fetch != NULL; fetch = fetch->next) {
+        if (fetch->id != fetch_id || fetch->over)
+            continue;
+        origin_cancel(blob->blobs->config.origin, fetch->request);
+        fetch->request = NULL;
+        fetch->over = true;
+        fetch->status = E_CANCELLED;
+        fetch_finish(fetch);
+        return;
+    }
+}

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shared by the files of live blobs: blob.c (table, readers), blob_piece.c (pieces), blob_fetch.c
+ * (origin). */
+#ifndef SHOAL_DAEMON_BLOB_INTERNAL_H
+#define SHOAL_DAEMON_BLOB_INTERNAL_H
+
+#include <uthash.h>
+
+#include "blob.h"
+#include "loop.h"
+
+/* Verified bytes on disk are sent straight from the file for this long; then they are hashed again
+ * at the next read, so that rot is found (DSK-1, D-5). */
+#define BLOB_VERIFY_AGAIN_US (3600ull * 1000000)
+/* Origin callers kept per blob: further readers' credentials are not needed. */
+#define BLOB_CALLERS_MAX 8
+
+/* A piece's bytes in the memory tier. */
+struct memory_entry {
+    struct blob *blob;
+    uint32_t piece;
+    struct buffer *buffer; /* one reference */
+    struct memory_entry *older, *newer;
+};
+
+struct blob_piece {
+    struct memory_entry *memory; /* owned; NULL: not in memory */
+    struct voucher *voucher; /* owned; kept while the blob is unverified or the piece in memory */
+    uint64_t checked_us;     /* when its stored bytes last matched their hash; 0 never */
+    uint8_t tier;            /* enum blob_tier it came from in this life; 0: recovered */
+    bool have;               /* verified; in memory, in the cache or both */
+    bool stored;             /* in the cache */
+    bool loading;            /* a job reads it for readers */
+};
+
+struct blob {
+    struct blobs *blobs;
+    struct blob_info info;
+    struct piece_layout layout;
+    blob_handle handle;        /* in transfer */
+    struct cache_blob *cached; /* one reference */
+    struct blob_piece *pieces; /* owned, layout.piece_count */
+    uint32_t have_count;
+    struct blob_reader *readers;
+    struct blob_fetch *fetches;
+    struct blob_caller *callers[BLOB_CALLERS_MAX]; /* one reference each */
+    uint32_t caller_count;
+    struct hasher *hasher; /* whole-blob prefix; NULL until somebody wants it */
+    uint32_t hashed;       /* pieces in the prefix hash */
+    bool hashing;          /* a job owns the hasher */
+    bool verified;         /* the whole digest matched */
+    bool sealed;           /* told to the cache */
+    bool repairing;        /* it did not match: everything is read from the origin again */
+    struct blob_sources sources;
+    uint32_t refs; /* starters of readers, jobs, fetches */
+    UT_hash_handle by_digest;
+    UT_hash_handle by_handle;
+};
+
+struct blobs {
+    struct blobs_config config;
+    struct blob *by_digest; /* uthash */
+    struct blob *by_handle; /* uthash */
+    struct blobs_counters counters;
+    struct memory_entry *oldest, *newest;
+    uint64_t memory_bytes;
+    bool closing;
+};
+
+/* ---- blob.c ---- */
+struct blob *blobs__by_handle(struct blobs *blobs, blob_handle handle); /* NULL if none */
+/* Wakes every reader that waits for news of this blob. */
+void blob__wake(struct blob *blob);
+/* Fails every reader. */
+void blob__fail(struct blob *blob, int status);
+/* A whole read is under way, so the digest must be made. */
+bool blob__wants_digest(const struct blob *blob);
+struct blob *blob__ref(struct blob *blob);
+
+/* Gives back a reference of blob__ref; the blob closes when nothing of it is left. */
+void blob__unref(struct blob *blob);
+/* A piece is not here any more (evicted, damaged): forgets it and tells transfer. */
+void blob__piece_gone(struct blob *blob, uint32_t piece);
+
+/* ---- blob_memory.c: the memory tier ---- */
+/* Keeps a piece's bytes (takes its own reference); gives up older ones to stay under the size. */
+void blob_memory__keep(struct blob *blob, uint32_t piece, struct buffer *buffer);
+/* Moves to the young end. */
+void blob_memory__touch(struct blob *blob, uint32_t piece);
+/* Drops a piece's bytes; fine if there are none. A piece that is nowhere else is gone. */
+void blob_memory__drop(struct blob *blob, uint32_t piece);
+/* A buffer for local use; at the pool's cap the oldest pieces in memory are given up for it. */
+struct buffer *blob_memory__buffer(struct blobs *blobs, uint32_t bytes);
+
+/* ---- blob_piece.c: what a worker does to one piece ---- */
+/* A complete piece: verify, vouch, hash on, store; transfer is told and readers are woken. */
+struct piece_arrival {
+    struct blob *blob;
+    uint32_t piece;
+    struct piece_source source;
+    struct voucher voucher;              /* FROM_PEER */
+    void (*done)(void *arg, int status); /* when all is told; may be NULL */
+    void *arg;
+};
+/* `bytes` is TAKEN. */
+void blob_piece__arrived(const struct piece_arrival *arrival, struct buffer *bytes);
+/* Reads a stored piece, verified. `then` gets 0 with the bytes (borrowed) and the voucher, or E_*;
+   called exactly once, later. With keep, the piece goes to the memory tier. 0 or E_NO_MEMORY,
+   E_FULL: `then` is not called. */
+typedef void (*piece_loaded_fn)(void *arg, int status, struct buffer *bytes,
+                                const struct voucher *voucher);
+MUST_USE int blob_piece__load(struct blob *blob, uint32_t piece, bool keep, piece_loaded_fn then,
+                              void *arg);
+/* Goes on with the whole-blob hash, if somebody wants it and the next piece is here. */
+void blob_piece__hash_on(struct blob *blob);
+
+/* ---- blob_fetch.c: reading pieces from the origin ---- */
+void blob_fetch__start(struct blob *blob, const struct transfer_result *result);
+void blob_fetch__cancel(struct blob *blob, uint64_t fetch_id);
+/* Reads the whole blob from the origin again after a mismatch (INT-7). False if no caller may. */
+bool blob_fetch__repair(struct blob *blob);
+
+#endif

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The memory tier of live blobs: pieces that arrived or were read stay here, least recently used
+ * first to go, so that uploads to peers and local readers need no disk. Bounded by
+ * config.memory_bytes and by the buffer pool's cap.
+ */
+#include "blob_internal.h"
+
+#include "log.h"
+
+static void unlink_entry(struct blobs *blobs, struct memory_entry *entry)
+{
+    if (entry->older != NULL)
+        entry->older->newer = entry->newer;
+    else
+        blobs->oldest = entry->newer;
+    if (entry->newer != NULL)
+        entry->newer->older = entry->older;
+    else
+        blobs->newest = entry->older;
+    entry->older = entry->newer = NULL;
+}
+
+static void link_newest(struct blobs *blobs, struct memory_entry *entry)
+{
+    entry->older = blobs->newest;
+    entry->newer = NULL;
+    if (blobs->newest != NULL)
+        blobs->newest->newer = entry;
+    else
+        blobs->oldest = entry;
+    blobs->newest = entry;
+}
+
+void blob_memory__drop(struct blob *blob, uint32_t piece)
+{
+    struct blob_piece *slot = &blob->pieces[piece];
+    struct memory_entry *entry = slot->memory;
+    if (entry == NULL)
+        return;
+    struct blobs *blobs = blob->blobs;
+    unlink_entry(blobs, entry);
+    blobs->memory_bytes -= entry->buffer->capacity;
+    slot->memory = NULL;
+    buffer_put(entry->buffer);
+    (void)loop_alloc(NULL, entry, 0);
+    if (slot->have && !slot->stored)
+        blob__piece_gone(blob, piece);
+    if (blob->verified && slot->memory == NULL && slot->voucher != NULL)
+        slot->voucher = loop_alloc(NULL, slot->voucher, 0);
+}
+
+/* Gives up the oldest piece; false if there is none. Its blob may close with it. */
+static bool drop_oldest(struct blobs *blobs)
+{
+    struct memory_entry *entry = blobs->oldest;
+    if (entry == NULL)
+        return false;
+    struct blob *blob = blob__ref(entry->blob);
+    blob_memory__drop(blob, entry->piece);
+    blob__unref(blob);
+    return true;
+}
+
+void blob_memory__keep(struct blob *blob, uint32_t piece, struct buffer *buffer)
+{
+    struct blobs *blobs = blob->blobs;
+    struct blob_piece *slot = &blob->pieces[piece];
+    if (slot->memory != NULL) {
+        blob_memory__touch(blob, piece);
+        return;
+    }
+    struct memory_entry *entry = loop_alloc(NULL, NULL, sizeof *entry);
+    if (entry == NULL)
+        return; /* the cache has it, or it is fetched again */
+    *entry = (struct memory_entry){.blob = blob, .piece = piece, .buffer = buffer_ref(buffer)};
+    slot->memory = entry;
+    link_newest(blobs, entry);
+    blobs->memory_bytes += buffer->capacity;
+    while (blobs->memory_bytes > blobs->config.memory_bytes && blobs->oldest != entry)
+        (void)drop_oldest(blobs);
+}
+
+void blob_memory__touch(struct blob *blob, uint32_t piece)
+{
+    struct memory_entry *entry = blob->pieces[piece].memory;
+    if (entry == NULL || entry == blob->blobs->newest)
+        return;
+    unlink_entry(blob->blobs, entry);
+    link_newest(blob->blobs, entry);
+}
+
+struct buffer *blob_memory__buffer(struct blobs *blobs, uint32_t bytes)
+{
+    struct buffer *buffer = buffer_get(blobs->config.pool, bytes, BUFFER_FOR_LOCAL);
+    while (buffer == NULL && drop_oldest(blobs))
+        buffer = buffer_get(blobs->config.pool, bytes, BUFFER_FOR_LOCAL);
+    return buffer;
+}

@@ -1,0 +1,504 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a worker thread does to one piece: hash it, check or sign its voucher, carry the whole-blob
+ * hash on when the piece is next in order, write it to the cache or read it back. One job per
+ * piece, so that its bytes pass through the processor's cache once.
+ */
+#include "blob_internal.h"
+
+#include <string.h>
+
+#include "bytes.h"
+#include "log.h"
+
+enum job_kind {
+    JOB_STORE = 1, /* arrived: verify, vouch, hash on, write */
+    JOB_LOAD,      /* read back, verified by the cache */
+    JOB_HASH,      /* hash on with bytes in memory */
+};
+
+struct piece_job {
+    struct loop_work work;
+    enum job_kind kind;
+    struct blob *blob; /* one reference */
+    uint32_t piece;
+    struct buffer *buffer; /* one reference */
+    struct piece_arrival arrival;
+    struct voucher voucher;
+    struct piece_hash accused; /* REPAIR: what was vouched for before */
+    bool hash_on;              /* this job owns the prefix hasher */
+    bool store;
+    bool keep;
+    int status;
+    int store_status;
+    piece_loaded_fn then;
+    void *then_arg;
+};
+
+static struct env const *env_of(const struct blob *blob)
+{
+    return node_env(blob->blobs->config.node);
+}
+
+static uint64_t now_us(const struct blob *blob)
+{
+    return loop_now_us(blob->blobs->config.loop);
+}
+
+static struct transfer *transfer_of(const struct blob *blob)
+{
+    return node_transfer(blob->blobs->config.node);
+}
+
+static bool voucher_empty(const struct voucher *voucher)
+{
+    static const uint8_t zero[VOUCHER_SIGNATURE_BYTES];
+    return memcmp(voucher->signature, zero, sizeof zero) == 0;
+}
+
+/* ---- on the worker thread: only what the job owns ---- */
+
+static void sign(struct piece_job *job, const struct piece_hash *hash)
+{
+    const struct node *node = job->blob->blobs->config.node;
+    job->voucher = (struct voucher){.signer = *node_self_id(node),
+                                    .piece_index = job->piece,
+                                    .piece_bytes = job->buffer->used,
+                                    .hash = *hash};
+    voucher_sign(node_identity(node), &job->blob->info.key, &job->voucher);
+}
+
+static int verify(struct piece_job *job)
+{
+    struct piece_hash hash;
+    piece_hash_of(job->buffer->bytes, job->buffer->used, &hash);
+    if (job->arrival.source.origin != PIECE_FROM_PEER) {
+        sign(job, &hash);
+        return 0;
+    }
+    job->voucher = job->arrival.voucher;
+    if (memcmp(hash.bytes, job->voucher.hash.bytes, sizeof hash.bytes) != 0)
+        return E_DIGEST;
+    return voucher_verify(&job->blob->info.key, &job->voucher);
+}
+
+static void run_store(struct piece_job *job)
+{
+    struct blob *blob = job->blob;
+    job->status = verify(job);
+    if (job->status != 0)
+        return;
+    if (job->hash_on)
+        hasher_update(blob->hasher, job->buffer->bytes, job->buffer->used);
+    if (job->store) {
+        struct piece_record record = {.voucher = job->voucher};
+        job->store_status = cache_write(blob->blobs->config.cache, blob->cached, job->piece,
+                                        job->buffer->bytes, job->buffer->used, &record);
+    }
+}
+
+static void run_load(struct piece_job *job)
+{
+    struct blob *blob = job->blob;
+    struct piece_record record;
+    job->status = cache_read(blob->blobs->config.cache, blob->cached, job->piece,
+                             job->buffer->bytes, job->buffer->used, &record);
+    if (job->status != 0)
+        return;
+    job->voucher = record.voucher;
+    if (voucher_empty(&job->voucher)) { /* verified as a whole once: we vouch for it ourselves */
+        struct piece_hash hash;
+        piece_hash_of(job->buffer->bytes, job->buffer->used, &hash);
+        sign(job, &hash);
+    }
+    if (job->hash_on)
+        hasher_update(blob->hasher, job->buffer->bytes, job->buffer->used);
+}
+
+static void job_run(struct loop_work *work)
+{
+    struct piece_job *job = (struct piece_job *)work;
+    if (job->kind == JOB_STORE)
+        run_store(job);
+    else if (job->kind == JOB_LOAD)
+        run_load(job);
+    else
+        hasher_update(job->blob->hasher, job->buffer->bytes, job->buffer->used);
+}
+
+/* ---- on the loop ---- */
+
+static void seal_run(struct loop_work *work)
+{
+    struct piece_job *job = (struct piece_job *)work;
+    job->status = cache_seal(job->blob->blobs->config.cache, job->blob->cached);
+}
+
+static void job_free(struct piece_job *job)
+{
+    struct blob *blob = job->blob;
+    buffer_put(job->buffer);
+    (void)loop_alloc(NULL, job, 0);
+    blob__unref(blob);
+}
+
+static void seal_done(struct loop_work *work, int status)
+{
+    struct piece_job *job = (struct piece_job *)work;
+    cache_seal_done(job->blob->blobs->config.cache, job->blob->cached,
+                    status != 0 ? status : job->status);
+    job_free(job);
+}
+
+static struct piece_job *job_new(struct blob *blob, enum job_kind kind, uint32_t piece)
+{
+    struct piece_job *job = loop_alloc(NULL, NULL, sizeof *job);
+    if (job == NULL)
+        return NULL;
+    *job = (struct piece_job){.kind = kind, .blob = blob__ref(blob), .piece = piece};
+    job->work.run = job_run;
+    return job;
+}
+
+/* Tells the cache that the whole digest matched, once every piece is stored. */
+static void seal(struct blob *blob)
+{
+    if (blob->sealed || !bitfield_full(cache_blob_have(blob->cached)))
+        return;
+    struct piece_job *job = job_new(blob, JOB_HASH, 0);
+    if (job == NULL)
+        return;
+    job->work.run = seal_run;
+    job->work.done = seal_done;
+    blob->sealed = loop_submit(blob->blobs->config.loop, &job->work) == 0;
+    if (!blob->sealed)
+        job_free(job);
+}
+
+/* The blob's own name says that a voucher was false, or that we must look closer (INT-7). */
+static void mismatch(struct blob *blob)
+{
+    struct blobs *blobs = blob->blobs;
+    blobs->counters.mismatches++;
+    char name[SHORT_HEX_BYTES];
+    log_to(env_of(blob), LOG_WARN, "blob: bytes do not match the digest blob=%s%s",
+           short_hex(blob->info.digest.bytes, name),
+           blob->repairing ? ", read from the registry" : "; reading them from the registry again");
+    bool again = !blob->repairing;
+    for (uint32_t piece = 0; piece < blob->layout.piece_count; piece++) {
+        if (blob->pieces[piece].have)
+            blob__piece_gone(blob, piece);
+    }
+    cache_drop_blob(blobs->config.cache, blob->cached);
+    hasher_reset(blob->hasher);
+    blob->hashed = 0;
+    blob->repairing = again && blob_fetch__repair(blob);
+    blob__fail(blob, E_DIGEST);
+}
+
+static void digest_known(struct blob *blob)
+{
+    struct digest digest;
+    hasher_final(blob->hasher, &digest);
+    if (!digest_equal(&digest, &blob->info.digest)) {
+        mismatch(blob);
+        return;
+    }
+    if (blob->repairing)
+        blob->blobs->counters.repairs++;
+    blob->verified = true;
+    blob->repairing = false;
+    for (uint32_t piece = 0; piece < blob->layout.piece_count; piece++) {
+        struct blob_piece *slot = &blob->pieces[piece];
+        if (slot->memory == NULL && slot->voucher != NULL)
+            slot->voucher = loop_alloc(NULL, slot->voucher, 0);
+    }
+    seal(blob);
+}
+
+/* A job gave the hasher back after its piece. */
+static void hashed_one(struct piece_job *job, bool good)
+{
+    struct blob *blob = job->blob;
+    if (!job->hash_on)
+        return;
+    blob->hashing = false;
+    if (!good || job->piece != blob->hashed)
+        return;
+    blob->hashed++;
+    if (blob->hashed == blob->layout.piece_count)
+        digest_known(blob);
+}
+
+/* Takes the prefix hasher for `piece` if it is next and the digest is wanted. */
+static bool take_hasher(struct blob *blob, uint32_t piece)
+{
+    if (blob->hashing || blob->verified || piece != blob->hashed || !blob__wants_digest(blob))
+        return false;
+    if (blob->hasher == NULL && hasher_new(blob->info.digest.algorithm, &blob->hasher) != 0)
+        return false;
+    blob->hashing = true;
+    return true;
+}
+
+static void keep_voucher(struct blob_piece *slot, const struct voucher *voucher)
+{
+    if (slot->voucher == NULL)
+        slot->voucher = loop_alloc(NULL, NULL, sizeof *slot->voucher);
+    if (slot->voucher != NULL)
+        *slot->voucher = *voucher;
+}
+
+/* During a repair the registry's bytes show whose voucher was false. */
+static void find_liar(struct blob *blob, const struct piece_job *job)
+{
+    const struct voucher *before = blob->pieces[job->piece].voucher;
+    const struct node *node = blob->blobs->config.node;
+    if (!blob->repairing || before == NULL || node_id_equal(&before->signer, node_self_id(node)) ||
+        memcmp(before->hash.bytes, job->voucher.hash.bytes, sizeof before->hash.bytes) == 0)
+        return;
+    char name[SHORT_HEX_BYTES];
+    log_to(env_of(blob), LOG_WARN, "blob: node %s vouched for false bytes; not used for an hour",
+           short_hex(before->signer.bytes, name));
+    transfer_peer_lied(transfer_of(blob), now_us(blob), &before->signer);
+}
+
+static void count_arrival(struct blob *blob, const struct piece_job *job)
+{
+    bool peer = job->arrival.source.origin == PIECE_FROM_PEER;
+    struct blobs_counters *counters = &blob->blobs->counters;
+    counters->piece_bytes[peer ? BLOB_FROM_PEER : BLOB_FROM_ORIGIN] += job->buffer->used;
+    *(peer ? &blob->sources.peer : &blob->sources.origin) += job->buffer->used;
+    blob->pieces[job->piece].tier = peer ? BLOB_FROM_PEER : BLOB_FROM_ORIGIN;
+}
+
+static void take_stored(struct piece_job *job)
+{
+    struct blob *blob = job->blob;
+    struct blob_piece *slot = &blob->pieces[job->piece];
+    find_liar(blob, job);
+    count_arrival(blob, job);
+    if (!slot->have)
+        blob->have_count++;
+    slot->have = true;
+    slot->stored = slot->stored || (job->store && job->store_status == 0);
+    slot->checked_us = now_us(blob);
+    keep_voucher(slot, &job->voucher);
+    blob_memory__keep(blob, job->piece, job->buffer);
+}
+
+static void count_refused(struct blob *blob, int status)
+{
+    if (status == E_DIGEST)
+        blob->blobs->counters.bad_digest++;
+    else if (status == E_VOUCHER)
+        blob->blobs->counters.bad_voucher++;
+}
+
+static void store_done(struct loop_work *work, int status)
+{
+    struct piece_job *job = (struct piece_job *)work;
+    struct blob *blob = job->blob;
+    struct blobs *blobs = blob->blobs;
+    if (status == 0)
+        status = job->status;
+    if (job->store)
+        cache_write_done(blobs->config.cache, blob->cached, job->piece, now_us(blob),
+                         status != 0 ? status : job->store_status);
+    if (job->store_status != 0)
+        blobs->counters.store_errors++;
+    if (status == 0)
+        take_stored(job);
+    else
+        count_refused(blob, status);
+    struct piece_arrival arrival = job->arrival;
+    transfer_piece_done(transfer_of(blob), now_us(blob), blob->handle, job->piece, &arrival.source,
+                        status);
+    hashed_one(job, status == 0);
+    if (arrival.done != NULL)
+        arrival.done(arrival.arg, status);
+    blob_piece__hash_on(blob);
+    blob__wake(blob);
+    job_free(job);
+}
+
+/* Room in the cache for a piece; what goes for it is told to transfer. */
+static bool reserve(struct blob *blob, uint32_t piece)
+{
+    struct blobs *blobs = blob->blobs;
+    struct cache_eviction eviction;
+    bool room = cache_reserve(blobs->config.cache, blob->cached, piece, now_us(blob)) == 0;
+    while (cache_next_eviction(blobs->config.cache, &eviction)) {
+        struct blob *victim;
+        HASH_FIND(by_digest, blobs->by_digest, &eviction.digest, sizeof eviction.digest, victim);
+        if (victim == NULL)
+            continue;
+        (void)blob__ref(victim);
+        for (uint32_t i = 0; i < eviction.piece_count; i++) {
+            struct blob_piece *slot = &victim->pieces[eviction.first_piece + i];
+            slot->stored = false;
+            if (slot->have && slot->memory == NULL)
+                blob__piece_gone(victim, eviction.first_piece + i);
+        }
+        blob__unref(victim);
+    }
+    return room;
+}
+
+void blob_piece__arrived(const struct piece_arrival *arrival, struct buffer *bytes)
+{
+    struct blob *blob = arrival->blob;
+    struct piece_job *job = job_new(blob, JOB_STORE, arrival->piece);
+    int err = job == NULL ? E_NO_MEMORY : 0;
+    if (err == 0) {
+        job->arrival = *arrival;
+        job->buffer = bytes;
+        job->work.done = store_done;
+        job->store = !blob->pieces[arrival->piece].stored && reserve(blob, arrival->piece);
+        job->hash_on = take_hasher(blob, arrival->piece);
+        err = loop_submit(blob->blobs->config.loop, &job->work);
+    } else {
+        buffer_put(bytes);
+    }
+    if (err == 0)
+        return;
+    if (job != NULL) {
+        if (job->store)
+            cache_write_done(blob->blobs->config.cache, blob->cached, job->piece, now_us(blob),
+                             err);
+        blob->hashing = blob->hashing && !job->hash_on;
+        job_free(job);
+    }
+    transfer_piece_done(transfer_of(blob), now_us(blob), blob->handle, arrival->piece,
+                        &arrival->source, E_AGAIN);
+    if (arrival->done != NULL)
+        arrival->done(arrival->arg, err);
+}
+
+static void load_done(struct loop_work *work, int status)
+{
+    struct piece_job *job = (struct piece_job *)work;
+    struct blob *blob = job->blob;
+    struct blob_piece *slot = &blob->pieces[job->piece];
+    if (status == 0)
+        status = job->status;
+    cache_unpin(blob->blobs->config.cache, blob->cached, job->piece);
+    if (job->keep)
+        slot->loading = false;
+    if (status == 0) {
+        blob->blobs->counters.piece_bytes[BLOB_FROM_DISK] += job->buffer->used;
+        slot->checked_us = now_us(blob);
+        if (job->keep && slot->have) {
+            keep_voucher(slot, &job->voucher);
+            blob_memory__keep(blob, job->piece, job->buffer);
+        }
+    } else if (status != E_CANCELLED) {
+        if (status == E_CORRUPT)
+            blob->blobs->counters.corrupt++;
+        cache_drop_piece(blob->blobs->config.cache, blob->cached, job->piece);
+        slot->stored = false;
+        if (slot->have && slot->memory == NULL)
+            blob__piece_gone(blob, job->piece);
+    }
+    hashed_one(job, status == 0);
+    if (job->then != NULL)
+        job->then(job->then_arg, status, job->buffer, &job->voucher);
+    blob_piece__hash_on(blob);
+    blob__wake(blob);
+    job_free(job);
+}
+
+/* Prepares a read of a stored piece: pinned, with a buffer. NULL: not now. */
+static struct piece_job *load_job(struct blob *blob, uint32_t piece)
+{
+    struct blobs *blobs = blob->blobs;
+    if (cache_pin(blobs->config.cache, blob->cached, piece, now_us(blob)) != 0)
+        return NULL;
+    struct piece_job *job = job_new(blob, JOB_LOAD, piece);
+    uint32_t bytes = piece_length(&blob->layout, piece);
+    struct buffer *buffer = job == NULL ? NULL : blob_memory__buffer(blobs, bytes);
+    if (buffer == NULL) {
+        cache_unpin(blobs->config.cache, blob->cached, piece);
+        if (job != NULL)
+            job_free(job);
+        return NULL;
+    }
+    buffer->used = bytes;
+    job->buffer = buffer;
+    job->work.done = load_done;
+    return job;
+}
+
+static int submit_load(struct piece_job *job)
+{
+    struct blob *blob = job->blob;
+    int err = loop_submit(blob->blobs->config.loop, &job->work);
+    if (err != 0) {
+        cache_unpin(blob->blobs->config.cache, blob->cached, job->piece);
+        job_free(job);
+    }
+    return err;
+}
+
+int blob_piece__load(struct blob *blob, uint32_t piece, bool keep, piece_loaded_fn then, void *arg)
+{
+    struct piece_job *job = load_job(blob, piece);
+    if (job == NULL)
+        return E_NO_MEMORY;
+    job->keep = keep;
+    job->then = then;
+    job->then_arg = arg;
+    job->hash_on = take_hasher(blob, piece);
+    blob->pieces[piece].loading = keep || blob->pieces[piece].loading;
+    bool hash_on = job->hash_on;
+    int err = submit_load(job);
+    if (err != 0) {
+        blob->hashing = blob->hashing && !hash_on;
+        blob->pieces[piece].loading = false;
+    }
+    return err;
+}
+
+static void hash_done(struct loop_work *work, int status)
+{
+    struct piece_job *job = (struct piece_job *)work;
+    struct blob *blob = job->blob;
+    hashed_one(job, status == 0);
+    blob_piece__hash_on(blob);
+    blob__wake(blob);
+    job_free(job);
+}
+
+void blob_piece__hash_on(struct blob *blob)
+{
+    uint32_t piece = blob->hashed;
+    if (piece >= blob->layout.piece_count || blob->blobs->closing)
+        return;
+    struct blob_piece *slot = &blob->pieces[piece];
+    if (!slot->have || slot->loading || !take_hasher(blob, piece))
+        return;
+    struct piece_job *job;
+    if (slot->memory != NULL) {
+        job = job_new(blob, JOB_HASH, piece);
+        if (job != NULL) {
+            job->buffer = buffer_ref(slot->memory->buffer);
+            job->work.done = hash_done;
+            job->hash_on = true;
+        }
+    } else {
+        job = load_job(blob, piece);
+        if (job != NULL)
+            job->hash_on = true;
+    }
+    if (job == NULL) {
+        blob->hashing = false;
+        return;
+    }
+    bool load = job->kind == JOB_LOAD;
+    int err = load ? submit_load(job) : loop_submit(blob->blobs->config.loop, &job->work);
+    if (err == 0)
+        return;
+    blob->hashing = false;
+    if (!load)
+        job_free(job);
+}

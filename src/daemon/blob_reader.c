@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Readers of live blobs: what may be given out, when, and from where. INT-1 (the tail of a whole
+ * read waits for the digest), INT-2 (small blobs wait whole), INT-3 (vouched pieces stream).
+ */
+#include <string.h>
+#include <unistd.h>
+
+#include "blob_internal.h"
+#include "log.h"
+
+bool blob__wants_digest(const struct blob *blob)
+{
+    if (blob->repairing)
+        return true;
+    for (const struct blob_reader *reader = blob->readers; reader != NULL; reader = reader->next) {
+        if (reader->whole || blob->blobs->config.verified_only)
+            return true;
+    }
+    return false;
+}
+
+void blob__wake(struct blob *blob)
+{
+    (void)blob__ref(blob);
+    for (struct blob_reader *reader = blob->readers, *next; reader != NULL; reader = next) {
+        next = reader->next;
+        if (!reader->waiting || reader->ended)
+            continue;
+        reader->waiting = false;
+        reader->ready(reader->arg);
+    }
+    blob__unref(blob);
+}
+
+void blob__fail(struct blob *blob, int status)
+{
+    (void)blob__ref(blob);
+    for (struct blob_reader *reader = blob->readers, *next; reader != NULL; reader = next) {
+        next = reader->next;
+        if (reader->ended)
+            continue;
+        reader->ended = true;
+        reader->failed(reader->arg, status);
+    }
+    blob__unref(blob);
+}
+
+/* Remembers on whose behalf the origin may be read; one entry per credentials. */
+static void add_caller(struct blob *blob, struct blob_caller *caller)
+{
+    for (uint32_t i = 0; i < blob->caller_count; i++) {
+        struct blob_caller *known = blob->callers[i];
+        bool same = known->registry == caller->registry &&
+                    strcmp(known->repository, caller->repository) == 0 &&
+                    memcmp(known->credential_hash, caller->credential_hash, 32) == 0;
+        if (!same)
+            continue;
+        blob->callers[i] = blob_caller_ref(caller); /* the newer token lives longer */
+        blob_caller_put(known);
+        return;
+    }
+    if (blob->caller_count < BLOB_CALLERS_MAX)
+        blob->callers[blob->caller_count++] = blob_caller_ref(caller);
+}
+
+static uint32_t end_piece(const struct blob *blob, const struct blob_reader *reader)
+{
+    return piece_at(&blob->layout, reader->end - 1) + 1;
+}
+
+static bool all_here(const struct blob *blob, uint32_t first, uint32_t end)
+{
+    for (uint32_t i = first; i < end; i++) {
+        if (!blob->pieces[i].have)
+            return false;
+    }
+    return true;
+}
+
+/* Has transfer pull what is missing. During a repair the registry alone is read (INT-7). */
+static int pull(struct blob *blob, struct blob_reader *reader, enum transfer_read_mode mode)
+{
+    uint32_t first = piece_at(&blob->layout, reader->offset), end = end_piece(blob, reader);
+    if (reader->reader_id != 0 || blob->repairing || all_here(blob, first, end))
+        return 0;
+    reader->piece_told = first;
+    return transfer_read_start(node_transfer(blob->blobs->config.node),
+                               loop_now_us(blob->blobs->config.loop), blob->handle, first,
+                               end - first, mode, blob->caller_count > 0, &reader->reader_id);
+}
+
+static void buffers_ready(void *arg)
+{
+    struct blob_reader *reader = arg;
+    if (reader->ended || !reader->waiting)
+        return;
+    reader->waiting = false;
+    reader->ready(reader->arg);
+}
+
+int blob_read_start(struct blob *blob, struct blob_reader *reader, uint64_t first, uint64_t end,
+                    enum transfer_read_mode mode, struct blob_caller *caller)
+{
+    if (first >= end || end > blob->info.size_bytes)
+        return E_RANGE;
+    reader->blob = blob__ref(blob);
+    reader->caller = caller == NULL ? NULL : blob_caller_ref(caller);
+    reader->reader_id = 0;
+    reader->offset = first;
+    reader->end = end;
+    reader->whole = first == 0 && end == blob->info.size_bytes;
+    reader->waiting = reader->ended = false;
+    reader->buffers = (struct buffer_waiter){.ready = buffers_ready, .arg = reader};
+    reader->next = blob->readers;
+    blob->readers = reader;
+    blob->blobs->counters.readers++;
+    cache_hold(blob->blobs->config.cache, blob->cached);
+    if (caller != NULL)
+        add_caller(blob, caller);
+    int err = pull(blob, reader, mode);
+    if (err != 0) {
+        blob_read_stop(reader);
+        return err;
+    }
+    blob_piece__hash_on(blob);
+    return 0;
+}
+
+void blob_read_stop(struct blob_reader *reader)
+{
+    struct blob *blob = reader->blob;
+    struct blobs *blobs = blob->blobs;
+    struct blob_reader **link = &blob->readers;
+    while (*link != NULL && *link != reader)
+        link = &(*link)->next;
+    ASSERT(*link == reader);
+    *link = reader->next;
+    buffer_unwait(blobs->config.pool, &reader->buffers);
+    if (reader->reader_id != 0)
+        transfer_read_stop(node_transfer(blobs->config.node), loop_now_us(blobs->config.loop),
+                           reader->reader_id);
+    blob_caller_put(reader->caller);
+    cache_unhold(blobs->config.cache, blob->cached);
+    blobs->counters.readers--;
+    reader->blob = NULL;
+    blob__unref(blob);
+}
+
+uint64_t blob_read_position(const struct blob_reader *reader)
+{
+    return reader->offset;
+}
+
+/* First byte that may not be given out yet. */
+static uint64_t release_limit(const struct blob *blob, const struct blob_reader *reader)
+{
+    if (blob->verified)
+        return reader->end;
+    if (blob->blobs->config.verified_only || blob->repairing)
+        return 0;
+    if (!reader->whole)
+        return reader->end;
+    if (blob->info.size_bytes <= VERIFY_WHOLE_BYTES_MAX)
+        return 0;
+    return reader->end - HELD_BACK_BYTES;
+}
+
+static int wait_for(struct blob_reader *reader)
+{
+    reader->waiting = true;
+    return E_AGAIN;
+}
+
+static void tell_position(struct blob *blob, struct blob_reader *reader, uint32_t piece)
+{
+    if (reader->reader_id == 0 || piece == reader->piece_told)
+        return;
+    reader->piece_told = piece;
+    transfer_read_move(node_transfer(blob->blobs->config.node),
+                       loop_now_us(blob->blobs->config.loop), reader->reader_id, piece);
+}
+
+/* From the file, without a copy, when the stored bytes were verified lately. */
+static bool chunk_from_file(struct blob *blob, uint32_t piece, struct blob_chunk *out)
+{
+    struct blobs *blobs = blob->blobs;
+    const struct blob_piece *slot = &blob->pieces[piece];
+    uint64_t now_us = loop_now_us(blobs->config.loop);
+    if (slot->checked_us == 0 || now_us - slot->checked_us > BLOB_VERIFY_AGAIN_US)
+        return false;
+    if (cache_pin(blobs->config.cache, blob->cached, piece, now_us) != 0)
+        return false;
+    if (cache_open_fd(blobs->config.cache, blob->cached, piece, &out->fd, &out->fd_offset) != 0) {
+        cache_unpin(blobs->config.cache, blob->cached, piece);
+        return false;
+    }
+    return true;
+}
+
+static int load_piece(struct blob *blob, struct blob_reader *reader, uint32_t piece)
+{
+    struct buffer_pool *pool = blob->blobs->config.pool;
+    if (blob->pieces[piece].loading)
+        return wait_for(reader);
+    if (blob_piece__load(blob, piece, true, NULL, NULL) != 0 && !reader->buffers.waiting) {
+        reader->buffers.bytes = piece_length(&blob->layout, piece);
+        reader->buffers.use = BUFFER_FOR_LOCAL;
+        buffer_wait(pool, &reader->buffers);
+    }
+    return wait_for(reader);
+}
+
+static enum blob_tier tier_of(const struct blob_piece *slot, bool from_file)
+{
+    if (slot->tier == BLOB_FROM_PEER || slot->tier == BLOB_FROM_ORIGIN)
+        return (enum blob_tier)slot->tier;
+    return from_file ? BLOB_FROM_DISK : BLOB_FROM_MEMORY;
+}
+
+int blob_read_next(struct blob_reader *reader, uint32_t max_bytes, struct blob_chunk *out)
+{
+    struct blob *blob = reader->blob;
+    if (reader->offset == reader->end)
+        return E_CLOSED;
+    if (reader->ended)
+        return E_CANCELLED;
+    uint64_t limit = release_limit(blob, reader);
+    if (reader->offset >= limit) {
+        blob_piece__hash_on(blob);
+        return wait_for(reader);
+    }
+    uint32_t piece = piece_at(&blob->layout, reader->offset);
+    struct blob_piece *slot = &blob->pieces[piece];
+    tell_position(blob, reader, piece);
+    if (!slot->have) {
+        int err = pull(blob, reader, TRANSFER_READ_STREAM);
+        return err != 0 ? err : wait_for(reader);
+    }
+    *out = (struct blob_chunk){.fd = -1, .blob = blob, .piece = piece};
+    uint64_t inside = reader->offset - piece_offset(&blob->layout, piece);
+    uint64_t left = piece_length(&blob->layout, piece) - inside;
+    if (left > limit - reader->offset)
+        left = limit - reader->offset;
+    out->byte_count = left < max_bytes ? (uint32_t)left : max_bytes;
+    if (slot->memory != NULL) {
+        out->buffer = buffer_ref(slot->memory->buffer);
+        out->bytes = out->buffer->bytes + inside;
+    } else if (chunk_from_file(blob, piece, out)) {
+        out->fd_offset += inside;
+    } else {
+        return load_piece(blob, reader, piece);
+    }
+    (void)blob__ref(blob);
+    out->tier = tier_of(slot, out->fd >= 0);
+    reader->offset += out->byte_count;
+    blob->blobs->counters.client_bytes[out->tier] += out->byte_count;
+    return 0;
+}
+
+void blob_chunk_done(struct blob_chunk *chunk)
+{
+    struct blob *blob = chunk->blob;
+    if (blob == NULL)
+        return;
+    if (chunk->fd >= 0) {
+        (void)close(chunk->fd);
+        cache_unpin(blob->blobs->config.cache, blob->cached, chunk->piece);
+    }
+    buffer_put(chunk->buffer);
+    *chunk = (struct blob_chunk){.fd = -1};
+    blob__unref(blob);
+}
