@@ -66,8 +66,7 @@ struct fetch_request {
     uint32_t idle_timeout_ms;       /* 0: 15,000 without a byte */
 };
 /* Called from the loop. head: once per response, headers borrowed for the call (names lower-cased).
-   body: bytes borrowed and consumed; return false to pause: nothing
- * of the span counts as taken, it is handed over again whole after fetch_resume: until then no
+   body: bytes borrowed and consumed; return false to pause until fetch_resume: until then no
    further callback, done neither. done: exactly once, last; 0 or E_UNREACHABLE, E_TIMEOUT, E_TLS,
    E_CLOSED (cut body, unreadable answer), E_TOO_LARGE (headers), E_REFUSED (address not allowed),
    E_NO_MEMORY, E_CANCELLED. Inside done the request is already gone: no cancel, no resume. */

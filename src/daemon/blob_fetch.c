@@ -21,7 +21,8 @@ struct blob_fetch {
     uint32_t piece, end;          /* next piece to fill */
     struct buffer *buffer;        /* being filled */
     uint64_t bytes;
-    size_t used; /* of a span whose rest waits: it is handed over again whole */
+    uint8_t *rest; /* owned: what came before the pause and found no buffer */
+    size_t rest_bytes;
     uint32_t jobs;
     int status;
     uint32_t retry_after_ms;
@@ -48,6 +49,7 @@ static void fetch_free(struct blob_fetch *fetch)
     *link = fetch->next;
     buffer_unwait(blob->blobs->config.pool, &fetch->waiter);
     buffer_put(fetch->buffer);
+    (void)loop_alloc(NULL, fetch->rest, 0);
     blob_caller_put(fetch->caller);
     blob->blobs->counters.fetches--;
     (void)loop_alloc(NULL, fetch, 0);
@@ -71,10 +73,58 @@ static void fetch_finish(struct blob_fetch *fetch)
     fetch_free(fetch);
 }
 
+static void piece_full(struct blob_fetch *fetch);
+
+/* A buffer for the next piece; false: the request must pause. */
+static bool have_buffer(struct blob_fetch *fetch)
+{
+    struct blob *blob = fetch->blob;
+    if (fetch->buffer != NULL)
+        return true;
+    if (fetch->jobs >= FETCH_JOBS_MAX)
+        return false;
+    uint32_t bytes = piece_length(&blob->layout, fetch->piece);
+    fetch->buffer = blob_memory__buffer(blob->blobs, bytes);
+    if (fetch->buffer == NULL && !fetch->waiter.waiting) {
+        fetch->waiter.bytes = bytes;
+        fetch->waiter.use = BUFFER_FOR_LOCAL;
+        buffer_wait(blob->blobs->config.pool, &fetch->waiter);
+    }
+    return fetch->buffer != NULL;
+}
+
+/* Fills pieces; returns how much found room. What is behind the last piece is dropped. */
+static size_t fill(struct blob_fetch *fetch, const uint8_t *bytes, size_t byte_count)
+{
+    size_t used = 0;
+    while (used < byte_count && fetch->piece < fetch->end) {
+        if (!have_buffer(fetch))
+            return used;
+        uint32_t room = piece_length(&fetch->blob->layout, fetch->piece) - fetch->buffer->used;
+        size_t left = byte_count - used;
+        uint32_t take = left < room ? (uint32_t)left : room;
+        memcpy(fetch->buffer->bytes + fetch->buffer->used, bytes + used, take);
+        fetch->buffer->used += take;
+        fetch->bytes += take;
+        used += take;
+        if (take == room)
+            piece_full(fetch);
+    }
+    return byte_count;
+}
+
 static void wake_request(struct blob_fetch *fetch)
 {
     if (!fetch->paused || fetch->request == NULL)
         return;
+    size_t used = fill(fetch, fetch->rest, fetch->rest_bytes);
+    if (used < fetch->rest_bytes) {
+        memmove(fetch->rest, fetch->rest + used, fetch->rest_bytes - used);
+        fetch->rest_bytes -= used;
+        return;
+    }
+    fetch->rest = loop_alloc(NULL, fetch->rest, 0);
+    fetch->rest_bytes = 0;
     fetch->paused = false;
     origin_resume(fetch->blob->blobs->config.origin, fetch->request);
 }
@@ -83,7 +133,7 @@ static void stored(void *arg, int status)
 {
     struct blob_fetch *fetch = arg;
     fetch->jobs--;
-    if (status != 0 && fetch->status == 0 && fetch->over)
+    if (status != 0 && fetch->status == 0)
         fetch->status = status;
     wake_request(fetch);
     fetch_finish(fetch);
@@ -122,56 +172,27 @@ static void buffers_ready(void *arg)
     wake_request(arg);
 }
 
-/* A buffer for the next piece; false: the request must pause. */
-static bool have_buffer(struct blob_fetch *fetch)
-{
-    struct blob *blob = fetch->blob;
-    if (fetch->buffer != NULL)
-        return true;
-    uint32_t bytes = piece_length(&blob->layout, fetch->piece);
-    if (fetch->jobs < FETCH_JOBS_MAX)
-        fetch->buffer = blob_memory__buffer(blob->blobs, bytes);
-    else
-        return false;
-    if (fetch->buffer == NULL && !fetch->waiter.waiting) {
-        fetch->waiter.bytes = bytes;
-        fetch->waiter.use = BUFFER_FOR_LOCAL;
-        buffer_wait(blob->blobs->config.pool, &fetch->waiter);
-    }
-    return fetch->buffer != NULL;
-}
-
-/* A span that was refused is handed over again after the resume; what was used of it is skipped. */
 static bool on_body(void *arg, const uint8_t *bytes, size_t byte_count)
 {
     struct blob_fetch *fetch = arg;
     struct blob *blob = fetch->blob;
     if (fetch->status != 0)
-        return true; /* an error's body */
-    const uint8_t *start = bytes;
-    bytes += fetch->used;
-    byte_count -= fetch->used;
-    while (byte_count > 0 && fetch->piece < fetch->end) {
-        if (!have_buffer(fetch)) {
-            fetch->paused = true;
-            fetch->used = (size_t)(bytes - start);
-            return false;
-        }
-        uint32_t room = piece_length(&blob->layout, fetch->piece) - fetch->buffer->used;
-        uint32_t take = byte_count < room ? (uint32_t)byte_count : room;
-        memcpy(fetch->buffer->bytes + fetch->buffer->used, bytes, take);
-        fetch->buffer->used += take;
-        fetch->bytes += take;
-        bytes += take;
-        byte_count -= take;
-        if (take == room)
-            piece_full(fetch);
-    }
-    fetch->used = 0;
+        return true; /* an error's body, or nothing of it is wanted any more */
+    size_t used = fill(fetch, bytes, byte_count);
     if (fetch->id != 0)
         transfer_fetch_progress(node_transfer(blob->blobs->config.node),
                                 loop_now_us(blob->blobs->config.loop), fetch->id, fetch->bytes);
-    return true;
+    if (used == byte_count)
+        return true;
+    fetch->rest_bytes = byte_count - used;
+    fetch->rest = loop_alloc(NULL, NULL, fetch->rest_bytes);
+    if (fetch->rest == NULL) {
+        fetch->status = E_NO_MEMORY;
+        return true;
+    }
+    memcpy(fetch->rest, bytes + used, fetch->rest_bytes);
+    fetch->paused = true;
+    return false;
 }
 
 static void on_done(void *arg, int err)
