@@ -78,11 +78,13 @@ int wire_reader_begin(struct wire_reader *reader, const uint8_t *msg, size_t msg
         return err;
     struct wire__value array;
     err = wire__value_read(msg, msg_bytes, &array);
-    ASSERT(err == 0 && array.number <= MESSAGE_COUNT_MAX);
+    ASSERT(err == 0);
+    ASSERT(array.number <= MESSAGE_COUNT_MAX);
     reader->offset = array.header_bytes;
     reader->fields_left = (uint32_t)array.number;
     *type = (unsigned)wire_get_uint(reader, WIRE_TYPE_MAX);
-    ASSERT(reader->err == 0 && *type == found);
+    ASSERT(reader->err == 0);
+    ASSERT(*type == found);
     return 0;
 }
 
