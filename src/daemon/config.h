@@ -129,6 +129,8 @@ struct config {
     struct config_text rrsa_provider;
     struct config_text rrsa_assume_role;
     uint64_t rrsa_duration_us;
+    uint64_t block_bytes; /* ACR's blocksize: origin ranges start on its multiples */
+    bool aio;
 
     /* Built-in registries first unless overridden by name, then the configured ones; one is the
        default. Owned; freed by config_close. Use config_registries. */

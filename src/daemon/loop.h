@@ -68,7 +68,6 @@ struct loop {
     uv_check_t check;
     uv_timer_t heart; /* keeps the loop turning for the watchdog */
     uv_timer_t stopper;
-    uv_async_t waker;
     pthread_t watchdog;
     bool watchdog_on;
     _Atomic uint64_t beats;

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The registries of the configuration: the entries known without being told, and those of the key
+ * `registries`, merged by name. Plain http is possible only for an entry that asks for it by name
+ * (ORG-6).
+ */
+#include "config.h"
+
+#include <string.h>
+
+#include "bytes.h"
+#include "log.h"
+#include "loop.h"
+
+struct builtin {
+    const char *name;
+    const char *endpoint;
+    const char *realm_host; /* token host that differs from the registry's (ORG-4); "" none */
+};
+static const struct builtin builtins[] = {
+    {"docker.io", "https://registry-1.docker.io", "auth.docker.io"},
+    {"ghcr.io", "https://ghcr.io", ""},
+    {"quay.io", "https://quay.io", ""},
+    {"registry.k8s.io", "https://registry.k8s.io", ""},
+    {"gcr.io", "https://gcr.io", ""},
+};
+#define BUILTIN_COUNT (sizeof builtins / sizeof builtins[0])
+
+#define FLAG_RANGE "true | false"
+#define HOST_RANGE "host[:port] in lower case"
+
+static int refuse(struct config_error *error, const char *name, const char *value,
+                  const char *range)
+{
+    return config_fail(error, "registries.%s: \"%.80s\" is not allowed; allowed: %s", name, value,
+                       range);
+}
+
+static int flag_set(bool *out, const char *name, const char *value, struct config_error *error)
+{
+    if (strcmp(value, "true") != 0 && strcmp(value, "false") != 0)
+        return refuse(error, name, value, FLAG_RANGE);
+    *out = strcmp(value, "true") == 0;
+    return 0;
+}
+
+static int host_set(char *out, size_t out_bytes, const char *name, const char *value,
+                    struct config_error *error)
+{
+    if (!ref_host_valid(value, strlen(value)) || text_copy(out, out_bytes, value) != 0)
+        return refuse(error, name, value, HOST_RANGE);
+    return 0;
+}
+
+static int realm_add(struct config_registry_draft *draft, const char *value,
+                     struct config_error *error)
+{
+    size_t max = sizeof draft->entry.realm_hosts / sizeof draft->entry.realm_hosts[0];
+    if (draft->realm_count >= max)
+        return config_fail(error, "registries.realmHosts: more than %zu", max);
+    char *slot = draft->entry.realm_hosts[draft->realm_count];
+    int err = host_set(slot, sizeof draft->entry.realm_hosts[0], "realmHosts", value, error);
+    if (err == 0)
+        draft->realm_count++;
+    return err;
+}
+
+int config_registry_set(struct config_registry_draft *draft, const char *name, const char *value,
+                        struct config_error *error)
+{
+    struct registry_entry *entry = &draft->entry;
+    if (strcmp(name, "name") == 0)
+        return host_set(entry->name, sizeof entry->name, name, value, error);
+    if (strcmp(name, "realmHosts") == 0)
+        return realm_add(draft, value, error);
+    if (strcmp(name, "plainHttp") == 0)
+        return flag_set(&draft->plain_http, name, value, error);
+    if (strcmp(name, "allowPrivate") == 0)
+        return flag_set(&entry->allow_private, name, value, error);
+    if (strcmp(name, "default") == 0)
+        return flag_set(&entry->is_default, name, value, error);
+    if (strcmp(name, "p2p") == 0)
+        return flag_set(&entry->p2p, name, value, error);
+    if (strcmp(name, "endpoint") == 0) {
+        if (text_copy(entry->endpoint, sizeof entry->endpoint, value) != 0)
+            return refuse(error, name, value, "http[s]://host[:port]");
+        return 0;
+    }
+    if (strcmp(name, "ca") == 0) {
+        if (text_copy(entry->ca_file, sizeof entry->ca_file, value) != 0)
+            return refuse(error, name, value, "a path");
+        return 0;
+    }
+    return config_fail(error,
+                       "unknown key \"registries.%.80s\"; known: name, endpoint, ca, plainHttp, "
+                       "allowPrivate, default, p2p, realmHosts",
+                       name);
+}
+
+/* Gives the endpoint its scheme and checks it against plainHttp. */
+static int endpoint_finish(struct config_registry_draft *draft, struct config_error *error)
+{
+    struct registry_entry *entry = &draft->entry;
+    const char *scheme = draft->plain_http ? "http://" : "https://";
+    char host[HOST_BYTES_MAX + 1];
+    if (strncmp(entry->endpoint, "http://", 7) == 0 && !draft->plain_http)
+        return config_fail(error,
+                           "%u: registries.endpoint: \"%s\" is plain http; allowed only with "
+                           "plainHttp: true for this registry",
+                           draft->line, entry->endpoint);
+    if (strncmp(entry->endpoint, "https://", 8) == 0 && draft->plain_http)
+        return config_fail(error, "%u: registries.endpoint: \"%s\" contradicts plainHttp: true",
+                           draft->line, entry->endpoint);
+
+    const char *rest = entry->endpoint[0] != '\0' ? entry->endpoint : entry->name;
+    if (strncmp(rest, scheme, strlen(scheme)) == 0)
+        rest += strlen(scheme);
+    size_t host_bytes = strlen(rest);
+    if (host_bytes > 0 && rest[host_bytes - 1] == '/')
+        host_bytes--;
+    if (!ref_host_valid(rest, host_bytes) || text_copy_n(host, sizeof host, rest, host_bytes) != 0)
+        return config_fail(error,
+                           "%u: registries.endpoint: \"%.80s\" is not allowed; allowed: "
+                           "http[s]://host[:port] without path",
+                           draft->line, entry->endpoint);
+    int written = snprintf(entry->endpoint, sizeof entry->endpoint, "%s%s", scheme, host);
+    ASSERT(written > 0 && (size_t)written < sizeof entry->endpoint);
+    return 0;
+}
+
+static int draft_finish(struct config_registry_draft *draft,
+                        const struct config_registry_draft *drafts, unsigned index,
+                        struct config_error *error)
+{
+    if (draft->entry.name[0] == '\0')
+        return config_fail(error, "%u: registries: an entry without name", draft->line);
+    for (unsigned i = 0; i < index; i++)
+        if (strcmp(drafts[i].entry.name, draft->entry.name) == 0)
+            return config_fail(error, "%u: registries.name: \"%s\" is there twice", draft->line,
+                               draft->entry.name);
+    return endpoint_finish(draft, error);
+}
+
+static bool drafted(const struct config_registry_draft *drafts, unsigned count, const char *name)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (strcmp(drafts[i].entry.name, name) == 0)
+            return true;
+    return false;
+}
+
+static void builtin_put(const struct builtin *builtin, struct registry_entry *out)
+{
+    int err = text_copy(out->name, sizeof out->name, builtin->name);
+    ASSERT(err == 0);
+    err = text_copy(out->endpoint, sizeof out->endpoint, builtin->endpoint);
+    ASSERT(err == 0);
+    err = text_copy(out->realm_hosts[0], sizeof out->realm_hosts[0], builtin->realm_host);
+    ASSERT(err == 0);
+    out->p2p = true;
+}
+
+/* One entry answers requests without ?ns=: the one that says so, else docker.io, as runtimes do. */
+static int default_choose(struct config *out, const struct config_registry_draft *drafts,
+                          unsigned count, struct config_error *error)
+{
+    unsigned chosen = 0;
+    for (unsigned i = 0; i < count; i++)
+        if (drafts[i].entry.is_default && ++chosen > 1)
+            return config_fail(error,
+                               "%u: registries.default: only one registry can be the default",
+                               drafts[i].line);
+    for (uint32_t i = 0; chosen == 0 && i < out->registry_count; i++)
+        if (strcmp(out->registry_entries[i].name, builtins[0].name) == 0)
+            out->registry_entries[i].is_default = true;
+    return 0;
+}
+
+int config_registries_merge(const struct config_registry_draft *drafts, unsigned count,
+                            struct config *out, struct config_error *error)
+{
+    size_t max = count + BUILTIN_COUNT;
+    struct registry_entry *entries = loop_alloc(NULL, NULL, max * sizeof *entries);
+    struct config_registry_draft *finished = loop_alloc(NULL, NULL, (count + 1) * sizeof *finished);
+    int err = 0;
+    if (entries == NULL || finished == NULL) {
+        err = E_NO_MEMORY;
+        goto out;
+    }
+    memset(entries, 0, max * sizeof *entries);
+    uint32_t used = 0;
+    for (size_t i = 0; i < BUILTIN_COUNT && out->builtin_registries; i++)
+        if (!drafted(drafts, count, builtins[i].name))
+            builtin_put(&builtins[i], &entries[used++]);
+    for (unsigned i = 0; i < count && err == 0; i++) {
+        finished[i] = drafts[i];
+        err = draft_finish(&finished[i], finished, i, error);
+        entries[used++] = finished[i].entry;
+    }
+    if (err != 0)
+        goto out;
+    out->registry_entries = entries;
+    out->registry_count = used;
+    entries = NULL;
+    err = default_choose(out, drafts, count, error);
+out:
+    (void)loop_alloc(NULL, entries, 0);
+    (void)loop_alloc(NULL, finished, 0);
+    return err;
+}
+
+struct registries config_registries(const struct config *config)
+{
+    return (struct registries){.entries = config->registry_entries,
+                               .entry_count = config->registry_count};
+}

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `shoal config show`: the effective configuration as YAML that can be loaded again, as JSON, and
+ * the table of keys for the README. Secrets cannot appear: no key has one as its value.
+ */
+#include "config.h"
+
+#include <jansson.h>
+#include <string.h>
+
+#define VALUE_BYTES (64 * 1024)
+
+static const char *source_text(const struct config *config, enum config_source source,
+                               uint32_t line, const char *variable, char *out, size_t out_bytes)
+{
+    switch (source) {
+    case CONFIG_FROM_FILE:
+        (void)snprintf(out, out_bytes, "%.300s:%u", config->file.text, (unsigned)line);
+        return out;
+    case CONFIG_FROM_ENVIRONMENT:
+        (void)snprintf(out, out_bytes, "environment %s", variable);
+        return out;
+    case CONFIG_FROM_SET:
+        return "--set";
+    case CONFIG_FROM_DEFAULT:
+        break;
+    }
+    return "default";
+}
+
+static bool is_list(const struct config_key *key)
+{
+    return key->type == CONFIG_TEXTS || key->type == CONFIG_PATHS;
+}
+
+/* Numbers, names and paths need no quotes; everything else gets them. */
+static bool plain(const char *text)
+{
+    if (*text == '\0' || *text == '-' || *text == '.')
+        return false;
+    for (; *text != '\0'; text++) {
+        bool letter = (*text >= 'a' && *text <= 'z') || (*text >= 'A' && *text <= 'Z');
+        bool digit = *text >= '0' && *text <= '9';
+        if (!letter && !digit && strchr("/._-", *text) == NULL)
+            return false;
+    }
+    return true;
+}
+
+static void yaml_put(const char *text, FILE *out)
+{
+    if (plain(text)) {
+        (void)fputs(text, out);
+        return;
+    }
+    (void)fputc('"', out);
+    for (; *text != '\0'; text++) {
+        if (*text == '"' || *text == '\\')
+            (void)fputc('\\', out);
+        (void)fputc(*text, out);
+    }
+    (void)fputc('"', out);
+}
+
+static const char *list_element(const struct config_key *key, const struct config *config,
+                                uint32_t index)
+{
+    const uint8_t *base = (const uint8_t *)config + key->offset;
+    if (key->type == CONFIG_TEXTS)
+        return ((const struct config_text *)(const void *)base)[index].text;
+    return ((const struct config_path *)(const void *)base)[index].text;
+}
+
+static uint32_t list_count(const struct config_key *key, const struct config *config)
+{
+    uint32_t count = 0;
+    memcpy(&count, (const uint8_t *)config + key->count_offset, sizeof count);
+    return count;
+}
+
+static void value_put(const struct config_key *key, const struct config *config, FILE *out)
+{
+    char text[CONFIG_PATH_BYTES];
+    if (!is_list(key)) {
+        yaml_put(config_value_text(key, config, text, sizeof text), out);
+        return;
+    }
+    (void)fputc('[', out);
+    for (uint32_t i = 0; i < list_count(key, config); i++) {
+        if (i > 0)
+            (void)fputs(", ", out);
+        yaml_put(list_element(key, config, i), out);
+    }
+    (void)fputc(']', out);
+}
+
+static void registry_put(const struct registry_entry *entry, FILE *out)
+{
+    (void)fputs("  - name: ", out);
+    yaml_put(entry->name, out);
+    (void)fputs("\n    endpoint: ", out);
+    yaml_put(entry->endpoint, out);
+    if (strncmp(entry->endpoint, "http://", 7) == 0)
+        (void)fputs("\n    plainHttp: true", out);
+    if (entry->ca_file[0] != '\0') {
+        (void)fputs("\n    ca: ", out);
+        yaml_put(entry->ca_file, out);
+    }
+    if (entry->allow_private)
+        (void)fputs("\n    allowPrivate: true", out);
+    if (entry->is_default)
+        (void)fputs("\n    default: true", out);
+    if (!entry->p2p)
+        (void)fputs("\n    p2p: false", out);
+    if (entry->realm_hosts[0][0] != '\0') {
+        (void)fputs("\n    realmHosts: [", out);
+        for (size_t i = 0; i < 4 && entry->realm_hosts[i][0] != '\0'; i++) {
+            (void)fputs(i > 0 ? ", " : "", out);
+            yaml_put(entry->realm_hosts[i], out);
+        }
+        (void)fputc(']', out);
+    }
+    (void)fputc('\n', out);
+}
+
+void config_show(const struct config *config, FILE *out)
+{
+    char where[512];
+    char variable[CONFIG_VARIABLE_BYTES];
+    size_t count = 0;
+    const struct config_key *keys = config_keys(&count);
+    for (size_t i = 0; i < count; i++) {
+        if ((keys[i].flags & CONFIG_KEY_ALIAS) != 0)
+            continue;
+        (void)fprintf(out, "%s: ", keys[i].name);
+        value_put(&keys[i], config, out);
+        (void)fprintf(out, "  # %s\n",
+                      source_text(config, config->sources[i], config->lines[i],
+                                  config_key_variable(&keys[i], variable), where, sizeof where));
+    }
+    (void)fprintf(
+        out, "registries:  # %s\n",
+        source_text(config, config->registries_source, 0, "SHOAL_REGISTRIES", where, sizeof where));
+    for (uint32_t i = 0; i < config->registry_count; i++)
+        registry_put(&config->registry_entries[i], out);
+}
+
+static json_t *value_json(const struct config_key *key, const struct config *config)
+{
+    char text[CONFIG_PATH_BYTES];
+    if (key->type == CONFIG_BOOL) {
+        bool on = false;
+        memcpy(&on, (const uint8_t *)config + key->offset, sizeof on);
+        return json_boolean(on);
+    }
+    if (key->type == CONFIG_UINT) {
+        uint64_t number = 0;
+        memcpy(&number, (const uint8_t *)config + key->offset, sizeof number);
+        return json_integer((json_int_t)number);
+    }
+    if (!is_list(key))
+        return json_string(config_value_text(key, config, text, sizeof text));
+    json_t *list = json_array();
+    for (uint32_t i = 0; list != NULL && i < list_count(key, config); i++)
+        if (json_array_append_new(list, json_string(list_element(key, config, i))) != 0) {
+            json_decref(list);
+            return NULL;
+        }
+    return list;
+}
+
+static json_t *registries_json(const struct config *config)
+{
+    json_t *list = json_array();
+    for (uint32_t i = 0; list != NULL && i < config->registry_count; i++) {
+        const struct registry_entry *entry = &config->registry_entries[i];
+        json_t *one = json_pack("{s:s, s:s, s:s, s:b, s:b, s:b}", "name", entry->name, "endpoint",
+                                entry->endpoint, "ca", entry->ca_file, "allowPrivate",
+                                (int)entry->allow_private, "default", (int)entry->is_default, "p2p",
+                                (int)entry->p2p);
+        if (one == NULL || json_array_append_new(list, one) != 0) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+int config_show_json(const struct config *config, FILE *out)
+{
+    char where[512];
+    char variable[CONFIG_VARIABLE_BYTES];
+    size_t count = 0;
+    const struct config_key *keys = config_keys(&count);
+    json_t *root = json_object();
+    int failed = root == NULL;
+    for (size_t i = 0; i < count && !failed; i++) {
+        if ((keys[i].flags & CONFIG_KEY_ALIAS) != 0)
+            continue;
+        const char *source =
+            source_text(config, config->sources[i], config->lines[i],
+                        config_key_variable(&keys[i], variable), where, sizeof where);
+        json_t *one =
+            json_pack("{s:o, s:s}", "value", value_json(&keys[i], config), "source", source);
+        failed = one == NULL || json_object_set_new(root, keys[i].name, one) != 0;
+    }
+    if (!failed)
+        failed = json_object_set_new(root, "registries", registries_json(config)) != 0;
+    if (!failed)
+        failed = json_dumpf(root, out, JSON_INDENT(2)) != 0 || fputc('\n', out) == EOF;
+    json_decref(root);
+    return failed ? E_NO_MEMORY : 0;
+}
+
+/* A '|' would end the table's cell. */
+static void cell_put(const char *text, FILE *out)
+{
+    for (; *text != '\0'; text++) {
+        if (*text == '|')
+            (void)fputc('\\', out);
+        (void)fputc(*text, out);
+    }
+}
+
+static void row_put(const struct config_key *key, FILE *out)
+{
+    char range[CONFIG_RANGE_BYTES];
+    (void)fprintf(out, "| `%s` | ", key->name);
+    if ((key->flags & CONFIG_KEY_ALIAS) != 0)
+        (void)fprintf(out, "| ");
+    else if (*key->fallback == '\0')
+        (void)fprintf(out, "none | ");
+    else
+        (void)fprintf(out, "`%s` | ", key->fallback);
+    cell_put(config_key_range(key, range), out);
+    (void)fputs(" | ", out);
+    if ((key->flags & CONFIG_KEY_ALIAS) != 0)
+        (void)fprintf(out, "Same as `%s`. ", key->canonical);
+    cell_put(key->help, out);
+    (void)fputs(" |\n", out);
+}
+
+void config_show_markdown(FILE *out)
+{
+    size_t count = 0;
+    const struct config_key *keys = config_keys(&count);
+    (void)fputs("| Key | Default | Allowed | Meaning |\n|---|---|---|---|\n", out);
+    for (size_t i = 0; i < count; i++)
+        row_put(&keys[i], out);
+    (void)fputs("| `registries` | built-in | a list of maps | `name` (as in `?ns=`), `endpoint`, "
+                "`ca` (file), `plainHttp`, `allowPrivate` (loopback and private addresses), "
+                "`default` (answers requests without `?ns=`), `p2p` (false keeps it off the mesh), "
+                "`realmHosts` (further token hosts). An entry replaces the built-in one of its "
+                "name. |\n",
+                out);
+}
