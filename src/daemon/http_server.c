@@ -1,0 +1,669 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Connections of the HTTP server; see http_server.h. Sockets are polled, not wrapped in uv streams,
+ * so that sendfile and partial sends need no copy and no queue.
+ */
+#include "http_server.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "bytes.h"
+#include "log.h"
+#include "socket_addr.h"
+
+#define HEAD_DEADLINE_US (5ull * 1000000)  /* a request's head (HTTP-4) */
+#define IDLE_US          (60ull * 1000000) /* between requests */
+#define SLOW_WINDOW_US   (30ull * 1000000) /* a client must take SLOW_BYTES in it */
+#define SLOW_BYTES       4096
+#define DRAIN_US         (2ull * 1000000) /* after our end of the connection is closed */
+/* Most bytes of one span, and of one connection before others get their turn. */
+#define SPAN_BYTES_MAX (1024 * 1024)
+#define TURN_BYTES_MAX (4 * 1024 * 1024)
+#define BODY_COPY_MAX  (8 * 1024 * 1024)
+#define LISTEN_BACKLOG 512
+
+enum conn_state {
+    CONN_UNUSED = 0,
+    CONN_READING,  /* waits for a request head; ends by one, a deadline or the client */
+    CONN_HANDLING, /* the handler has the request; ends by its answer or the client */
+    CONN_SENDING,  /* the answer goes out; ends when it is sent, the source fails or the client */
+    CONN_DRAINING, /* our side is shut; ends when the client closes or the deadline passes */
+};
+
+struct exchange {
+    struct server *server;
+    struct exchange *previous, *next;
+    uv_poll_t poll;
+    int fd;
+    struct peer_addr peer;
+    enum conn_state state;
+    int events;            /* polled for */
+    uint64_t since_us;     /* entered this state, or last made progress */
+    uint64_t window_bytes; /* taken by the client since since_us */
+    size_t in_used;
+    bool close_after; /* no further request on this connection */
+    bool head_only;
+    bool client_gone;
+    struct http_request request;
+    uint8_t in[HTTP_HEAD_BYTES_MAX];
+    uint8_t *out; /* owned: head, and body from memory */
+    size_t out_bytes, out_sent;
+    struct body_source source;
+    uint64_t body_left; /* of the source */
+    struct blob_chunk chunk;
+    uint32_t chunk_sent;
+    bool has_chunk, sending;
+    void (*gone)(void *arg);
+    void *gone_arg;
+};
+
+struct server {
+    struct server_config config;
+    struct loop_part part;
+    struct peer_addr addr;
+    int fd;
+    uv_poll_t poll;
+    uv_timer_t timer;
+    struct exchange *connections;
+    struct server_counters counters;
+    bool draining, closed;
+};
+
+static void conn_sending(struct exchange *conn);
+static void conn_next(struct exchange *conn);
+
+static uint64_t now_us(const struct exchange *conn)
+{
+    return loop_now_us(conn->server->config.loop);
+}
+
+/* ---- life of a connection ---- */
+
+static void conn_closed(uv_handle_t *handle)
+{
+    struct exchange *conn = handle->data;
+    (void)close(conn->fd);
+    (void)loop_alloc(NULL, conn->out, 0);
+    explicit_bzero(&conn->request, sizeof conn->request); /* holds Authorization */
+    explicit_bzero(conn->in, sizeof conn->in);
+    (void)loop_alloc(NULL, conn, 0);
+}
+
+static void drop_body(struct exchange *conn)
+{
+    if (conn->has_chunk)
+        blob_chunk_done(&conn->chunk);
+    conn->has_chunk = false;
+    if (conn->source.close != NULL)
+        conn->source.close(conn->source.arg);
+    conn->source = (struct body_source){0};
+}
+
+static void conn_close(struct exchange *conn)
+{
+    struct server *server = conn->server;
+    if (uv_is_closing((uv_handle_t *)&conn->poll))
+        return;
+    if (conn->state == CONN_HANDLING || conn->state == CONN_SENDING)
+        server->counters.requests_running--;
+    conn->client_gone = true;
+    void (*gone)(void *arg) = conn->state == CONN_HANDLING ? conn->gone : NULL;
+    conn->state = CONN_DRAINING;
+    drop_body(conn);
+    if (gone != NULL)
+        gone(conn->gone_arg);
+    if (conn->previous != NULL)
+        conn->previous->next = conn->next;
+    else
+        server->connections = conn->next;
+    if (conn->next != NULL)
+        conn->next->previous = conn->previous;
+    server->counters.connections--;
+    (void)uv_poll_stop(&conn->poll);
+    uv_close((uv_handle_t *)&conn->poll, conn_closed);
+}
+
+static void on_poll(uv_poll_t *handle, int status, int events);
+
+static void poll_for(struct exchange *conn, int events)
+{
+    if (conn->events == events || uv_is_closing((uv_handle_t *)&conn->poll))
+        return;
+    conn->events = events;
+    if (events == 0)
+        (void)uv_poll_stop(&conn->poll);
+    else
+        (void)uv_poll_start(&conn->poll, events, on_poll);
+}
+
+static void enter(struct exchange *conn, enum conn_state state)
+{
+    conn->state = state;
+    conn->since_us = now_us(conn);
+    conn->window_bytes = 0;
+}
+
+/* Our side is done: the client reads what is on its way, then closes (CLIENTS §1.2). */
+static void conn_drain(struct exchange *conn)
+{
+    (void)shutdown(conn->fd, SHUT_WR);
+    enter(conn, CONN_DRAINING);
+    poll_for(conn, UV_READABLE);
+}
+
+/* ---- answers ---- */
+
+void response_add(struct response *response, const char *name, const char *value)
+{
+    if (value == NULL || response->header_count == RESPONSE_HEADERS_MAX)
+        return;
+    response->headers[response->header_count++] = (struct fetch_header){name, value};
+}
+
+const struct http_request *exchange_request(const struct exchange *exchange)
+{
+    return &exchange->request;
+}
+
+const struct peer_addr *exchange_peer(const struct exchange *exchange)
+{
+    return &exchange->peer;
+}
+
+void exchange_on_gone(struct exchange *exchange, void (*gone)(void *arg), void *arg)
+{
+    exchange->gone = gone;
+    exchange->gone_arg = arg;
+}
+
+/* Builds the head with room for `extra` body bytes behind it. */
+static bool make_head(struct exchange *conn, const struct response *response, uint64_t length,
+                      size_t extra)
+{
+    size_t room = HTTP_HEAD_BYTES_MAX;
+    conn->out = loop_alloc(NULL, NULL, room + extra);
+    if (conn->out == NULL)
+        return false;
+    struct http_head head;
+    http_head_begin(&head, (char *)conn->out, room, response->status);
+    for (unsigned i = 0; i < response->header_count; i++)
+        http_head_add(&head, response->headers[i].name, response->headers[i].value);
+    if (response->status != 304)
+        http_head_add_uint(&head, "Content-Length", length);
+    if (conn->close_after)
+        http_head_add(&head, "Connection", "close");
+    return http_head_end(&head, &conn->out_bytes) == 0;
+}
+
+static void start_answer(struct exchange *conn)
+{
+    conn->out_sent = 0;
+    conn->gone = NULL;
+    enter(conn, CONN_SENDING);
+    conn_sending(conn);
+}
+
+static void answer_failed(struct exchange *conn)
+{
+    conn->server->counters.requests_running--;
+    conn->gone = NULL;
+    drop_body(conn);
+    conn_drain(conn);
+}
+
+void exchange_respond(struct exchange *conn, const struct response *response, const void *body,
+                      size_t body_bytes)
+{
+    ASSERT(conn->state == CONN_HANDLING && body_bytes <= BODY_COPY_MAX);
+    size_t copied = conn->head_only ? 0 : body_bytes;
+    if (!make_head(conn, response, body_bytes, copied)) {
+        answer_failed(conn);
+        return;
+    }
+    if (copied > 0)
+        memcpy(conn->out + conn->out_bytes, body, copied);
+    conn->out_bytes += copied;
+    conn->body_left = 0;
+    start_answer(conn);
+}
+
+void exchange_error(struct exchange *conn, int status, const char *code, const char *message)
+{
+    char body[1024];
+    size_t bytes = 0;
+    struct response response = {.status = status};
+    response_add(&response, "Content-Type", "application/json");
+    if (http_oci_error(body, sizeof body, code, message, &bytes) != 0)
+        bytes = 0;
+    exchange_respond(conn, &response, body, bytes);
+}
+
+void exchange_stream(struct exchange *conn, const struct response *response, uint64_t length,
+                     const struct body_source *source)
+{
+    ASSERT(conn->state == CONN_HANDLING);
+    conn->source = *source;
+    if (!make_head(conn, response, length, 0)) {
+        answer_failed(conn);
+        return;
+    }
+    conn->body_left = conn->head_only ? 0 : length;
+    if (conn->head_only)
+        drop_body(conn);
+    start_answer(conn);
+}
+
+void exchange_wake(struct exchange *conn)
+{
+    if (conn->state == CONN_SENDING && !conn->sending)
+        conn_sending(conn);
+}
+
+/* ---- sending ---- */
+
+/* 1 sent something, 0 the socket is full, -1 the client is gone. */
+static int send_some(struct exchange *conn, const uint8_t *bytes, size_t count, bool more,
+                     size_t *sent)
+{
+    ssize_t n = send(conn->fd, bytes, count, MSG_NOSIGNAL | MSG_DONTWAIT | (more ? MSG_MORE : 0));
+    if (n < 0)
+        return errno == EAGAIN || errno == EINTR ? 0 : -1;
+    *sent = (size_t)n;
+    return 1;
+}
+
+static int send_chunk(struct exchange *conn)
+{
+    struct blob_chunk *chunk = &conn->chunk;
+    size_t left = chunk->byte_count - conn->chunk_sent, sent = 0;
+    int did;
+    if (chunk->fd >= 0) {
+        off_t offset = (off_t)(chunk->fd_offset + conn->chunk_sent);
+        ssize_t n = sendfile(conn->fd, chunk->fd, &offset, left);
+        did = n > 0 ? 1 : n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
+        sent = n > 0 ? (size_t)n : 0;
+    } else {
+        did = send_some(conn, chunk->bytes + conn->chunk_sent, left, false, &sent);
+    }
+    conn->chunk_sent += (uint32_t)sent;
+    conn->window_bytes += sent;
+    conn->server->counters.bytes_out += sent;
+    return did;
+}
+
+/* The answer is out: the next request, or the end. */
+static void answer_done(struct exchange *conn)
+{
+    conn->server->counters.requests_running--;
+    conn->out = loop_alloc(NULL, conn->out, 0);
+    drop_body(conn);
+    if (conn->close_after || conn->server->draining) {
+        conn_drain(conn);
+        return;
+    }
+    enter(conn, CONN_READING);
+    poll_for(conn, UV_READABLE);
+}
+
+/* The source cannot go on: the client sees a clean, short end and asks for the rest. */
+static void answer_cut(struct exchange *conn)
+{
+    conn->server->counters.requests_running--;
+    conn->server->counters.cut++;
+    drop_body(conn);
+    conn_drain(conn);
+}
+
+/* Gets the next span. 1 there is one, 0 wait, -1 the answer ended here. */
+static int next_chunk(struct exchange *conn)
+{
+    if (conn->body_left == 0) {
+        answer_done(conn);
+        return -1;
+    }
+    uint32_t most = conn->body_left < SPAN_BYTES_MAX ? (uint32_t)conn->body_left : SPAN_BYTES_MAX;
+    int err = conn->source.next(conn->source.arg, most, &conn->chunk);
+    if (err == E_AGAIN) {
+        poll_for(conn, UV_DISCONNECT);
+        return 0;
+    }
+    if (err != 0) {
+        answer_cut(conn);
+        return -1;
+    }
+    ASSERT(conn->chunk.byte_count > 0 && conn->chunk.byte_count <= most);
+    conn->has_chunk = true;
+    conn->chunk_sent = 0;
+    conn->body_left -= conn->chunk.byte_count;
+    return 1;
+}
+
+/* One step. 1 go on, 0 wait for the socket or the source, -1 the exchange left this state. */
+static int send_step(struct exchange *conn)
+{
+    if (conn->out_sent < conn->out_bytes) {
+        size_t sent = 0;
+        int did = send_some(conn, conn->out + conn->out_sent, conn->out_bytes - conn->out_sent,
+                            conn->body_left > 0, &sent);
+        conn->out_sent += sent;
+        conn->window_bytes += sent;
+        if (did < 0) {
+            conn_close(conn);
+            return -1;
+        }
+        if (did == 0)
+            poll_for(conn, UV_WRITABLE | UV_DISCONNECT);
+        return did;
+    }
+    if (!conn->has_chunk)
+        return next_chunk(conn);
+    int did = send_chunk(conn);
+    if (did < 0) {
+        conn_close(conn);
+        return -1;
+    }
+    if (did == 0)
+        poll_for(conn, UV_WRITABLE | UV_DISCONNECT);
+    if (conn->chunk_sent == conn->chunk.byte_count) {
+        blob_chunk_done(&conn->chunk);
+        conn->has_chunk = false;
+    }
+    return did;
+}
+
+static void conn_sending(struct exchange *conn)
+{
+    uint64_t start_bytes = conn->server->counters.bytes_out;
+    conn->sending = true;
+    int go = 1;
+    while (go == 1 && conn->server->counters.bytes_out - start_bytes < TURN_BYTES_MAX)
+        go = send_step(conn);
+    conn->sending = false;
+    if (go == 1)
+        poll_for(conn, UV_WRITABLE | UV_DISCONNECT);
+    else if (go == -1 && conn->state == CONN_READING)
+        conn_next(conn);
+}
+
+/* ---- receiving ---- */
+
+static void refuse_request(struct exchange *conn, int status)
+{
+    conn->server->counters.malformed++;
+    conn->close_after = true;
+    conn->head_only = false;
+    conn->state = CONN_HANDLING;
+    conn->server->counters.requests_running++;
+    const char *code = status == 405 ? "UNSUPPORTED" : "UNKNOWN";
+    exchange_error(conn, status, code, http_status_text(status));
+}
+
+/* Takes a request from what was read, if a whole head is there. */
+static void conn_next(struct exchange *conn)
+{
+    size_t used = 0;
+    int status = 400;
+    if (conn->in_used == 0)
+        return;
+    int err = http_request_parse(conn->in, conn->in_used, &conn->request, &used, &status);
+    if (err == E_AGAIN)
+        return;
+    if (err != 0) {
+        refuse_request(conn, status);
+        return;
+    }
+    memmove(conn->in, conn->in + used, conn->in_used - used);
+    conn->in_used -= used;
+    conn->server->counters.requests++;
+    conn->server->counters.requests_running++;
+    conn->close_after = !conn->request.keep_alive;
+    conn->head_only = conn->request.method == HTTP_HEAD;
+    enter(conn, CONN_HANDLING);
+    poll_for(conn, UV_DISCONNECT);
+    conn->server->config.handle(conn->server->config.arg, conn);
+}
+
+static void conn_readable(struct exchange *conn)
+{
+    uint8_t scratch[4096]; /* what a client still sends after our end is thrown away */
+    bool reading = conn->state == CONN_READING;
+    if (reading && conn->in_used == sizeof conn->in) {
+        refuse_request(conn, 431);
+        return;
+    }
+    ssize_t n = reading ? recv(conn->fd, conn->in + conn->in_used, sizeof conn->in - conn->in_used,
+                               MSG_DONTWAIT)
+                        : recv(conn->fd, scratch, sizeof scratch, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0) {
+        conn_close(conn);
+    } else if (reading) {
+        conn->in_used += (size_t)n;
+        conn_next(conn);
+    }
+}
+
+static void on_poll(uv_poll_t *handle, int status, int events)
+{
+    struct exchange *conn = handle->data;
+    if (status < 0) {
+        conn_close(conn);
+        return;
+    }
+    /* No client of a mirror closes only its half: a FIN in an exchange means it gave up. */
+    if ((events & UV_DISCONNECT) != 0 && conn->state != CONN_READING &&
+        conn->state != CONN_DRAINING) {
+        conn_close(conn);
+        return;
+    }
+    if ((events & UV_WRITABLE) != 0 && conn->state == CONN_SENDING) {
+        conn_sending(conn);
+        return;
+    }
+    if ((events & UV_READABLE) != 0)
+        conn_readable(conn);
+}
+
+/* ---- listening ---- */
+
+static uint32_t connections_of(const struct server *server, const struct peer_addr *peer)
+{
+    uint32_t count = 0;
+    for (const struct exchange *conn = server->connections; conn != NULL; conn = conn->next)
+        count += memcmp(conn->peer.ip, peer->ip, sizeof peer->ip) == 0;
+    return count;
+}
+
+/* BBR, a common default, is 2.5 times slower than loss-based control on loopback (LIMITS §0.3). */
+static void tune(int fd, const struct peer_addr *peer)
+{
+    int on = 1;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    bool loopback = peer_addr_is_v4(peer) ? peer->ip[12] == 127 : peer->ip[15] == 1;
+    if (loopback && setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5) != 0)
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
+}
+
+static bool conn_new(struct server *server, int fd, const struct peer_addr *peer)
+{
+    struct exchange *conn = loop_alloc(NULL, NULL, sizeof *conn);
+    if (conn == NULL)
+        return false;
+    memset(conn, 0, offsetof(struct exchange, request));
+    memset((uint8_t *)conn + offsetof(struct exchange, out), 0,
+           sizeof *conn - offsetof(struct exchange, out));
+    conn->server = server;
+    conn->fd = fd;
+    conn->peer = *peer;
+    conn->chunk.fd = -1;
+    if (uv_poll_init(&server->config.loop->uv, &conn->poll, fd) != 0) {
+        (void)loop_alloc(NULL, conn, 0);
+        return false;
+    }
+    conn->poll.data = conn;
+    conn->next = server->connections;
+    if (conn->next != NULL)
+        conn->next->previous = conn;
+    server->connections = conn;
+    server->counters.connections++;
+    server->counters.accepted++;
+    enter(conn, CONN_READING);
+    poll_for(conn, UV_READABLE);
+    return true;
+}
+
+static void on_accept(uv_poll_t *handle, int status, int events)
+{
+    struct server *server = handle->data;
+    (void)events;
+    for (unsigned i = 0; status == 0 && i < 64; i++) {
+        struct sockaddr_storage from;
+        socklen_t size = sizeof from;
+        int fd = accept4(server->fd, (struct sockaddr *)&from, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0)
+            return; /* EAGAIN, or out of descriptors: the next turn tries again */
+        struct peer_addr peer;
+        socket_addr_from(&from, &peer);
+        tune(fd, &peer);
+        bool room = server->counters.connections < server->config.connections_max &&
+                    connections_of(server, &peer) < server->config.connections_per_address;
+        if (!room || !conn_new(server, fd, &peer)) {
+            server->counters.refused++;
+            (void)close(fd);
+        }
+    }
+}
+
+/* True if the connection outstayed its state's deadline. */
+static bool overdue(struct exchange *conn, uint64_t at_us)
+{
+    uint64_t age_us = at_us - conn->since_us;
+    switch (conn->state) {
+    case CONN_READING:
+        return age_us > (conn->in_used > 0 ? HEAD_DEADLINE_US : IDLE_US);
+    case CONN_SENDING:
+        if (age_us <= SLOW_WINDOW_US)
+            return false;
+        /* Waiting for the source is not the client's fault. */
+        if (conn->window_bytes < SLOW_BYTES && (conn->events & UV_WRITABLE) != 0)
+            return true;
+        conn->since_us = at_us;
+        conn->window_bytes = 0;
+        return false;
+    case CONN_DRAINING:
+        return age_us > DRAIN_US;
+    default:
+        return false;
+    }
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct server *server = timer->data;
+    uint64_t at_us = loop_now_us(server->config.loop);
+    for (struct exchange *conn = server->connections, *next; conn != NULL; conn = next) {
+        next = conn->next;
+        if (!overdue(conn, at_us))
+            continue;
+        if (conn->state != CONN_DRAINING && conn->in_used > 0)
+            server->counters.timeouts++;
+        conn_close(conn);
+    }
+}
+
+static void part_drain(void *arg)
+{
+    struct server *server = arg;
+    server->draining = true;
+    (void)uv_poll_stop(&server->poll);
+    for (struct exchange *conn = server->connections, *next; conn != NULL; conn = next) {
+        next = conn->next;
+        if (conn->state == CONN_READING)
+            conn_close(conn);
+    }
+}
+
+static bool part_busy(void *arg)
+{
+    const struct server *server = arg;
+    return server->counters.connections > 0;
+}
+
+static void part_close(void *arg)
+{
+    struct server *server = arg;
+    while (server->connections != NULL)
+        conn_close(server->connections);
+    uv_close((uv_handle_t *)&server->poll, NULL);
+    uv_close((uv_handle_t *)&server->timer, NULL);
+    (void)close(server->fd);
+    server->fd = -1;
+}
+
+static int listen_on(struct server *server, struct config_error *error)
+{
+    char text[PEER_ADDR_TEXT_BYTES];
+    int err = socket_listen(&server->config.listen, SOCK_STREAM, &server->fd, &server->addr);
+    if (err == 0 && listen(server->fd, LISTEN_BACKLOG) != 0)
+        err = errno == EADDRINUSE ? E_IN_USE : E_IO;
+    if (err == 0)
+        return 0;
+    (void)snprintf(error->text, sizeof error->text, "listen.%s %s: %s%s", server->config.name,
+                   peer_addr_text(&server->config.listen, text), err_text(err),
+                   err == E_IN_USE ? " by another program: stop it, or choose another port" : "");
+    if (server->fd >= 0)
+        (void)close(server->fd);
+    return err;
+}
+
+int server_new(const struct server_config *config, struct server **out, struct config_error *error)
+{
+    struct server *server = loop_alloc(NULL, NULL, sizeof *server);
+    if (server == NULL)
+        return E_NO_MEMORY;
+    *server = (struct server){.config = *config, .fd = -1};
+    int err = listen_on(server, error);
+    if (err != 0) {
+        (void)loop_alloc(NULL, server, 0);
+        return err;
+    }
+    struct uv_loop_s *uv = &config->loop->uv;
+    if (uv_poll_init(uv, &server->poll, server->fd) != 0 || uv_timer_init(uv, &server->timer) != 0)
+        return E_INTERNAL;
+    server->poll.data = server->timer.data = server;
+    (void)uv_poll_start(&server->poll, UV_READABLE, on_accept);
+    (void)uv_timer_start(&server->timer, on_timer, 1000, 1000);
+    server->part = (struct loop_part){.name = config->name,
+                                      .arg = server,
+                                      .drain = part_drain,
+                                      .busy = part_busy,
+                                      .close = part_close};
+    loop_add_part(config->loop, &server->part);
+    *out = server;
+    return 0;
+}
+
+void server_free(struct server *server)
+{
+    (void)loop_alloc(NULL, server, 0);
+}
+
+const struct peer_addr *server_addr(const struct server *server)
+{
+    return &server->addr;
+}
+
+void server_counters(const struct server *server, struct server_counters *out)
+{
+    *out = server->counters;
+}
