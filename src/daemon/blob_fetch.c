@@ -202,6 +202,11 @@ static void on_done(void *arg, int err)
         fetch->status = err;
     if (fetch->status == 0 && fetch->piece < fetch->end)
         fetch->status = E_CLOSED;
+    int last = origin_last_status(fetch->request);
+    if (err != 0 && (last == 401 || last == 403)) { /* met by a resumed body (ACL-2) */
+        fetch->caller->refused = true;
+        fetch->status = E_DENIED;
+    }
     if (fetch->status != 0)
         fetch->retry_after_ms = origin_retry_after_ms(fetch->request);
     fetch->request = NULL;

@@ -223,7 +223,8 @@ static void answer_failed(struct exchange *conn)
 void exchange_respond(struct exchange *conn, const struct response *response, const void *body,
                       size_t body_bytes)
 {
-    ASSERT(conn->state == CONN_HANDLING && body_bytes <= BODY_COPY_MAX);
+    ASSERT(conn->state == CONN_HANDLING);
+    ASSERT(conn->head_only || body_bytes <= BODY_COPY_MAX);
     size_t copied = conn->head_only ? 0 : body_bytes;
     if (!make_head(conn, response, body_bytes, copied)) {
         answer_failed(conn);

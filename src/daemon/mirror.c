@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Routes of the client port and what all of them need: registry, credentials, grants. A request is
+ * authorised with its own credentials for its own repository, never by what is in the cache
+ * (ACL-1).
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "bytes.h"
+#include "log.h"
+#include "mirror_internal.h"
+
+const uint32_t mirror_ttfb_bounds_ms[MIRROR_TTFB_BUCKETS] = {1,   5,   10,   25,   50,
+                                                             100, 250, 1000, 5000, 10000};
+
+int mirror_new(const struct mirror_config *config, struct mirror **out)
+{
+    struct mirror *mirror = loop_alloc(NULL, NULL, sizeof *mirror);
+    if (mirror == NULL)
+        return E_NO_MEMORY;
+    *mirror = (struct mirror){.config = *config};
+    int err = manifest_store_new(&mirror->manifests);
+    if (err != 0) {
+        (void)loop_alloc(NULL, mirror, 0);
+        return err;
+    }
+    *out = mirror;
+    return 0;
+}
+
+void mirror_free(struct mirror *mirror)
+{
+    if (mirror == NULL)
+        return;
+    manifest_store_free(mirror->manifests);
+    (void)loop_alloc(NULL, mirror, 0);
+}
+
+const struct mirror_counters *mirror_counters(const struct mirror *mirror)
+{
+    return &mirror->counters;
+}
+
+uint64_t mirror__now_us(const struct mirror *mirror)
+{
+    return loop_now_us(mirror->config.loop);
+}
+
+/* ---- grants ---- */
+
+bool mirror__granted(const struct mirror_request *request)
+{
+    return grants_check(request->mirror->config.grants, mirror__now_us(request->mirror),
+                        request->registry->name, request->route.repository,
+                        request->credential_hash);
+}
+
+bool mirror__granted_stale(const struct mirror_request *request)
+{
+    const struct mirror_config *config = &request->mirror->config;
+    return grants_check_stale(config->grants, mirror__now_us(request->mirror),
+                              request->registry->name, request->route.repository,
+                              request->credential_hash, config->config->grant_stale_us);
+}
+
+void mirror__grant(const struct mirror_request *request, bool accepted)
+{
+    struct grants *grants = request->mirror->config.grants;
+    if (!accepted) {
+        grants_revoke(grants, request->registry->name, request->route.repository,
+                      request->credential_hash);
+        return;
+    }
+    int err = grants_put(grants, mirror__now_us(request->mirror), request->registry->name,
+                         request->route.repository, request->credential_hash);
+    (void)err; /* without memory the next request asks the registry again */
+}
+
+void mirror__link(const struct mirror_request *request, const struct digest *digest,
+                  uint64_t size_bytes)
+{
+    int err = grants_link(request->mirror->config.grants, request->registry->name,
+                          request->route.repository, digest, size_bytes);
+    (void)err; /* without memory the next request asks the registry again */
+}
+
+/* ---- requests ---- */
+
+static void client_gone(void *arg)
+{
+    struct mirror_request *request = arg;
+    request->exchange = NULL;
+    mirror_request__free(request);
+}
+
+void mirror_request__free(struct mirror_request *request)
+{
+    relay_free(request->relay);
+    (void)loop_alloc(NULL, request, 0);
+}
+
+void mirror__unavailable(struct mirror_request *request, int err)
+{
+    char message[HOST_BYTES_MAX + 128];
+    (void)snprintf(message, sizeof message, "registry %s: %s", request->registry->name,
+                   err_text(err));
+    request->mirror->counters.unavailable++;
+    exchange_error(request->exchange, 503, "UNAVAILABLE", message);
+    mirror_request__free(request);
+}
+
+void mirror__first_byte(struct mirror_request *request, enum blob_tier tier)
+{
+    struct mirror_counters *counters = &request->mirror->counters;
+    uint64_t took_us = mirror__now_us(request->mirror) - request->started_us;
+    unsigned bucket = 0;
+    while (bucket < MIRROR_TTFB_BUCKETS && took_us > mirror_ttfb_bounds_ms[bucket] * 1000ull)
+        bucket++;
+    counters->ttfb_count[bucket]++;
+    counters->ttfb_sum_us += took_us;
+    counters->first_tier[tier]++;
+}
+
+static void passed(void *arg, int err)
+{
+    struct mirror_request *request = arg;
+    if (err != 0) {
+        mirror__unavailable(request, err);
+        return;
+    }
+    request->mirror->counters.passed++;
+    relay_answer(request);
+}
+
+/* Base, tags and referrers are the registry's own business: its whole answer is handed on. */
+static void pass(struct mirror_request *request)
+{
+    const struct http_route *route = &request->route;
+    char path[HTTP_TARGET_BYTES_MAX + REPOSITORY_BYTES_MAX + DIGEST_TEXT_BYTES + 32];
+    const char *mark = route->query[0] == '\0' ? "" : "?";
+    if (route->kind == HTTP_ROUTE_TAGS)
+        (void)snprintf(path, sizeof path, "/v2/%s/tags/list%s%s", route->repository, mark,
+                       route->query);
+    else if (route->kind == HTTP_ROUTE_REFERRERS)
+        (void)snprintf(path, sizeof path, "/v2/%s/referrers/%s%s%s", route->repository,
+                       route->reference, mark, route->query);
+    else
+        (void)snprintf(path, sizeof path, "/v2/");
+    bool head = exchange_request(request->exchange)->method == HTTP_HEAD;
+    int err = relay_start(request, ORIGIN_PASS, head ? "HEAD" : "GET", path, passed, request);
+    if (err != 0)
+        mirror__unavailable(request, err);
+}
+
+static void refuse(struct mirror *mirror, struct exchange *exchange, int status, const char *code,
+                   const char *message)
+{
+    mirror->counters.refused++;
+    exchange_error(exchange, status, code, message);
+}
+
+static void dispatch(struct mirror_request *request)
+{
+    switch (request->route.kind) {
+    case HTTP_ROUTE_MANIFEST:
+        mirror_manifest(request);
+        break;
+    case HTTP_ROUTE_BLOB:
+        mirror_blob(request);
+        break;
+    default:
+        pass(request);
+        break;
+    }
+}
+
+/* Finds the registry by ?ns= (ORG-1) and takes the caller's credentials from the request. */
+static struct mirror_request *request_new(struct mirror *mirror, struct exchange *exchange,
+                                          const struct http_route *route)
+{
+    struct registries registries = config_registries(mirror->config.config);
+    const struct registry_entry *registry = registries_find(&registries, route->ns);
+    if (registry == NULL) {
+        refuse(mirror, exchange, 404, "NAME_UNKNOWN",
+               route->ns[0] == '\0'
+                   ? "no ?ns= in the request and no default registry: set registries[].default"
+                   : "this registry is not configured: add it to registries");
+        return NULL;
+    }
+    struct mirror_request *request = loop_alloc(NULL, NULL, sizeof *request);
+    if (request == NULL) {
+        refuse(mirror, exchange, 503, "UNAVAILABLE", "out of memory");
+        return NULL;
+    }
+    *request = (struct mirror_request){.mirror = mirror,
+                                       .exchange = exchange,
+                                       .route = *route,
+                                       .registry = registry,
+                                       .started_us = mirror__now_us(mirror)};
+    request->authorization = http_request_header(exchange_request(exchange), "authorization");
+    grants_credential_hash(mirror->config.grants, request->authorization, request->credential_hash);
+    exchange_on_gone(exchange, client_gone, request);
+    return request;
+}
+
+void mirror_handle(void *arg, struct exchange *exchange)
+{
+    struct mirror *mirror = arg;
+    const struct http_request *http = exchange_request(exchange);
+    struct http_route route;
+    const char *code = "UNSUPPORTED";
+    if (http->method == HTTP_OTHER) {
+        refuse(mirror, exchange, 405, code, "this mirror serves GET and HEAD only");
+        return;
+    }
+    if (http_route_parse(http->target, &route, &code) != 0) {
+        refuse(mirror, exchange, 400, code, "malformed name, tag, digest or path");
+        return;
+    }
+    if (route.kind == HTTP_ROUTE_HEALTH) {
+        struct response response = {.status = 200};
+        response_add(&response, "Content-Type", "text/plain");
+        exchange_respond(exchange, &response, "ok\n", 3);
+        return;
+    }
+    if (route.kind == HTTP_ROUTE_NONE || route.kind == HTTP_ROUTE_ACCELERATE) {
+        refuse(mirror, exchange, 404, "UNSUPPORTED", "no such path on this mirror");
+        return;
+    }
+    struct mirror_request *request = request_new(mirror, exchange, &route);
+    if (request != NULL)
+        dispatch(request);
+}

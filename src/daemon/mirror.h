@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The registry mirror that container runtimes talk to: routes of the OCI pull API, who may read
+ * what (ACL-1..4), manifests and tags from the origin, blobs through live blobs. README's walk
+ * begins here: mirror.c -> mirror_manifest.c -> mirror_blob.c -> blob_reader.c.
+ */
+#ifndef SHOAL_DAEMON_MIRROR_H
+#define SHOAL_DAEMON_MIRROR_H
+
+#include "blob.h"
+#include "config.h"
+#include "http_server.h"
+#include "registry.h"
+
+struct mirror_config {
+    struct loop *loop;
+    const struct config *config; /* mode and registries are read from it at each request */
+    struct node *node;
+    struct blobs *blobs;
+    struct origin *origin;
+    struct grants *grants;
+    struct buffer_pool *pool;
+};
+
+/* Upper bounds of the time-to-first-byte histogram, ms; the last bucket has none. */
+#define MIRROR_TTFB_BUCKETS 10
+extern const uint32_t mirror_ttfb_bounds_ms[MIRROR_TTFB_BUCKETS];
+
+struct mirror_counters {
+    uint64_t manifests, manifests_cached, blobs, passed, refused, unavailable, wrong_manifests;
+    uint64_t blobs_done, blobs_cut, direct, direct_fallback; /* direct: around the mesh */
+    uint64_t ttfb_count[MIRROR_TTFB_BUCKETS + 1];
+    uint64_t ttfb_sum_us, pull_sum_us;
+    uint64_t first_tier[BLOB_TIER_COUNT];
+};
+
+struct mirror;
+/* Everything in `config` is borrowed for the object's life. 0 or E_NO_MEMORY. */
+MUST_USE int mirror_new(const struct mirror_config *config, struct mirror **out);
+/* After the loop has run out; no exchange may be running. */
+void mirror_free(struct mirror *mirror);
+/* Handler for server_new; `arg` is the mirror. */
+void mirror_handle(void *arg, struct exchange *exchange);
+const struct mirror_counters *mirror_counters(const struct mirror *mirror); /* borrowed */
+
+#endif

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Blobs: the caller's right is proven first (ACL-1..3), then a reader is opened on the live blob
+ * and its bytes stream as they may be released. No head is sent before the first byte is there
+ * (HTTP-6); if the mesh gives none in time, the origin is read around it.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "bytes.h"
+#include "log.h"
+#include "mirror_internal.h"
+
+/* No first byte through the mesh for so long: read the origin directly (HTTP-6 allows 10 s in all).
+ */
+#define FIRST_BYTE_US (5ull * 1000000)
+
+struct blob_answer {
+    struct mirror_request *request;
+    struct blob *blob;
+    struct blob_reader reader;
+    uv_timer_t timer;
+    uint64_t size, first, last;
+    struct blob_chunk chunk; /* the first one, got before the head is sent */
+    bool has_chunk;
+    bool streaming; /* the exchange owns us now */
+    bool over;      /* closed, waits for the timer's handle */
+    bool failed;
+};
+
+static void timer_closed(uv_handle_t *handle)
+{
+    struct blob_answer *answer = handle->data;
+    (void)loop_alloc(NULL, answer, 0);
+}
+
+/* Gives everything back; the request stays with the caller. */
+static void answer_close(struct blob_answer *answer)
+{
+    if (answer->over)
+        return;
+    answer->over = true;
+    if (answer->has_chunk)
+        blob_chunk_done(&answer->chunk);
+    blob_read_stop(&answer->reader);
+    blob_put(answer->blob);
+    (void)uv_timer_stop(&answer->timer);
+    uv_close((uv_handle_t *)&answer->timer, timer_closed);
+}
+
+/* ---- as the exchange's body source ---- */
+
+static int source_next(void *arg, uint32_t max_bytes, struct blob_chunk *out)
+{
+    struct blob_answer *answer = arg;
+    if (answer->has_chunk && answer->chunk.byte_count <= max_bytes) {
+        *out = answer->chunk;
+        answer->has_chunk = false;
+        return 0;
+    }
+    return blob_read_next(&answer->reader, max_bytes, out);
+}
+
+static void source_close(void *arg)
+{
+    struct blob_answer *answer = arg;
+    struct mirror_request *request = answer->request;
+    struct mirror_counters *counters = &request->mirror->counters;
+    if (blob_read_position(&answer->reader) == answer->last + 1)
+        counters->blobs_done++;
+    else
+        counters->blobs_cut++;
+    counters->pull_sum_us += mirror__now_us(request->mirror) - request->started_us;
+    grants_extend(request->mirror->config.grants, mirror__now_us(request->mirror),
+                  request->registry->name, request->route.repository, request->credential_hash);
+    answer_close(answer);
+    mirror_request__free(request);
+}
+
+void mirror_blob_head(const struct mirror_request *request, uint64_t size, uint64_t first,
+                      uint64_t last, enum blob_tier tier, struct response *out, char range[64])
+{
+    bool part = http_request_header(exchange_request(request->exchange), "range") != NULL &&
+                !(first == 0 && last + 1 == size);
+    *out = (struct response){.status = part ? 206 : 200};
+    response_add(out, "Content-Type", "application/octet-stream");
+    response_add(out, "Docker-Content-Digest", request->route.reference);
+    response_add(out, "Docker-Distribution-Api-Version", "registry/2.0");
+    response_add(out, "Accept-Ranges", "bytes");
+    if (part) {
+        (void)snprintf(range, 64, "bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, first, last, size);
+        response_add(out, "Content-Range", range);
+    }
+    if (tier != 0)
+        response_add(out, "Shoal-Source", blob_tier_name(tier));
+}
+
+static void stream(struct blob_answer *answer)
+{
+    struct mirror_request *request = answer->request;
+    struct body_source source = {.arg = answer, .next = source_next, .close = source_close};
+    struct response response;
+    char range[64];
+    (void)uv_timer_stop(&answer->timer);
+    mirror__first_byte(request, answer->chunk.tier);
+    mirror_blob_head(request, answer->size, answer->first, answer->last, answer->chunk.tier,
+                     &response, range);
+    answer->streaming = true;
+    exchange_stream(request->exchange, &response, answer->last - answer->first + 1, &source);
+}
+
+static void go_direct(struct blob_answer *answer)
+{
+    struct mirror_request *request = answer->request;
+    uint64_t size = answer->size, first = answer->first, last = answer->last;
+    answer_close(answer);
+    request->mirror->counters.direct_fallback++;
+    mirror_direct(request, size, first, last);
+}
+
+/* Tries for the first span; then the head goes out. */
+static void try_first(struct blob_answer *answer)
+{
+    if (answer->over || answer->streaming)
+        return;
+    int err = blob_read_next(&answer->reader, 256 * 1024, &answer->chunk);
+    if (err == E_AGAIN)
+        return;
+    if (err != 0) {
+        go_direct(answer);
+        return;
+    }
+    answer->has_chunk = true;
+    stream(answer);
+}
+
+static void on_ready(void *arg)
+{
+    struct blob_answer *answer = arg;
+    if (answer->streaming)
+        exchange_wake(answer->request->exchange);
+    else
+        try_first(answer);
+}
+
+static void on_failed(void *arg, int status)
+{
+    struct blob_answer *answer = arg;
+    char name[SHORT_HEX_BYTES];
+    log_to(&answer->request->mirror->config.loop->env, LOG_INFO,
+           "mirror: blob not to be had through the mesh blob=%s: %s",
+           short_hex(answer->request->route.digest.bytes, name), err_text(status));
+    if (answer->streaming)
+        exchange_wake(answer->request->exchange); /* its next span is the error: a short end */
+    else
+        go_direct(answer);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct blob_answer *answer = timer->data;
+    if (!answer->streaming && !answer->over)
+        go_direct(answer);
+}
+
+static void client_gone(void *arg)
+{
+    struct blob_answer *answer = arg;
+    struct mirror_request *request = answer->request;
+    answer_close(answer);
+    mirror_request__free(request);
+}
+
+/* 0, or E_*: nothing was opened and the request is still the caller's. */
+static int open_answer(struct mirror_request *request, uint64_t size, uint64_t first, uint64_t last)
+{
+    struct mirror *mirror = request->mirror;
+    struct blob_caller *caller = blob_caller_new(request->registry, request->route.repository,
+                                                 request->authorization, request->credential_hash);
+    struct blob_answer *answer = loop_alloc(NULL, NULL, sizeof *answer);
+    int err = caller == NULL || answer == NULL ? E_NO_MEMORY : 0;
+    struct blob *blob = NULL;
+    if (err == 0)
+        err = blobs_get(mirror->config.blobs, &request->route.digest, size, &blob);
+    if (err == 0) {
+        *answer = (struct blob_answer){.request = request,
+                                       .blob = blob,
+                                       .size = size,
+                                       .first = first,
+                                       .last = last,
+                                       .chunk = {.fd = -1}};
+        answer->reader =
+            (struct blob_reader){.ready = on_ready, .failed = on_failed, .arg = answer};
+        bool whole = first == 0 && last + 1 == size;
+        err = blob_read_start(blob, &answer->reader, first, last + 1,
+                              whole ? TRANSFER_READ_STREAM : TRANSFER_READ_RANGE, caller);
+    }
+    blob_caller_put(caller);
+    if (err != 0) {
+        blob_put(blob);
+        (void)loop_alloc(NULL, answer, 0);
+        return err;
+    }
+    (void)uv_timer_init(&mirror->config.loop->uv, &answer->timer);
+    answer->timer.data = answer;
+    (void)uv_timer_start(&answer->timer, on_timer, FIRST_BYTE_US / 1000, 0);
+    exchange_on_gone(request->exchange, client_gone, answer);
+    try_first(answer);
+    return 0;
+}
+
+static void answer_empty(struct mirror_request *request, uint64_t size)
+{
+    struct response response;
+    char range[64];
+    mirror_blob_head(request, size, 0, size == 0 ? 0 : size - 1, 0, &response, range);
+    response.status = 200;
+    struct body_source none = {0};
+    if (size == 0)
+        exchange_respond(request->exchange, &response, "", 0);
+    else
+        exchange_stream(request->exchange, &response, size, &none);
+    mirror_request__free(request);
+}
+
+/* The caller may read this blob of this size. */
+static void serve(struct mirror_request *request, uint64_t size)
+{
+    const struct http_request *http = exchange_request(request->exchange);
+    uint64_t first = 0, last = size == 0 ? 0 : size - 1;
+    if (size == 0 || http->method == HTTP_HEAD) {
+        answer_empty(request, size);
+        return;
+    }
+    enum http_range_kind kind =
+        http_range_resolve(http_request_header(http, "range"), size, &first, &last);
+    if (kind == HTTP_RANGE_UNSATISFIABLE) {
+        char range[64];
+        struct response response = {.status = 416};
+        (void)snprintf(range, sizeof range, "bytes */%" PRIu64, size);
+        response_add(&response, "Content-Range", range);
+        exchange_respond(request->exchange, &response, "", 0);
+        mirror_request__free(request);
+        return;
+    }
+    if (kind == HTTP_RANGE_WHOLE) {
+        first = 0;
+        last = size - 1;
+    }
+    bool around = request->mirror->config.config->mode == CONFIG_MODE_PASSTHROUGH ||
+                  !request->registry->p2p || size > BLOB_BYTES_MAX;
+    if (around || open_answer(request, size, first, last) != 0) {
+        request->mirror->counters.direct++;
+        mirror_direct(request, size, first, last);
+    }
+}
+
+/* The registry's word on whether these credentials may read this blob (ACL-1, ACL-3). */
+static void authorised(void *arg, int err)
+{
+    struct mirror_request *request = arg;
+    uint64_t size;
+    if (err != 0) {
+        if (mirror__granted_stale(request) &&
+            grants_linked(request->mirror->config.grants, request->registry->name,
+                          request->route.repository, &request->route.digest, &size))
+            serve(request, size);
+        else
+            mirror__unavailable(request, err);
+        return;
+    }
+    int status = relay_status(request->relay);
+    if (status == 200 || status == 401 || status == 403)
+        mirror__grant(request, status == 200);
+    if (status != 200) {
+        relay_answer(request);
+        return;
+    }
+    size = relay_content_length(request->relay);
+    if (size == UINT64_MAX) {
+        exchange_error(request->exchange, 502, "BLOB_UNKNOWN", "the registry did not tell a size");
+        mirror_request__free(request);
+        return;
+    }
+    mirror__link(request, &request->route.digest, size);
+    relay_free(request->relay);
+    request->relay = NULL;
+    serve(request, size);
+}
+
+void mirror_blob(struct mirror_request *request)
+{
+    uint64_t size;
+    request->mirror->counters.blobs++;
+    if (mirror__granted(request) &&
+        grants_linked(request->mirror->config.grants, request->registry->name,
+                      request->route.repository, &request->route.digest, &size)) {
+        grants_extend(request->mirror->config.grants, mirror__now_us(request->mirror),
+                      request->registry->name, request->route.repository, request->credential_hash);
+        serve(request, size);
+        return;
+    }
+    char path[REPOSITORY_BYTES_MAX + DIGEST_TEXT_BYTES + 16];
+    (void)snprintf(path, sizeof path, "/v2/%s/blobs/%s", request->route.repository,
+                   request->route.reference);
+    int err = relay_start(request, ORIGIN_BLOB, "HEAD", path, authorised, request);
+    if (err != 0)
+        mirror__unavailable(request, err);
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shared by the files of the mirror: mirror.c (routes), relay.c (one whole answer of the origin),
+ * mirror_manifest.c, mirror_blob.c, direct.c (bytes around the mesh), manifest_store.c. */
+#ifndef SHOAL_DAEMON_MIRROR_INTERNAL_H
+#define SHOAL_DAEMON_MIRROR_INTERNAL_H
+
+#include "manifest_store.h"
+#include "mirror.h"
+
+struct mirror {
+    struct mirror_config config;
+    struct mirror_counters counters;
+    struct manifest_store *manifests;
+};
+
+/* One client request while it is worked on. Owned by whoever answers the exchange. */
+struct mirror_request {
+    struct mirror *mirror;
+    struct exchange *exchange; /* NULL once the client is gone */
+    struct http_route route;
+    const struct registry_entry *registry;
+    const char *authorization; /* borrowed from the exchange; NULL: none */
+    uint8_t credential_hash[32];
+    uint64_t started_us;
+    struct relay *relay; /* running, or NULL */
+};
+
+/* Frees a request that was answered or whose client is gone; cancels its relay. */
+void mirror_request__free(struct mirror_request *request);
+uint64_t mirror__now_us(const struct mirror *mirror);
+/* Grant of this request's credentials for its repository, fresh. */
+bool mirror__granted(const struct mirror_request *request);
+/* The same while the registry cannot be reached (ACL-6). */
+bool mirror__granted_stale(const struct mirror_request *request);
+/* The registry accepted (true) or refused these credentials. */
+void mirror__grant(const struct mirror_request *request, bool accepted);
+/* Remembers that this repository references a digest (ACL-3). */
+void mirror__link(const struct mirror_request *request, const struct digest *digest,
+                  uint64_t size_bytes);
+/* 503: the registry did not answer and we may not answer for it. Frees the request. */
+void mirror__unavailable(struct mirror_request *request, int err);
+
+/* ---- relay.c ---- */
+/* One origin request whose whole answer (at most 4 MiB) is collected. */
+struct relay;
+typedef void (*relay_done_fn)(void *arg, int err); /* 0: an answer of any status is there */
+/* `method` and `path` as the origin wants them; Accept lines and credentials come from the
+ * request. 0 (done follows, never inside), E_NO_MEMORY, E_FULL, E_INVALID. */
+MUST_USE int relay_start(struct mirror_request *request, enum origin_kind kind, const char *method,
+                         const char *path_and_query, relay_done_fn done, void *arg);
+int relay_status(const struct relay *relay);
+const char *relay_header(const struct relay *relay, const char *name); /* NULL if absent */
+const char *relay_body(const struct relay *relay, size_t *bytes);
+uint64_t relay_content_length(const struct relay *relay); /* UINT64_MAX: unknown */
+/* Cancels what runs; NULL is fine. */
+void relay_free(struct relay *relay);
+/* Answers the exchange with what the origin said, and frees the request. */
+void relay_answer(struct mirror_request *request);
+
+/* ---- mirror_manifest.c, mirror_blob.c, direct.c: each takes the request over ---- */
+void mirror_manifest(struct mirror_request *request);
+void mirror_blob(struct mirror_request *request);
+/* Streams [first, last] of a blob of `size` bytes from the origin to the client, around the mesh.
+ */
+void mirror_direct(struct mirror_request *request, uint64_t size, uint64_t first, uint64_t last);
+/* Head of a blob's answer: 200 or 206. */
+void mirror_blob_head(const struct mirror_request *request, uint64_t size, uint64_t first,
+                      uint64_t last, enum blob_tier tier, struct response *out, char range[64]);
+/* First byte of a blob went out. */
+void mirror__first_byte(struct mirror_request *request, enum blob_tier tier);
+
+#endif

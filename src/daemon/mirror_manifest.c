@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Manifests: asked of the origin with the caller's own Authorization, checked against their digest
+ * before a byte leaves (INT-2, INT-9), remembered by digest. What an authorised manifest references
+ * becomes readable through its repository (ACL-3).
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "bytes.h"
+#include "log.h"
+#include "mirror_internal.h"
+
+/* Answers from memory, for callers whom the registry accepted for this repository. */
+static bool answer_cached(struct mirror_request *request)
+{
+    struct mirror *mirror = request->mirror;
+    struct manifest manifest;
+    uint64_t size;
+    if (!request->route.by_digest ||
+        !grants_linked(mirror->config.grants, request->registry->name, request->route.repository,
+                       &request->route.digest, &size) ||
+        !manifest_store_get(mirror->manifests, &request->route.digest, &manifest))
+        return false;
+    struct response response = {.status = 200};
+    response_add(&response, "Content-Type", manifest.media_type);
+    response_add(&response, "Docker-Content-Digest", request->route.reference);
+    response_add(&response, "Docker-Distribution-Api-Version", "registry/2.0");
+    response_add(&response, "Shoal-Source", "memory");
+    mirror->counters.manifests_cached++;
+    exchange_respond(request->exchange, &response, manifest.bytes, manifest.byte_count);
+    mirror_request__free(request);
+    return true;
+}
+
+static void link_references(struct mirror_request *request, const char *body, size_t bytes)
+{
+    size_t count = 0, room = MANIFEST_DESCRIPTORS_MAX * sizeof(struct manifest_descriptor);
+    struct manifest_descriptor *found = loop_alloc(NULL, NULL, room);
+    if (found == NULL)
+        return;
+    if (manifest_parse(body, bytes, found, MANIFEST_DESCRIPTORS_MAX, &count) == 0) {
+        for (size_t i = 0; i < count; i++)
+            mirror__link(request, &found[i].digest, found[i].size_bytes);
+    }
+    (void)loop_alloc(NULL, found, 0);
+}
+
+/* The digest the answer must have: the one asked for, else the one the registry names. */
+static bool digest_fits(const struct mirror_request *request, const char *body, size_t bytes,
+                        struct digest *digest)
+{
+    const char *named = relay_header(request->relay, "docker-content-digest");
+    *digest = (struct digest){.algorithm = DIGEST_SHA256};
+    if (request->route.by_digest)
+        *digest = request->route.digest;
+    else if (named != NULL && digest_parse(named, strlen(named), digest) != 0)
+        return false;
+    struct digest made;
+    digest_of(digest->algorithm, body, bytes, &made);
+    bool known = request->route.by_digest || named != NULL;
+    bool fits = !known || digest_equal(&made, digest);
+    *digest = made;
+    return fits;
+}
+
+static void take_manifest(struct mirror_request *request)
+{
+    struct mirror *mirror = request->mirror;
+    size_t bytes;
+    const char *body = relay_body(request->relay, &bytes);
+    struct digest digest;
+    if (bytes == 0 || !digest_fits(request, body, bytes, &digest)) {
+        mirror->counters.wrong_manifests++;
+        exchange_error(request->exchange, 502, "MANIFEST_INVALID",
+                       "the registry's bytes do not match the digest");
+        mirror_request__free(request);
+        return;
+    }
+    const char *type = relay_header(request->relay, "content-type");
+    struct manifest manifest = {body, bytes, type == NULL ? "" : type};
+    mirror__link(request, &digest, bytes);
+    link_references(request, body, bytes);
+    if (type != NULL)
+        manifest_store_put(mirror->manifests, &digest, &manifest);
+    relay_answer(request);
+}
+
+static void answered(void *arg, int err)
+{
+    struct mirror_request *request = arg;
+    if (err != 0) {
+        if (!mirror__granted_stale(request) || !answer_cached(request))
+            mirror__unavailable(request, err);
+        return;
+    }
+    int status = relay_status(request->relay);
+    if (status == 200 || status == 401 || status == 403)
+        mirror__grant(request, status == 200);
+    if (status == 200 && exchange_request(request->exchange)->method == HTTP_GET)
+        take_manifest(request);
+    else
+        relay_answer(request);
+}
+
+void mirror_manifest(struct mirror_request *request)
+{
+    char path[REPOSITORY_BYTES_MAX + DIGEST_TEXT_BYTES + 32];
+    request->mirror->counters.manifests++;
+    if (mirror__granted(request) && answer_cached(request))
+        return;
+    (void)snprintf(path, sizeof path, "/v2/%s/manifests/%s", request->route.repository,
+                   request->route.reference);
+    bool head = exchange_request(request->exchange)->method == HTTP_HEAD;
+    int err = relay_start(request, ORIGIN_MANIFEST, head ? "HEAD" : "GET", path, answered, request);
+    if (err != 0)
+        mirror__unavailable(request, err);
+}
