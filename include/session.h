@@ -62,8 +62,11 @@ struct admission {
     struct identity_key denied[DENIED_MAX];
     unsigned denied_count;
 };
-/* Lookup key for blob_key_of, derived from the first secret and the cluster id. */
+/* Lookup key for blob_key_of, derived from the first secret and the cluster id. Changes with the
+ * first secret: a rotation costs a republication. */
 void admission_lookup_key(const struct admission *admission, uint8_t out[32]);
+/* True when `key` is on the deny list. Sessions and datagrams ask by themselves, again every 10 s
+ * of use; the host closes idle sessions of denied nodes when it re-reads the list (PEER-8). */
 bool admission_denied(const struct admission *admission, const struct identity_key *key);
 
 /* Who the other side proved to be. */
@@ -100,18 +103,23 @@ struct session;
 /* 0, E_NO_MEMORY, E_INVALID. An initiator has output at once. */
 MUST_USE int session_new(const struct env *env, const struct session_config *config,
                          uint64_t now_us, struct session **out);
+/* Wipes and frees; NULL is fine. */
 void session_free(struct session *session);
+/* What the session waits for. */
 enum session_state session_state(const struct session *session);
 /* The proven peer, or NULL before SESSION_ESTABLISHED. */
 const struct session_peer *session_peer(const struct session *session);
-/* Time at which a pending handshake must be given up, or a rekey is due; UINT64_MAX if none. */
+/* Time at which a pending handshake must be given up (session_receive then says E_TIMEOUT, with 0
+ * bytes too); UINT64_MAX once established. */
 uint64_t session_deadline_us(const struct session *session);
 
 /*
  * Handshake bytes waiting to be sent, borrowed until the next call; *out_bytes 0 if none. The
- * host sends them and calls session_output_sent. Also carries rekey notices.
+ * host sends or copies them and calls session_output_sent before the next session_receive, and puts
+ * them before any record. Rekeys need no output: they ride on the header of the next record.
  */
 const uint8_t *session_output(const struct session *session, size_t *out_bytes);
+/* So many bytes of session_output are done with; never more than it gave. */
 void session_output_sent(struct session *session, size_t sent_bytes);
 
 /*
@@ -119,8 +127,10 @@ void session_output_sent(struct session *session, size_t sent_bytes);
  * most one record IN PLACE: *plain points into `bytes`, *plain_bytes long (0: no whole record yet
  * or a control record). *consumed says how many bytes are done with; the host keeps the rest, puts
  * more behind it and calls again, while *consumed > 0. A record needs RECORD_WIRE_BYTES_MAX room.
- * 0; E_AUTH (not a member, tampered, denied), E_PROTOCOL (bad length), E_VERSION, E_TIMEOUT: close
- * silently. Costs one AEAD open of the record; no copy, no allocation.
+ * 0; E_AUTH (not a member, tampered, denied), E_PROTOCOL (bad length), E_MALFORMED, E_VERSION,
+ * E_TIMEOUT, E_NO_MEMORY (ciphers, at the end of the handshake), E_INVALID (failed before): close
+ * silently. After an error nothing of `bytes` may be used. Costs one AEAD open of the record; no
+ * copy, no allocation. An empty record is legal: *consumed > 0 with *plain_bytes 0.
  */
 #define RECORD_HEADER_BYTES   4
 #define RECORD_TAG_BYTES      16
@@ -132,7 +142,8 @@ MUST_USE int session_receive(struct session *session, uint64_t now_us, uint8_t *
 /*
  * Seals one record from up to two spans (header and body), at most RECORD_BYTES_MAX together, into
  * out (capacity >= RECORD_HEADER_BYTES + bytes + RECORD_TAG_BYTES, not overlapping). 0 with
- * *out_bytes, E_INVALID when not established or too large.
+ * *out_bytes, E_INVALID when not established or too large, E_INTERNAL (session failed). Records go
+ * out in the order they were sealed.
  */
 MUST_USE int session_seal(struct session *session, uint64_t now_us, const uint8_t *head,
                           size_t head_bytes, const uint8_t *body, size_t body_bytes, uint8_t *out,
@@ -144,7 +155,9 @@ MUST_USE int session_seal(struct session *session, uint64_t now_us, const uint8_
  * One object per node. The first datagram to an address starts a hello exchange (X25519 of both
  * nodes' signed session keys, mixed with the cluster secret); messages wait in a small queue (16
  * per peer, oldest dropped) until it is done. A hello is answered with no more bytes than it had
- * (DHT-2). Keys are cached per peer: 256 B each, least recently used dropped at MEMBERS_MAX.
+ * (DHT-2). Keys are cached per peer: about 600 B each, least recently used dropped at MEMBERS_MAX.
+ * A peer that lost its keys (a restart) says so when it is written to, in fewer bytes than it got;
+ * a hello follows at once, and only what was under way meanwhile is lost.
  */
 struct dgram_config {
     const struct identity *identity;
@@ -153,20 +166,24 @@ struct dgram_config {
     bool allow_any_ip;
 };
 struct dgram;
+/* 0, E_NO_MEMORY, E_INVALID. About 100 KiB. */
 MUST_USE int dgram_new(const struct env *env, const struct dgram_config *config, uint64_t now_us,
                        struct dgram **out);
+/* Wipes and frees; NULL is fine. */
 void dgram_free(struct dgram *dgram);
 
-/* Seals `msg` (<= MESSAGE_BYTES_MAX) for `to` or queues it behind a hello. 0, E_TOO_LARGE, E_FULL,
- * E_NO_MEMORY. */
+/* Seals `msg` (1..MESSAGE_BYTES_MAX bytes, copied) for `to` or queues it behind a hello. 0,
+ * E_TOO_LARGE, E_FULL (output not drained, or too many wait), E_NO_MEMORY, E_INVALID (empty, port
+ * 0, ourselves). */
 MUST_USE int dgram_send(struct dgram *dgram, uint64_t now_us, const struct peer_addr *to,
                         const uint8_t *msg, size_t msg_bytes);
 
 /*
  * Takes one datagram. 0 with *plain_bytes > 0: a message of at most MESSAGE_BYTES_MAX was written
  * to `plain` and its sender to *from. 0 with *plain_bytes 0: a hello, nothing for the caller.
- * E_AUTH, E_REPLAY, E_MALFORMED, E_DENIED: drop silently and count. An outsider costs one keyed
- * hash.
+ * E_AUTH, E_REPLAY, E_MALFORMED, E_DENIED, E_VERSION, E_NOT_FOUND (keys not known here: the sender
+ * is told), E_FULL (too many hellos), E_NO_MEMORY: drop silently; dgram_stats counts. An outsider
+ * costs one keyed hash for each valid secret.
  */
 MUST_USE int dgram_receive(struct dgram *dgram, uint64_t now_us, const struct peer_addr *transport,
                            const uint8_t *bytes, size_t byte_count,
@@ -181,8 +198,36 @@ struct dgram_packet {
     size_t byte_count;
 };
 bool dgram_next_output(struct dgram *dgram, struct dgram_packet *out);
-/* Hello retries (250 ms, doubling, 4 tries, then the queue is dropped) and expiry. */
+
+/* Counters since dgram_new, but for `peers`, which is the number of peers now. */
+struct dgram_stats {
+    uint64_t sent;           /* messages, keep-alives included */
+    uint64_t received;       /* the same */
+    uint64_t exchanges;      /* hello exchanges completed */
+    uint64_t hellos_sent;    /* retries included */
+    uint64_t hellos_failed;  /* given up after four tries */
+    uint64_t hellos_limited; /* received, over 1,000/s: dropped */
+    uint64_t acks_sent;
+    uint64_t resets_sent; /* "your keys are not known here" */
+    uint64_t resets_received;
+    uint64_t queue_dropped; /* messages behind a hello that did not come about */
+    uint64_t output_full;   /* datagrams lost because the host did not drain */
+    uint64_t peers_evicted; /* least recently used, at the maximum */
+    uint64_t outsiders;     /* no MAC of ours */
+    uint64_t refused;       /* a MAC of ours, but not authentic */
+    uint64_t replayed;
+    uint64_t unknown_index;
+    uint64_t denied;
+    uint64_t malformed;
+    uint64_t peers;
+};
+/* Copies the counters. */
+void dgram_stats(const struct dgram *dgram, struct dgram_stats *out);
+
+/* Hello retries (250 ms, doubling, 4 tries, then the queue is dropped) and expiry. Bounded work:
+ * the deadline may still be due afterwards. */
 void dgram_advance(struct dgram *dgram, uint64_t now_us);
+/* Earliest time at which dgram_advance has something to do; UINT64_MAX if none. */
 uint64_t dgram_deadline_us(const struct dgram *dgram);
 
 #endif
