@@ -76,6 +76,11 @@ void blobs_bind(struct blobs *blobs, struct node *node)
     blobs->config.node = node;
 }
 
+void blobs_bind_origin(struct blobs *blobs, struct origin *origin)
+{
+    blobs->config.origin = origin;
+}
+
 static void blob_free(struct blob *blob)
 {
     struct blobs *blobs = blob->blobs;

@@ -75,6 +75,8 @@ void blobs_free(struct blobs *blobs);
  */
 void blobs_handlers(struct blobs *blobs, struct node_handlers *out);
 void blobs_bind(struct blobs *blobs, struct node *node);
+/* The origin, made after the node. */
+void blobs_bind_origin(struct blobs *blobs, struct origin *origin);
 /* Opens everything the cache recovered, so that peers are served. Returns how many blobs, or E_*.
  */
 MUST_USE int blobs_recover(struct blobs *blobs);

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Making and joining the parts of the agent; see agent.h. */
+#include "agent.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "admin.h"
+#include "bytes.h"
+#include "log.h"
+
+/* Of the buffers' cap, what the memory tier may take at most: the rest is for what is in motion. */
+#define MEMORY_SHARE 2
+
+static int fail(struct config_error *error, const char *what, int err)
+{
+    if (error->text[0] == '\0')
+        (void)snprintf(error->text, sizeof error->text, "%s: %s", what, err_text(err));
+    return err;
+}
+
+static int make_store(const struct config *config, struct store *store, struct config_error *error)
+{
+    const char *why = NULL;
+    char directory[CONFIG_PATH_BYTES + 16];
+    if (config->cache_mode == CONFIG_CACHE_MEMORY) {
+        int err = store_memory_new(config->cache_memory_bytes, store);
+        return err == 0 ? 0 : fail(error, "cache.memory", err);
+    }
+    (void)snprintf(directory, sizeof directory, "%s/cache", config->data_dir.text);
+    int err = store_disk_new(directory, store, &why);
+    if (err != 0 && why != NULL)
+        (void)snprintf(error->text, sizeof error->text, "cache directory %.512s: %s", directory,
+                       why);
+    return err == 0 ? 0 : fail(error, "cache directory", err);
+}
+
+static int make_cache(struct agent *agent, struct config_error *error)
+{
+    const struct config *config = agent->config;
+    bool memory = config->cache_mode == CONFIG_CACHE_MEMORY;
+    struct cache_config part = {
+        .capacity_bytes = memory ? config->cache_memory_bytes : config->cache_capacity_bytes,
+        .reserve_bytes = memory ? 0 : config->cache_reserve_bytes,
+    };
+    struct store store;
+    int err = make_store(config, &store, error);
+    if (err != 0)
+        return err;
+    err = cache_new(&agent->loop.env, &part, &store, &agent->cache);
+    return err == 0 ? 0 : fail(error, "cache", err);
+}
+
+/* The mesh: buffers, cache, live blobs, node, and what the cache held before. */
+static int make_mesh(struct agent *agent, struct config_error *error)
+{
+    const struct config *config = agent->config;
+    int err = buffer_pool_new(config->buffer_bytes, &agent->pool);
+    if (err == 0)
+        err = make_cache(agent, error);
+    struct blobs_config part = {
+        .loop = &agent->loop,
+        .cache = agent->cache,
+        .pool = agent->pool,
+        .memory_bytes = config->buffer_bytes / MEMORY_SHARE < config->cache_memory_bytes
+                            ? config->buffer_bytes / MEMORY_SHARE
+                            : config->cache_memory_bytes,
+        .verified_only = config->trust != CONFIG_TRUST_MEMBER,
+    };
+    struct node_handlers handlers;
+    if (err == 0)
+        err = blobs_new(&part, &agent->blobs);
+    if (err != 0)
+        return fail(error, "start", err);
+    blobs_handlers(agent->blobs, &handlers);
+    err = node_new(&agent->loop, config, agent->pool, &handlers, &agent->node, error);
+    if (err != 0)
+        return fail(error, "mesh", err);
+    blobs_bind(agent->blobs, agent->node);
+    int found = blobs_recover(agent->blobs);
+    if (found < 0)
+        return fail(error, "cache recovery", found);
+    log_to(&agent->loop.env, LOG_INFO, "agent: cache recovered blobs=%d", found);
+    return 0;
+}
+
+static int make_servers(struct agent *agent, struct config_error *error)
+{
+    const struct config *config = agent->config;
+    struct server_config client = {
+        .loop = &agent->loop,
+        .listen = config->listen_client,
+        .name = "client",
+        .connections_max = (uint32_t)config->connections_max,
+        .connections_per_address = (uint32_t)config->connections_per_address,
+        .arg = agent->mirror,
+        .handle = mirror_handle,
+    };
+    struct server_config admin = client;
+    admin.listen = config->listen_admin;
+    admin.name = "admin";
+    admin.arg = agent;
+    admin.handle = admin_handle;
+    int err = server_new(&client, &agent->client, error);
+    if (err == 0)
+        err = server_new(&admin, &agent->admin, error);
+    return err == 0 ? 0 : fail(error, "listen", err);
+}
+
+/* The origin side and what clients see. */
+static int make_mirror(struct agent *agent, struct config_error *error)
+{
+    int err = curl_loop_new(&agent->loop, &agent->loop.env, node_self_addr(agent->node)->port,
+                            &agent->curl);
+    if (err == 0)
+        err = grants_new(&agent->loop.env, &agent->grants);
+    if (err != 0)
+        return fail(error, "origin", err);
+    blobs_bind_origin(agent->blobs, curl_loop_origin(agent->curl));
+    struct mirror_config part = {
+        .loop = &agent->loop,
+        .config = agent->config,
+        .node = agent->node,
+        .blobs = agent->blobs,
+        .origin = curl_loop_origin(agent->curl),
+        .grants = agent->grants,
+        .pool = agent->pool,
+    };
+    err = mirror_new(&part, &agent->mirror);
+    return err == 0 ? make_servers(agent, error) : fail(error, "mirror", err);
+}
+
+static void say_ready(struct agent *agent)
+{
+    char client[PEER_ADDR_TEXT_BYTES], mesh[PEER_ADDR_TEXT_BYTES], admin[PEER_ADDR_TEXT_BYTES];
+    agent->ready = true;
+    log_to(&agent->loop.env, LOG_INFO, "agent: ready client=%s mesh=%s admin=%s cluster=%s",
+           peer_addr_text(server_addr(agent->client), client),
+           peer_addr_text(node_self_addr(agent->node), mesh),
+           peer_addr_text(server_addr(agent->admin), admin), node_cluster_id(agent->node));
+}
+
+/* In reverse order; the loop has run out, so nothing is in flight. */
+static void release(struct agent *agent)
+{
+    server_free(agent->admin);
+    server_free(agent->client);
+    mirror_free(agent->mirror);
+    grants_free(agent->grants);
+    curl_loop_free(agent->curl);
+    blobs_free(agent->blobs);
+    node_free(agent->node);
+    if (agent->cache != NULL)
+        cache_free(agent->cache);
+    if (agent->pool != NULL)
+        buffer_pool_free(agent->pool);
+    loop_close(&agent->loop);
+}
+
+int agent_run(struct agent *agent, struct config *config, struct config_error *error)
+{
+    memset(agent, 0, sizeof *agent);
+    agent->config = config;
+    struct loop_options options = {
+        .log_json = config->log_format == CONFIG_LOG_JSON,
+        .log_level = (enum log_level)config->log_level,
+        .log_fd = 2,
+        .stop_grace_us = config->stop_grace_us,
+        .watchdog = true,
+        .signals = true,
+    };
+    error->text[0] = '\0';
+    int err = loop_init(&agent->loop, &options);
+    if (err != 0)
+        return fail(error, "event loop", err);
+    agent->started_us = loop_now_us(&agent->loop);
+    err = node_data_dir(config, error);
+    if (err == 0)
+        err = make_mesh(agent, error);
+    if (err == 0)
+        err = make_mirror(agent, error);
+    if (err == 0)
+        say_ready(agent);
+    if (err != 0) { /* close at once whatever was made */
+        loop_stop(&agent->loop);
+        loop_stop(&agent->loop);
+    }
+    int end = loop_run(&agent->loop);
+    release(agent);
+    return err != 0 ? err : end;
+}

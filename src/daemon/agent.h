@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The agent: all parts of the daemon, made in order and joined. Nothing of a protocol is here.
+ */
+#ifndef SHOAL_DAEMON_AGENT_H
+#define SHOAL_DAEMON_AGENT_H
+
+#include "blob.h"
+#include "cache.h"
+#include "config.h"
+#include "curl_loop.h"
+#include "http_server.h"
+#include "mirror.h"
+#include "node.h"
+
+struct agent {
+    struct config *config; /* borrowed */
+    struct loop loop;
+    struct buffer_pool *pool;
+    struct cache *cache;
+    struct blobs *blobs;
+    struct node *node;
+    struct curl_loop *curl;
+    struct grants *grants;
+    struct mirror *mirror;
+    struct server *client;
+    struct server *admin;
+    uint64_t started_us;
+    bool ready; /* everything listens and the cache is recovered */
+};
+
+/*
+ * Runs the agent until SIGTERM or SIGINT. `config` is verified already. 0 after an orderly stop, or
+ * E_* with one line for the operator in error->text. `agent` is the caller's storage and must not
+ * move.
+ */
+MUST_USE int agent_run(struct agent *agent, struct config *config, struct config_error *error);
+
+#endif

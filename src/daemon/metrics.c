@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * /metrics in Prometheus' text format. Every name starts with shoal_; no label has values that grow
+ * without bound, none names a repository (HTTP-7).
+ */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "admin.h"
+#include "log.h"
+
+struct page {
+    char *text; /* owned */
+    size_t used, capacity;
+    bool failed;
+};
+
+static void put(struct page *page, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void put(struct page *page, const char *format, ...)
+{
+    char line[512];
+    va_list args;
+    va_start(args, format);
+    int bytes = vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    if (page->failed || bytes < 0 || (size_t)bytes >= sizeof line) {
+        page->failed = true;
+        return;
+    }
+    size_t need = page->used + (size_t)bytes + 1;
+    if (need > page->capacity) {
+        size_t capacity = need * 2 < 16384 ? 16384 : need * 2;
+        char *text = loop_alloc(NULL, page->text, capacity);
+        if (text == NULL) {
+            page->failed = true;
+            return;
+        }
+        page->text = text;
+        page->capacity = capacity;
+    }
+    memcpy(page->text + page->used, line, (size_t)bytes + 1);
+    page->used += (size_t)bytes;
+}
+
+static void family(struct page *page, const char *name, const char *type, const char *help)
+{
+    put(page, "# HELP shoal_%s %s\n# TYPE shoal_%s %s\n", name, help, name, type);
+}
+
+static void one(struct page *page, const char *name, const char *type, const char *help,
+                uint64_t value)
+{
+    family(page, name, type, help);
+    put(page, "shoal_%s %" PRIu64 "\n", name, value);
+}
+
+static void labelled(struct page *page, const char *name, const char *label, const char *value,
+                     uint64_t count)
+{
+    put(page, "shoal_%s{%s=\"%s\"} %" PRIu64 "\n", name, label, value, count);
+}
+
+static void bytes_page(struct page *page, struct agent *agent)
+{
+    struct blobs_counters blobs;
+    struct transfer_stats transfer;
+    blobs_counters(agent->blobs, &blobs);
+    transfer_stats(node_transfer(agent->node), &transfer);
+    family(page, "piece_bytes_total", "counter", "Verified piece bytes that arrived, by source.");
+    for (int tier = BLOB_FROM_DISK; tier < BLOB_TIER_COUNT; tier++)
+        labelled(page, "piece_bytes_total", "source", blob_tier_name((enum blob_tier)tier),
+                 blobs.piece_bytes[tier]);
+    family(page, "client_bytes_total", "counter", "Bytes given to clients, by source.");
+    for (int tier = BLOB_FROM_MEMORY; tier < BLOB_TIER_COUNT; tier++)
+        labelled(page, "client_bytes_total", "source", blob_tier_name((enum blob_tier)tier),
+                 blobs.client_bytes[tier]);
+    family(page, "peer_bytes_total", "counter", "Piece bytes from peers, by distance.");
+    for (int distance = 0; distance < DISTANCE_COUNT; distance++)
+        labelled(page, "peer_bytes_total", "distance", distance_name((enum distance)distance),
+                 transfer.bytes_by_distance[distance]);
+    one(page, "upload_bytes_total", "counter", "Piece bytes sent to peers.", transfer.upload_bytes);
+    family(page, "origin_fetches_total", "counter", "Reads from the registry, by reason.");
+    for (int reason = 1; reason < FETCH_REASON_COUNT; reason++)
+        labelled(page, "origin_fetches_total", "reason",
+                 fetch_reason_name((enum fetch_reason)reason), transfer.fetches_by_reason[reason]);
+    family(page, "leases_total", "counter", "Answers given as a keeper.");
+    labelled(page, "leases_total", "answer", "granted", transfer.leases_granted);
+    labelled(page, "leases_total", "answer", "pending", transfer.leases_pending);
+    labelled(page, "leases_total", "answer", "referred", transfer.leases_referred);
+    one(page, "requests_hedged_total", "counter", "Late requests repeated elsewhere.",
+        transfer.hedges);
+    one(page, "requests_timed_out_total", "counter", "Requests to peers without an answer.",
+        transfer.request_timeouts);
+    family(page, "pieces_refused_total", "counter", "Pieces not taken, by reason.");
+    labelled(page, "pieces_refused_total", "reason", "digest", blobs.bad_digest);
+    labelled(page, "pieces_refused_total", "reason", "voucher", blobs.bad_voucher);
+    labelled(page, "pieces_refused_total", "reason", "signer", blobs.unknown_signer);
+    one(page, "blob_mismatches_total", "counter", "Blobs whose whole digest did not match.",
+        blobs.mismatches);
+    one(page, "blob_repairs_total", "counter", "Blobs repaired from the registry.", blobs.repairs);
+    one(page, "blobs", "gauge", "Blobs open in the mesh.", blobs.blobs);
+    one(page, "readers", "gauge", "Local readers of blobs.", blobs.readers);
+    one(page, "memory_tier_bytes", "gauge", "Pieces kept in memory.", blobs.memory_bytes);
+}
+
+static void pulls_page(struct page *page, struct agent *agent)
+{
+    const struct mirror_counters *mirror = mirror_counters(agent->mirror);
+    family(page, "requests_total", "counter", "Client requests, by kind.");
+    labelled(page, "requests_total", "kind", "manifest", mirror->manifests);
+    labelled(page, "requests_total", "kind", "manifest_cached", mirror->manifests_cached);
+    labelled(page, "requests_total", "kind", "blob", mirror->blobs);
+    labelled(page, "requests_total", "kind", "passed", mirror->passed);
+    labelled(page, "requests_total", "kind", "refused", mirror->refused);
+    family(page, "blob_pulls_total", "counter", "Blob answers, by outcome.");
+    labelled(page, "blob_pulls_total", "outcome", "done", mirror->blobs_done);
+    labelled(page, "blob_pulls_total", "outcome", "cut", mirror->blobs_cut);
+    family(page, "fallbacks_total", "counter", "Answers around the mesh, by reason.");
+    labelled(page, "fallbacks_total", "reason", "configured", mirror->direct);
+    labelled(page, "fallbacks_total", "reason", "no_first_byte", mirror->direct_fallback);
+    one(page, "registry_unavailable_total", "counter", "Requests the registry did not answer.",
+        mirror->unavailable);
+    family(page, "first_byte_seconds", "histogram", "Time to a blob's first byte.");
+    uint64_t sum = 0;
+    for (int i = 0; i < MIRROR_TTFB_BUCKETS; i++) {
+        sum += mirror->ttfb_count[i];
+        put(page, "shoal_first_byte_seconds_bucket{le=\"%g\"} %" PRIu64 "\n",
+            mirror_ttfb_bounds_ms[i] / 1000.0, sum);
+    }
+    sum += mirror->ttfb_count[MIRROR_TTFB_BUCKETS];
+    put(page, "shoal_first_byte_seconds_bucket{le=\"+Inf\"} %" PRIu64 "\n", sum);
+    put(page, "shoal_first_byte_seconds_sum %.6f\n", (double)mirror->ttfb_sum_us / 1e6);
+    put(page, "shoal_first_byte_seconds_count %" PRIu64 "\n", sum);
+}
+
+static void mesh_page(struct page *page, struct agent *agent)
+{
+    struct gossip_stats gossip;
+    struct dht_stats dht;
+    struct node_counters node;
+    gossip_stats(node_gossip(agent->node), &gossip);
+    dht_stats(node_dht(agent->node), &dht);
+    node_counters(agent->node, &node);
+    family(page, "members", "gauge", "Members of the mesh, by state.");
+    labelled(page, "members", "state", "alive", gossip.alive);
+    labelled(page, "members", "state", "suspect", gossip.suspect);
+    labelled(page, "members", "state", "leaving", gossip.leaving);
+    one(page, "member_deaths_total", "counter", "Members declared dead.", gossip.deaths);
+    one(page, "suspicions_total", "counter", "Members suspected.", gossip.suspicions);
+    one(page, "lookups_total", "counter", "DHT lookups.", dht.lookups);
+    one(page, "lookup_hops_total", "counter", "Sum of hops over lookups.", dht.hops_sum);
+    one(page, "provider_records", "gauge", "Provider records kept for others.", dht.records);
+    one(page, "handshakes_total", "counter", "Sessions established.", node.handshakes);
+    family(page, "rejected_total", "counter", "What outsiders and broken peers sent, by reason.");
+    labelled(page, "rejected_total", "reason", "datagram_auth", node.datagrams_auth);
+    labelled(page, "rejected_total", "reason", "datagram_replay", node.datagrams_replay);
+    labelled(page, "rejected_total", "reason", "datagram_malformed", node.datagrams_malformed);
+    labelled(page, "rejected_total", "reason", "message", node.messages_rejected);
+    labelled(page, "rejected_total", "reason", "handshake_auth", node.handshakes_auth);
+    labelled(page, "rejected_total", "reason", "session_protocol", node.links_closed_protocol);
+    family(page, "mesh_bytes_total", "counter", "Bytes on the mesh sockets.");
+    put(page, "shoal_mesh_bytes_total{transport=\"tcp\",direction=\"in\"} %" PRIu64 "\n",
+        node.tcp_bytes_in);
+    put(page, "shoal_mesh_bytes_total{transport=\"tcp\",direction=\"out\"} %" PRIu64 "\n",
+        node.tcp_bytes_out);
+    put(page, "shoal_mesh_bytes_total{transport=\"udp\",direction=\"in\"} %" PRIu64 "\n",
+        node.datagram_bytes_in);
+    put(page, "shoal_mesh_bytes_total{transport=\"udp\",direction=\"out\"} %" PRIu64 "\n",
+        node.datagram_bytes_out);
+}
+
+static void cache_page(struct page *page, struct agent *agent)
+{
+    struct cache_stats cache;
+    struct server_counters client;
+    const struct origin_counters *origin = origin_counters(curl_loop_origin(agent->curl));
+    cache_stats(agent->cache, &cache);
+    server_counters(agent->client, &client);
+    one(page, "cache_bytes", "gauge", "Bytes in the cache.", cache.bytes);
+    one(page, "cache_capacity_bytes", "gauge", "Room of the cache.", cache.capacity_bytes);
+    one(page, "cache_hits_total", "counter", "Pieces found in the cache.", cache.hits);
+    one(page, "cache_misses_total", "counter", "Pieces not found in the cache.", cache.misses);
+    one(page, "cache_evictions_total", "counter", "Segments evicted.", cache.evictions);
+    one(page, "cache_corrupt_total", "counter", "Stored pieces that failed their hash.",
+        cache.corrupt);
+    one(page, "cache_degraded", "gauge", "1 while the cache refuses writes.", cache.degraded);
+    one(page, "origin_requests_total", "counter", "Requests to registries.", origin->requests);
+    one(page, "origin_retries_total", "counter", "Requests repeated.", origin->retries);
+    one(page, "origin_resumes_total", "counter", "Cut bodies resumed.", origin->resumes);
+    one(page, "client_connections", "gauge", "Connections of clients.", client.connections);
+    one(page, "client_malformed_total", "counter", "Requests refused as malformed.",
+        client.malformed);
+}
+
+char *metrics_text(struct agent *agent, size_t *bytes)
+{
+    struct page page = {0};
+    bytes_page(&page, agent);
+    pulls_page(&page, agent);
+    mesh_page(&page, agent);
+    cache_page(&page, agent);
+    if (page.failed) {
+        (void)loop_alloc(NULL, page.text, 0);
+        return NULL;
+    }
+    *bytes = page.used;
+    return page.text;
+}

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* /status: one JSON object with stable keys for programs and for `shoal status`. */
+#include <jansson.h>
+#include <stdlib.h>
+
+#include "admin.h"
+#include "bytes.h"
+#include "cli.h"
+#include "log.h"
+
+#define LINKS_SHOWN_MAX   64
+#define MEMBERS_SHOWN_MAX 2000
+
+static json_int_t number(uint64_t value)
+{
+    return value > INT64_MAX ? INT64_MAX : (json_int_t)value;
+}
+
+static const char *state_name(enum member_state state)
+{
+    switch (state) {
+    case MEMBER_ALIVE:
+        return "alive";
+    case MEMBER_SUSPECT:
+        return "suspect";
+    case MEMBER_LEAVING:
+        return "leaving";
+    case MEMBER_DEAD:
+        return "dead";
+    case MEMBER_LEFT:
+        return "left";
+    default:
+        return "unknown";
+    }
+}
+
+static json_t *members(struct agent *agent)
+{
+    const struct gossip *gossip = node_gossip(agent->node);
+    json_t *list = json_array();
+    const struct member *member;
+    for (size_t i = 0; i < MEMBERS_SHOWN_MAX && (member = gossip_at(gossip, i)) != NULL; i++) {
+        char id[SHORT_HEX_BYTES], addr[PEER_ADDR_TEXT_BYTES];
+        (void)json_array_append_new(
+            list, json_pack("{s:s,s:s,s:s,s:s,s:s}", "id", short_hex(member->id.bytes, id), "addr",
+                            peer_addr_text(&member->addr, addr), "state", state_name(member->state),
+                            "zone", member->topology.zone.text, "vswitch",
+                            member->topology.vswitch.text));
+    }
+    return list;
+}
+
+static json_t *links(struct agent *agent)
+{
+    struct node_link_view views[LINKS_SHOWN_MAX];
+    size_t count = node_links(agent->node, views, LINKS_SHOWN_MAX);
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++) {
+        char addr[PEER_ADDR_TEXT_BYTES];
+        (void)json_array_append_new(
+            list,
+            json_pack("{s:s,s:b,s:I,s:I,s:i}", "addr", peer_addr_text(&views[i].addr, addr),
+                      "established", views[i].established, "bytes_in", number(views[i].bytes_in),
+                      "bytes_out", number(views[i].bytes_out), "uploads", (int)views[i].uploads));
+    }
+    return list;
+}
+
+static json_t *bytes_by_source(struct agent *agent)
+{
+    struct transfer_stats transfer;
+    struct blobs_counters blobs;
+    transfer_stats(node_transfer(agent->node), &transfer);
+    blobs_counters(agent->blobs, &blobs);
+    const uint64_t *distance = transfer.bytes_by_distance;
+    return json_pack(
+        "{s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "origin", number(blobs.piece_bytes[BLOB_FROM_ORIGIN]),
+        "peer", number(blobs.piece_bytes[BLOB_FROM_PEER]), "vswitch",
+        number(distance[DISTANCE_VSWITCH]), "zone", number(distance[DISTANCE_ZONE]), "region",
+        number(distance[DISTANCE_REGION]), "elsewhere", number(distance[DISTANCE_ELSEWHERE]),
+        "uploaded", number(transfer.upload_bytes));
+}
+
+static json_t *swarm_figures(struct agent *agent)
+{
+    struct transfer_stats transfer;
+    transfer_stats(node_transfer(agent->node), &transfer);
+    json_t *fetches = json_object();
+    for (int reason = 1; reason < FETCH_REASON_COUNT; reason++)
+        (void)json_object_set_new(fetches, fetch_reason_name((enum fetch_reason)reason),
+                                  json_integer(number(transfer.fetches_by_reason[reason])));
+    return json_pack("{s:i,s:i,s:i,s:I,s:I,s:I,s:I,s:o}", "blobs", (int)transfer.blobs,
+                     "neighbours", (int)transfer.neighbours, "inflight", (int)transfer.inflight,
+                     "hedges", number(transfer.hedges), "duplicates", number(transfer.duplicates),
+                     "messages_sent", number(transfer.messages_sent), "control_bytes",
+                     number(transfer.bytes_sent), "fetches", fetches);
+}
+
+char *status_json(struct agent *agent)
+{
+    struct cache_stats cache;
+    char id[SHORT_HEX_BYTES], addr[PEER_ADDR_TEXT_BYTES];
+    cache_stats(agent->cache, &cache);
+    uint64_t up_us = loop_now_us(&agent->loop) - agent->started_us;
+    json_t *root = json_pack(
+        "{s:s,s:s,s:s,s:s,s:I,s:b,s:o,s:o,s:o,s:o,s:{s:I,s:I,s:i,s:i,s:b}}", "version",
+        SHOAL_VERSION, "cluster", node_cluster_id(agent->node), "id",
+        short_hex(node_self_id(agent->node)->bytes, id), "addr",
+        peer_addr_text(node_self_addr(agent->node), addr), "uptime_s", number(up_us / 1000000),
+        "alone", node_alone(agent->node), "members", members(agent), "links", links(agent), "bytes",
+        bytes_by_source(agent), "transfer", swarm_figures(agent), "cache", "bytes",
+        number(cache.bytes), "capacity_bytes", number(cache.capacity_bytes), "blobs",
+        (int)cache.blobs, "pieces", (int)cache.pieces, "degraded", cache.degraded);
+    if (root == NULL)
+        return NULL;
+    char *text = json_dumps(root, JSON_INDENT(1));
+    json_decref(root);
+    return text;
+}
