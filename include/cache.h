@@ -4,8 +4,13 @@
  *
  *   struct cache   index, admission, segment eviction (least recently used), accounting. No I/O of
  *                  its own, so the simulator uses it too. Single-threaded.
- *   struct store   table of a tier: memory, disk, simulated. Its read and write may block and are
- *                  called from worker threads by the host; the other calls from the loop.
+ *   struct store   table of a tier: memory, disk, simulated. Its read, write and seal may block and
+ *                  are called from worker threads by the host; open_fd from either side; the other
+ *                  calls come from the loop and must not wait for a device (D-14).
+ *
+ * The host holds a reference (cache_get, cache_find) on a blob from before a worker's call until
+ * after it; so `remove` never meets another call on the same blob. `drop` of one piece may meet
+ * calls on other pieces of the blob, and a read of the same piece, which then fails.
  *
  * A blob lives under a temporary name until its whole digest matched (INT-5); pieces carry their
  * hash and voucher, so that they can be served before that and verified at every read (DSK-1).
@@ -39,43 +44,56 @@ struct store {
     void *self;
     /*
      * Creates room for a blob (sparse or preallocated). *out names it for the other calls.
-     * 0, E_NO_SPACE, E_IO, E_NO_MEMORY.
+     * 0, E_NO_SPACE, E_IO, E_NO_MEMORY, E_TOO_LARGE.
      */
     int (*create)(void *self, const struct digest *digest, uint64_t size_bytes, uint64_t *out);
     /* Writes one whole piece and its record. Worker thread; concurrent calls for different pieces.
-     * 0, E_NO_SPACE, E_IO. */
+     * 0, E_NO_SPACE, E_IO; E_NO_MEMORY or E_AGAIN (descriptors) without blame for the tier;
+     * E_DIGEST: the blob is sealed and its piece had another hash (INT-5); E_NOT_FOUND: no such
+     * blob or piece; E_INVALID: byte_count is not the piece's length. After any error the piece
+     * counts as not there. */
     int (*write)(void *self, uint64_t blob, uint32_t piece, const uint8_t *bytes,
                  uint32_t byte_count, const struct piece_record *record);
     /*
      * Reads one whole piece into `out` (piece length) and its record, and verifies the hash. Worker
-     * thread. 0, E_CORRUPT (hash differs: caller drops the piece), E_IO, E_NOT_FOUND.
+     * thread. 0, E_CORRUPT (hash differs: caller drops the piece), E_IO, E_NOT_FOUND, E_INVALID,
+     * E_NO_MEMORY or E_AGAIN (descriptors: the piece may be fine).
      */
     int (*read)(void *self, uint64_t blob, uint32_t piece, uint8_t *out, uint32_t byte_count,
                 struct piece_record *record);
     /*
      * A file descriptor and offset for sendfile of verified bytes, valid until the blob is removed
-     * and the descriptor closed by the caller (it is a dup). E_UNSUPPORTED for tiers without files.
+     * and the descriptor closed by the caller (it is its own). E_UNSUPPORTED for tiers without
+     * files; E_AGAIN: not written or read, hence not verified, since the start: read it once first
+     * (DSK-1); E_NOT_FOUND, E_IO.
      */
     int (*open_fd)(void *self, uint64_t blob, uint32_t piece, int *fd, uint64_t *offset);
-    /* Marks the whole blob verified: temporary name -> digest (fsync, rename). Worker thread. 0,
-     * E_IO. */
+    /* Marks the whole blob verified: temporary name -> digest (fsync, rename). Worker thread. 0;
+     * E_IO: what it holds counts as lost (DSK-3); E_NOT_FOUND: of some piece not even the hash is
+     * known, because it was never written: it stays a part; E_AGAIN, E_NO_MEMORY: not tried. */
     int (*seal)(void *self, uint64_t blob);
-    /* Gives back the room of pieces [first, first+count) (hole punching) or of the whole blob. */
+    /* Gives back the room of pieces [first, first+count) (hole punching) or of the whole blob;
+     * pieces that are not there are fine. The work may be done later by the store's own thread.
+     * 0, E_NOT_FOUND (no such blob), E_INVALID (range). */
     int (*drop)(void *self, uint64_t blob, uint32_t first_piece, uint32_t piece_count);
     int (*remove)(void *self, uint64_t blob);
-    /* Walks everything found on start; damaged or unknown-version entries are discarded (DSK-2). 0,
-     * E_IO. */
+    /* Walks everything found on start, before any other call; damaged or unknown-version entries
+     * are discarded (DSK-2). Blobs come least recently written first. `found` may remove the blob
+     * it is given. 0, E_IO, E_NO_MEMORY. */
     int (*recover)(void *self, store_found_fn found, void *arg);
-    /* Free bytes of the device, for the reserve (DSK-4); UINT64_MAX if it does not apply. */
+    /* Free bytes of the device, for the reserve (DSK-4), with what drop and remove have promised
+     * but not yet given back; UINT64_MAX if it does not apply. */
     uint64_t (*free_bytes)(void *self);
     void (*close)(void *self);
 };
 
-/* Memory tier: at most capacity_bytes. 0, E_NO_MEMORY. */
+/* Memory tier: at most capacity_bytes of pieces, idle buffers included; a write beyond that is
+ * E_NO_SPACE. 0, E_NO_MEMORY. */
 MUST_USE int store_memory_new(uint64_t capacity_bytes, struct store *out);
 /*
  * Disk tier in `directory`, which must be ours, 0700 and no symlink (DSK-5); created if absent.
- * 0; E_DENIED (owner or mode), E_IO (not writable); *why (static text) says what to do.
+ * 0; E_DENIED (owner, mode or symlink), E_IO (not writable), E_IN_USE (another process),
+ * E_NO_MEMORY; *why (static text, NULL on success) says what to do.
  */
 MUST_USE int store_disk_new(const char *directory, struct store *out, const char **why);
 
@@ -83,7 +101,8 @@ MUST_USE int store_disk_new(const char *directory, struct store *out, const char
  */
 
 struct cache_config {
-    uint64_t capacity_bytes; /* our own bytes, 0: nothing is kept beyond running swarms */
+    uint64_t capacity_bytes; /* our own bytes, 0: nothing is kept beyond running swarms (blobs
+                                that are held), and those have no limit but the reserve */
     uint64_t reserve_bytes;  /* stop writing when the device has less free (DSK-4) */
     uint32_t blobs_max;      /* 0: 65,536 */
 };
@@ -97,21 +116,28 @@ struct cache_stats {
 struct cache;
 struct cache_blob; /* opaque, reference-counted */
 
+/* `env` is copied (alloc and trace are used), `store` taken on success. 0, E_NO_MEMORY. */
 MUST_USE int cache_new(const struct env *env, const struct cache_config *config,
                        const struct store *store, struct cache **out);
-void cache_free(struct cache *cache); /* closes the store */
-/* Loads what the store recovered; calls `found` for each blob (to open it in the mesh). Returns
- * blobs found, or E_*. */
+/* Closes the store; no worker's call may run any more and no reference be used. NULL is fine. */
+void cache_free(struct cache *cache);
+/* Loads what the store recovered, up to the capacity; calls `found` (may be NULL) for each blob (to
+ * open it in the mesh), which borrows it and may not drop other blobs. Call before anything else.
+ * Returns blobs found, or E_IO, E_NO_MEMORY. */
 MUST_USE int cache_recover(struct cache *cache, void (*found)(void *arg, struct cache_blob *blob),
                            void *arg);
 
-/* Finds or creates a blob and takes a reference. 0, E_NO_MEMORY, E_FULL, E_NO_SPACE, E_IO. */
+/* Finds or creates a blob and takes a reference. 0, E_NO_MEMORY, E_FULL (blobs_max, all in use),
+ * E_NO_SPACE, E_IO, E_TOO_LARGE; E_INVALID: no digest, or the blob is known with another size
+ * (INT-8). With its last reference a blob that has no pieces is forgotten. Pins, holds and
+ * reservations count as references until they end. */
 MUST_USE int cache_get(struct cache *cache, const struct digest *digest, uint64_t size_bytes,
                        struct cache_blob **out);
 /* Finds only. NULL if unknown. Takes a reference. */
 struct cache_blob *cache_find(struct cache *cache, const struct digest *digest);
 void cache_put(struct cache *cache, struct cache_blob *blob); /* drops a reference */
 
+/* Facts of a blob, borrowed while the reference is held; `have` changes with the calls below. */
 const struct digest *cache_blob_digest(const struct cache_blob *blob);
 uint64_t cache_blob_size(const struct cache_blob *blob);
 const struct bitfield *cache_blob_have(const struct cache_blob *blob);
@@ -121,19 +147,25 @@ const struct piece_layout *cache_blob_layout(const struct cache_blob *blob);
 /*
  * Admission of one piece: makes room by evicting segments (least recently used first; never pinned
  * ones). Call on the loop before the write is given to a worker; `cache_write` does the work there;
- * `cache_write_done` on the loop again. 0; E_FULL (everything is pinned), E_NO_SPACE (reserve):
- * serve it without keeping it.
+ * `cache_write_done` on the loop again, in any case (E_CANCELLED if it was not tried). 0; E_FULL
+ * (everything is pinned), E_NO_SPACE (reserve, or the tier refuses writes: it is tried again with
+ * one piece now and then, D-1), E_NO_MEMORY, E_CLOSED (the blob was dropped): serve it without
+ * keeping it; E_EXISTS (had, or being written); E_INVALID (no such piece).
  */
 MUST_USE int cache_reserve(struct cache *cache, struct cache_blob *blob, uint32_t piece,
                            uint64_t now_us);
-MUST_USE int cache_write(struct cache *cache, struct cache_blob *blob, uint32_t piece,
-                         const uint8_t *bytes, uint32_t byte_count,
-                         const struct piece_record *record); /* worker thread */
+MUST_USE int
+cache_write(struct cache *cache, struct cache_blob *blob, uint32_t piece, const uint8_t *bytes,
+            uint32_t byte_count,
+            const struct piece_record *record); /* worker thread; errors as store.write,
+                                                   E_INVALID if the voucher names
+                                                   another piece or length */
 void cache_write_done(struct cache *cache, struct cache_blob *blob, uint32_t piece, uint64_t now_us,
                       int status);
 /* Worker thread: reads and verifies a piece that is HAVE and pinned. Errors as store.read. */
 MUST_USE int cache_read(struct cache *cache, struct cache_blob *blob, uint32_t piece, uint8_t *out,
                         uint32_t byte_count, struct piece_record *record);
+/* Any thread; may open a file. Errors as store.open_fd, E_INVALID. */
 MUST_USE int cache_open_fd(struct cache *cache, struct cache_blob *blob, uint32_t piece, int *fd,
                            uint64_t *offset);
 /* Keeps a piece's segment from eviction while it is read or served; counts. Touches its age.
@@ -144,15 +176,32 @@ void cache_unpin(struct cache *cache, struct cache_blob *blob, uint32_t piece);
 /* Keeps a whole blob from eviction while its swarm runs (DESIGN §5); counts. */
 void cache_hold(struct cache *cache, struct cache_blob *blob);
 void cache_unhold(struct cache *cache, struct cache_blob *blob);
-/* A damaged or wrong piece: forgets it. */
+/* A damaged or wrong piece: forgets it; one that is being written is not kept when it arrives. The
+ * host tells transfer itself: this makes no eviction. */
 void cache_drop_piece(struct cache *cache, struct cache_blob *blob, uint32_t piece);
-/* Forgets everything of a blob that proved wrong as a whole. */
+/* Forgets everything of a blob that proved wrong as a whole, as above. References stay good, but
+ * take no pieces any more (E_CLOSED); cache_get makes a new blob. */
 void cache_drop_blob(struct cache *cache, struct cache_blob *blob);
-/* Worker thread: the whole digest matched. */
+/* Worker thread: the whole digest matched. Errors as store.seal. */
 MUST_USE int cache_seal(struct cache *cache, struct cache_blob *blob);
+/* On the loop: 0 makes the blob complete; E_NOT_FOUND, E_AGAIN, E_CANCELLED, E_NO_MEMORY leave it
+ * as it was; after any other error the blob is dropped, and what it had is told by
+ * cache_next_eviction (DSK-3). */
 void cache_seal_done(struct cache *cache, struct cache_blob *blob, int status);
 
-/* What eviction took, for transfer_piece_lost; drain after cache_reserve. False if none. */
+/*
+ * Scrub (D-5: within a week): the next piece whose turn it is to be read back, pinned without
+ * touching its age. The host runs cache_read on a worker, drops the piece on E_CORRUPT, and calls
+ * cache_scrub_done. False: nothing is due before cache_scrub_deadline_us (UINT64_MAX: no pieces).
+ */
+bool cache_next_scrub(struct cache *cache, uint64_t now_us, struct cache_blob **out,
+                      uint32_t *piece);
+void cache_scrub_done(struct cache *cache, struct cache_blob *blob, uint32_t piece);
+uint64_t cache_scrub_deadline_us(const struct cache *cache);
+
+/* What eviction took, for transfer_piece_lost: a run of pieces that were HAVE; drain after
+ * cache_reserve, cache_write_done, cache_unpin, cache_unhold, cache_get and cache_seal_done. False
+ * if none. Nothing is evicted while 4,096 segments wait here. */
 struct cache_eviction {
     struct digest digest;
     uint32_t first_piece;
