@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One request on libcurl: its options, the check of the address it connects to (ORG-2), what
+ * libcurl calls while it runs, and its error codes, which end here.
+ *
+ * No signals, no proxy, no netrc, no cookies, no redirects, no decompression, HTTP/1.1: one request
+ * per connection keeps the pause of one body from stopping another, as it would in HTTP/2.
+ */
+#include "fetch_curl.h"
+
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+
+#include "address.h"
+#include "url.h"
+
+#define CONNECT_MS    5000
+#define FIRST_BYTE_MS 10000
+#define IDLE_MS       15000
+/* LIMITS §0: 2.1 times the speed of libcurl's 16 KiB. */
+#define BUFFER_BYTES      (512L * 1024)
+#define HEADER_LINE_BYTES (20 * 1024)
+
+/* ---- libcurl's callbacks: addresses (ORG-2) ---- */
+
+static void address_bytes(const struct sockaddr *from, uint8_t ip[16], uint16_t *port)
+{
+    memset(ip, 0, 16);
+    *port = 0;
+    if (from->sa_family == AF_INET) {
+        struct sockaddr_in v4;
+
+        memcpy(&v4, from, sizeof v4);
+        ip[10] = ip[11] = 0xff;
+        memcpy(ip + 12, &v4.sin_addr, 4);
+        *port = ntohs(v4.sin_port);
+    } else if (from->sa_family == AF_INET6) {
+        struct sockaddr_in6 v6;
+
+        memcpy(&v6, from, sizeof v6);
+        memcpy(ip, &v6.sin6_addr, 16);
+        *port = ntohs(v6.sin6_port);
+    }
+}
+
+static bool address_allowed(const struct fetch *fetch, const struct curl_sockaddr *address)
+{
+    static const char metadata_host[] = "100.100.100.200";
+    uint8_t ip[16];
+    uint16_t port;
+
+    if (address->family != AF_INET && address->family != AF_INET6)
+        return false;
+    address_bytes(&address->addr, ip, &port);
+    if (fetch->curl->port_refused != 0 && port == fetch->curl->port_refused)
+        return false;
+    switch (address__class(ip)) {
+    case ADDRESS_PUBLIC:
+        return true;
+    case ADDRESS_PRIVATE:
+        return fetch->allow_private;
+    case ADDRESS_METADATA: /* only for who asks for it by number; no name leads there */
+        return fetch->allow_private && strcmp(fetch->host, metadata_host) == 0;
+    case ADDRESS_REFUSED:
+        break;
+    }
+    return false;
+}
+
+static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    struct fetch *fetch = arg;
+
+    (void)purpose;
+    if (!address_allowed(fetch, address)) {
+        fetch->address_refused = true;
+        return CURL_SOCKET_BAD;
+    }
+    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
+/* ---- libcurl's callbacks: one request ---- */
+
+static int on_connected(void *arg, char *peer_ip, char *own_ip, int peer_port, int own_port)
+{
+    struct fetch *fetch = arg;
+
+    (void)peer_ip;
+    (void)own_ip;
+    (void)peer_port;
+    (void)own_port;
+    if (fetch->state == FETCH_QUEUED) {
+        fetch->state = FETCH_ASKED;
+        fetch->since_ms = fetch_curl__clock_ms();
+    }
+    return CURL_PREREQFUNC_OK;
+}
+
+static size_t on_header(char *line, size_t size, size_t count, void *arg)
+{
+    struct fetch *fetch = arg;
+    struct fetch_response response;
+    size_t bytes = size * count;
+
+    if (fetch->state == FETCH_CANCELLED)
+        return 0;
+    fetch->moved = true;
+    fetch->err = headers__line(&fetch->headers, line, bytes);
+    if (fetch->err != 0)
+        return 0;
+    if (!fetch->headers.complete || fetch->state == FETCH_BODY)
+        return bytes;
+    fetch->state = FETCH_BODY;
+    headers__view(&fetch->headers, &response);
+    fetch->callbacks.head(fetch->arg, &response);
+    return fetch->state == FETCH_CANCELLED ? 0 : bytes;
+}
+
+static size_t on_body(char *data, size_t size, size_t count, void *arg)
+{
+    struct fetch *fetch = arg;
+    size_t bytes = size * count;
+
+    if (fetch->state == FETCH_CANCELLED)
+        return bytes == 0 ? 1 : 0;
+    if (fetch->paused)
+        return CURL_WRITEFUNC_PAUSE; /* libcurl keeps these and gives them again */
+    if (bytes == 0)
+        return 0;
+    fetch->moved = true;
+    if (!fetch->callbacks.body(fetch->arg, (const uint8_t *)data, bytes))
+        fetch->paused = true;
+    return fetch->state == FETCH_CANCELLED ? 0 : bytes;
+}
+
+/* ---- making and releasing ---- */
+
+int fetch_curl__error_of(const struct fetch *fetch, CURLcode code)
+{
+    if (fetch->err != 0)
+        return fetch->err;
+    switch (code) {
+    case CURLE_OK:
+        return 0;
+    case CURLE_OUT_OF_MEMORY:
+        return E_NO_MEMORY;
+    case CURLE_COULDNT_CONNECT:
+        return fetch->address_refused ? E_REFUSED : E_UNREACHABLE;
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_FAILED_INIT:
+    case CURLE_INTERFACE_FAILED:
+        return E_UNREACHABLE;
+    case CURLE_OPERATION_TIMEDOUT:
+        return E_TIMEOUT;
+    case CURLE_SSL_CONNECT_ERROR:
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_SSL_CERTPROBLEM:
+    case CURLE_SSL_CIPHER:
+    case CURLE_SSL_ISSUER_ERROR:
+    case CURLE_SSL_INVALIDCERTSTATUS:
+    case CURLE_USE_SSL_FAILED:
+        return E_TLS;
+    default:
+        return E_CLOSED;
+    }
+}
+
+static void lines_free(struct fetch *fetch)
+{
+    for (struct curl_slist *line = fetch->lines; line != NULL; line = line->next)
+        explicit_bzero(line->data, strlen(line->data)); /* Authorization is among them */
+    curl_slist_free_all(fetch->lines);
+    fetch->lines = NULL;
+}
+
+static int line_add(struct fetch *fetch, const char *name, const char *value)
+{
+    char line[HEADER_LINE_BYTES];
+    struct curl_slist *lines;
+    int n = snprintf(line, sizeof line, "%s: %s", name, value);
+
+    if (n < 0 || (size_t)n >= sizeof line)
+        return E_INVALID;
+    lines = curl_slist_append(fetch->lines, line);
+    explicit_bzero(line, (size_t)n);
+    if (lines == NULL)
+        return E_NO_MEMORY;
+    fetch->lines = lines;
+    return 0;
+}
+
+/* A name or value that could begin another line, or change what libcurl does with the line. */
+static bool header_valid(const struct fetch_header *header)
+{
+    if (header->name[0] == '\0' || header->value[0] == '\0')
+        return false;
+    for (const char *c = header->name; *c != '\0'; c++)
+        if ((unsigned char)*c <= 0x20 || (unsigned char)*c >= 0x7f || strchr(":;@", *c) != NULL)
+            return false;
+    for (const char *c = header->value; *c != '\0'; c++)
+        if (((unsigned char)*c < 0x20 && *c != '\t') || *c == 0x7f)
+            return false;
+    return true;
+}
+
+static int lines_make(struct fetch *fetch, const struct fetch_request *request)
+{
+    bool has_accept = false;
+    int err = 0;
+
+    if (request->header_count > FETCH_HEADERS_MAX)
+        return E_INVALID;
+    for (unsigned i = 0; i < request->header_count && err == 0; i++) {
+        const struct fetch_header *header = &request->headers[i];
+
+        if (!header_valid(header))
+            return E_INVALID;
+        has_accept = has_accept || strcasecmp(header->name, "accept") == 0;
+        err = line_add(fetch, header->name, header->value);
+    }
+    /* The bytes of the digest are the bytes on the wire: no coding, ever (CLIENTS §1.10). */
+    if (err == 0)
+        err = line_add(fetch, "Accept-Encoding", "identity");
+    if (err == 0)
+        err = line_add(fetch, "User-Agent", "shoal");
+    if (err == 0 && !has_accept) {
+        /* Nothing after the colon: libcurl leaves its own "Accept: *" + "/ *" out. */
+        struct curl_slist *lines = curl_slist_append(fetch->lines, "Accept:");
+
+        err = lines == NULL ? E_NO_MEMORY : 0;
+        fetch->lines = lines == NULL ? fetch->lines : lines;
+    }
+    return err;
+}
+
+/* Collects the first failure of a run of curl_easy_setopt. */
+#define SET(option, value)                                                                         \
+    do {                                                                                           \
+        if (code == CURLE_OK)                                                                      \
+            code = curl_easy_setopt(easy, (option), (value));                                      \
+    } while (0)
+
+static CURLcode options_request(struct fetch *fetch, const struct fetch_request *request)
+{
+    CURL *easy = fetch->easy;
+    CURLcode code = CURLE_OK;
+
+    SET(CURLOPT_URL, request->url);
+    SET(CURLOPT_PATH_AS_IS, 1L);
+    SET(CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
+    SET(CURLOPT_HTTPHEADER, fetch->lines);
+    SET(CURLOPT_NOBODY, strcmp(request->method, "HEAD") == 0 ? 1L : 0L);
+    SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    SET(CURLOPT_CONNECTTIMEOUT_MS, (long)fetch->connect_ms);
+    SET(CURLOPT_BUFFERSIZE, BUFFER_BYTES);
+    SET(CURLOPT_PRIVATE, (void *)fetch);
+    SET(CURLOPT_HEADERFUNCTION, on_header);
+    SET(CURLOPT_HEADERDATA, (void *)fetch);
+    SET(CURLOPT_WRITEFUNCTION, on_body);
+    SET(CURLOPT_WRITEDATA, (void *)fetch);
+    SET(CURLOPT_PREREQFUNCTION, on_connected);
+    SET(CURLOPT_PREREQDATA, (void *)fetch);
+    return code;
+}
+
+/* What no request may do differently. */
+static CURLcode options_safety(struct fetch *fetch, const struct fetch_request *request)
+{
+    CURL *easy = fetch->easy;
+    CURLcode code = CURLE_OK;
+
+    SET(CURLOPT_FOLLOWLOCATION, 0L);
+    SET(CURLOPT_PROTOCOLS_STR, "http,https");
+    SET(CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
+    SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+    SET(CURLOPT_PROXY, ""); /* not even from the environment */
+    SET(CURLOPT_NOPROXY, "*");
+    SET(CURLOPT_NOSIGNAL, 1L);
+    SET(CURLOPT_HTTP09_ALLOWED, 0L);
+    SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2); /* and later (ORG-6) */
+    SET(CURLOPT_SSL_VERIFYPEER, 1L);
+    SET(CURLOPT_SSL_VERIFYHOST, 2L);
+    /* Added to the system's, as containerd does with `ca`: a registry with a private CA may send us
+       to a store with a public one. */
+    if (request->ca_file != NULL && request->ca_file[0] != '\0')
+        SET(CURLOPT_CAINFO, request->ca_file);
+    SET(CURLOPT_OPENSOCKETFUNCTION, on_open);
+    SET(CURLOPT_OPENSOCKETDATA, (void *)fetch);
+    SET(CURLOPT_TCP_KEEPALIVE, 1L);
+    /* A name server that hangs must not hang the loop when its request is cancelled. */
+    SET(CURLOPT_QUICK_EXIT, 1L);
+    return code;
+}
+
+int fetch_curl__easy_open(struct fetch *fetch, const struct fetch_request *request)
+{
+    struct url_parts url;
+    CURLcode code;
+    int err;
+
+    if (strcmp(request->method, "GET") != 0 && strcmp(request->method, "HEAD") != 0)
+        return E_INVALID;
+    if (url__parse(request->url, strlen(request->url), &url) != 0)
+        return E_INVALID;
+    memcpy(fetch->host, url.host, sizeof fetch->host);
+    memcpy(fetch->pool_key, request->pool_key, sizeof fetch->pool_key);
+    fetch->allow_private = request->allow_private;
+    fetch->connect_ms = request->connect_timeout_ms != 0 ? request->connect_timeout_ms : CONNECT_MS;
+    fetch->first_byte_ms =
+        request->first_byte_timeout_ms != 0 ? request->first_byte_timeout_ms : FIRST_BYTE_MS;
+    fetch->idle_ms = request->idle_timeout_ms != 0 ? request->idle_timeout_ms : IDLE_MS;
+    err = lines_make(fetch, request);
+    if (err != 0)
+        return err;
+    fetch->easy = curl_easy_init();
+    if (fetch->easy == NULL)
+        return E_NO_MEMORY;
+    code = options_request(fetch, request);
+    if (code == CURLE_OK)
+        code = options_safety(fetch, request);
+    if (code == CURLE_OK)
+        return 0;
+    return code == CURLE_OUT_OF_MEMORY ? E_NO_MEMORY : E_INVALID;
+}
+
+void fetch_curl__easy_close(struct fetch *fetch)
+{
+    if (fetch->easy != NULL)
+        curl_easy_cleanup(fetch->easy);
+    fetch->easy = NULL;
+    lines_free(fetch);
+    headers__close(&fetch->headers);
+}

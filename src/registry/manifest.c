@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Descriptors of OCI and Docker v2s2 manifests and indexes (OCI image-spec "manifest", "image
+ * index"). Only digests and sizes are read; `urls` are never followed and layers never opened
+ * (INT-10). A document that is both manifest and index, or repeats a key, means different things to
+ * different readers and is refused.
+ */
+#include "registry.h"
+
+#include <jansson.h>
+#include <string.h>
+
+#include "limits.h"
+
+#define JSON_DEPTH_MAX 32 /* ORG-7 */
+/* Values in one document. 1,024 descriptors have about 10,000; jansson takes some 100 bytes for
+ * each, so 4 MiB of "[],[]," would cost over 100 MiB without this. */
+#define JSON_VALUES_MAX 65536
+
+/* Depth and number of values, before jansson allocates for them. 0, E_TOO_LARGE. */
+static int shape_check(const char *json, size_t json_bytes)
+{
+    size_t values = 0;
+    int depth = 0;
+    bool in_string = false;
+
+    for (size_t i = 0; i < json_bytes; i++) {
+        char c = json[i];
+
+        if (in_string) {
+            if (c == '\\')
+                i++;
+            in_string = c != '"';
+            continue;
+        }
+        in_string = c == '"';
+        values += c == ',' || c == ':' || c == '[' || c == '{';
+        depth += c == '[' || c == '{';
+        depth -= (c == ']' || c == '}') && depth > 0;
+        if (depth > JSON_DEPTH_MAX || values > JSON_VALUES_MAX)
+            return E_TOO_LARGE;
+    }
+    return 0;
+}
+
+struct collector {
+    struct manifest_descriptor *out;
+    size_t out_max;
+    size_t count;
+};
+
+static int descriptor_add(struct collector *to, const json_t *descriptor, bool is_manifest)
+{
+    const json_t *digest = json_object_get(descriptor, "digest");
+    const json_t *size = json_object_get(descriptor, "size");
+    struct manifest_descriptor parsed = {.is_manifest = is_manifest};
+    int err;
+
+    if (!json_is_string(digest) || !json_is_integer(size))
+        return E_MALFORMED;
+    err = digest_parse(json_string_value(digest), json_string_length(digest), &parsed.digest);
+    if (err != 0)
+        return err;
+    if (json_integer_value(size) < 0)
+        return E_MALFORMED;
+    parsed.size_bytes = (uint64_t)json_integer_value(size);
+    if (parsed.size_bytes > BLOB_BYTES_MAX || to->count >= to->out_max)
+        return E_TOO_LARGE;
+    to->out[to->count++] = parsed;
+    return 0;
+}
+
+static int array_add(struct collector *to, const json_t *array, bool is_manifest)
+{
+    size_t count = json_array_size(array);
+
+    if (!json_is_array(array))
+        return E_MALFORMED;
+    for (size_t i = 0; i < count; i++) {
+        int err = descriptor_add(to, json_array_get(array, i), is_manifest);
+
+        if (err != 0)
+            return err;
+    }
+    return 0;
+}
+
+static int document_read(const json_t *root, struct collector *to)
+{
+    const json_t *version = json_object_get(root, "schemaVersion");
+    const json_t *manifests = json_object_get(root, "manifests");
+    const json_t *config = json_object_get(root, "config");
+    const json_t *layers = json_object_get(root, "layers");
+    const json_t *blobs = json_object_get(root, "blobs"); /* OCI 1.1 candidates' artifact */
+    int err = 0;
+
+    if (!json_is_integer(version) || json_integer_value(version) != 2)
+        return E_MALFORMED;
+    if (manifests != NULL) {
+        if (config != NULL || layers != NULL || blobs != NULL)
+            return E_MALFORMED;
+        return array_add(to, manifests, true);
+    }
+    if (config == NULL && blobs == NULL)
+        return E_MALFORMED;
+    if (config != NULL)
+        err = descriptor_add(to, config, false);
+    if (err == 0 && layers != NULL)
+        err = array_add(to, layers, false);
+    if (err == 0 && blobs != NULL)
+        err = array_add(to, blobs, false);
+    return err;
+}
+
+int manifest_parse(const char *json, size_t json_bytes, struct manifest_descriptor *out,
+                   size_t out_max, size_t *count)
+{
+    struct collector collector = {out, out_max, 0};
+    json_t *root;
+    int err;
+
+    if (json_bytes > MANIFEST_BYTES_MAX)
+        return E_TOO_LARGE;
+    err = shape_check(json, json_bytes);
+    if (err != 0)
+        return err;
+    root = json_loadb(json, json_bytes, JSON_REJECT_DUPLICATES, NULL);
+    if (root == NULL)
+        return E_MALFORMED;
+    err = document_read(root, &collector);
+    json_decref(root);
+    if (err == 0)
+        *count = collector.count;
+    return err;
+}

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Inside of the origin client, shared by its files:
+ *   origin.c           public calls, life of a fetch, the turn (origin_advance)
+ *   origin_request.c   one attempt: URL, headers, pool key, timeouts
+ *   origin_answer.c    what the engine calls: head, body, done; delivery to the caller
+ *   origin_range.c     ranges asked and ranges got (O-8)
+ *   origin_redirect.c  redirects, and targets remembered for a minute
+ *   origin_retry.c     retry or give up (RES-5, O-4, O-5), Retry-After
+ *
+ * Time is known only in origin_start and origin_advance. Whatever needs it (retry decisions) is put
+ * off to the next turn by asking the host's timer for one with no delay.
+ */
+#ifndef SHOAL_REGISTRY_ORIGIN_H
+#define SHOAL_REGISTRY_ORIGIN_H
+
+#include "bytes.h"
+#include "headers.h"
+#include "registry.h"
+#include "url.h"
+
+/* ORG-3. */
+#define ORIGIN_HOPS_MAX 5
+/* O-5: tries without progress, the first included, and the time in which the last may begin. */
+#define ORIGIN_TRIES_MAX 3
+#define ORIGIN_WINDOW_US (10ull * 1000 * 1000)
+/* A body that is cut again and again, each time with some progress. A guess: 16 cuts in one blob
+ * are a broken path, and the mesh may know a better one. */
+#define ORIGIN_RESUMES_MAX 16
+/* Answers held back: registry errors; manifests (ORG-7) and other documents; all of them in sum
+ * (a guess: 16 manifests of the largest size at once). */
+#define ORIGIN_ERROR_BYTES_MAX    (64 * 1024)
+#define ORIGIN_DOCUMENT_BYTES_MAX MANIFEST_BYTES_MAX
+#define ORIGIN_BUFFERED_BYTES_MAX (16 * MANIFEST_BYTES_MAX)
+/* A whole answer to an open range is skipped forward over at most this (64 MiB, a guess: beyond it
+ * another source or a fresh start costs less), unless the whole blob was wanted anyway. */
+#define ORIGIN_SKIP_BYTES_MAX (64ull * 1024 * 1024)
+/* Request parts, beyond what the HTTP face lets in (HTTP-1: target 2 KiB, headers 16 KiB). */
+#define ORIGIN_PATH_BYTES_MAX  4096
+#define ORIGIN_FIELD_BYTES_MAX (16 * 1024)
+#define ORIGIN_ACCEPT_MAX      64
+/* Redirect targets remembered (ACR §7: an answer of the registry counts for 60 s). */
+#define ORIGIN_TARGETS_MAX    64
+#define ORIGIN_TARGET_LIFE_US (60ull * 1000 * 1000)
+/* RES-5: a request earns a tenth of a retry. At the start three are there, so that one pull can be
+ * retried; ten may pile up. */
+#define ORIGIN_BUCKETS_MAX   REGISTRIES_MAX
+#define ORIGIN_RETRY_COST    10
+#define ORIGIN_TOKENS_FIRST  30
+#define ORIGIN_TOKENS_MAX    100
+#define ORIGIN_RETRY_CAP_MS  60000
+#define ORIGIN_BACKOFF_US    (1000ull * 1000)
+#define ORIGIN_RESUME_GAP_US (100ull * 1000)
+/* Timeouts of one attempt; the fetch contract's defaults. */
+#define ORIGIN_CONNECT_MS    5000
+#define ORIGIN_FIRST_BYTE_MS 10000
+#define ORIGIN_IDLE_MS       15000
+/* Body bytes per callback when a held-back answer is delivered. */
+#define ORIGIN_DELIVER_BYTES (64 * 1024)
+
+enum origin_state {
+    ORIGIN_REQUESTING = 1, /* attempt runs, no final head yet */
+    ORIGIN_REDIRECTING,    /* a redirect came; its body is ignored; ends with done */
+    ORIGIN_COLLECTING,     /* the answer is held back until complete */
+    ORIGIN_STREAMING,      /* blob bytes go straight to the caller */
+    ORIGIN_DECIDING,       /* attempt failed; the next turn decides */
+    ORIGIN_WAITING,        /* for wake_us, then the next attempt */
+    ORIGIN_DELIVERING,     /* held-back answer goes to the caller; ends with done */
+    ORIGIN_ENDED,          /* done was called, or cancelled; waits to be freed */
+};
+
+struct origin_fetch {
+    uint32_t magic;
+    struct origin *origin;
+    struct origin_fetch *prev, *next;
+    enum origin_state state;
+    struct fetch_callbacks callbacks;
+    void *arg;
+
+    /* The request; strings point into `text`, which is wiped when freed. */
+    struct origin_request request;
+    const char *registry_name, *ca_file;
+    bool allow_private;
+    const char *accept[FETCH_HEADERS_MAX];
+    char *text;
+    size_t text_bytes;
+    bool head_only; /* method HEAD */
+    uint64_t size_bytes, first, last;
+
+    /* The attempt. */
+    struct fetch *running;         /* NULL: none */
+    char *url;                     /* of the current hop, URL_BYTES_MAX + 1 bytes */
+    char *location;                /* resolved next hop, same size, NULL until the first redirect */
+    struct url_parts registry_url; /* scheme, host, port of the registry */
+    struct url_parts hop_url;      /* points into `url` */
+    unsigned hops;
+    bool away;       /* left the registry's origin once: no credentials any more (ORG-3) */
+    bool remembered; /* `url` came from the memory of redirect targets */
+    bool ranged;     /* this attempt sent Range from_byte..to_byte */
+    bool probing;    /* a HEAD done as GET of one byte */
+    uint64_t from_byte, to_byte;
+    size_t ignored_bytes; /* of a redirect's body */
+    uint32_t budget_ms;   /* left of the window for this attempt's head; 0: no limit */
+
+    /* The answer. */
+    struct headers head; /* held back */
+    uint8_t *body;
+    size_t body_used, body_capacity, body_max, body_sent;
+    uint64_t skip_bytes;     /* still to be dropped from the front */
+    uint64_t received_bytes; /* handed to the caller */
+    uint64_t attempt_start;  /* received_bytes when this attempt began */
+    bool head_shown;
+    bool answer_held;   /* `head` and `body` hold an answer that may be delivered */
+    bool caller_paused; /* body returned false; nothing goes out until origin_resume */
+    bool end_held;      /* the end came while paused */
+    int end_err;
+
+    /* Retry. */
+    int err; /* of the ended attempt; 0 with answer_held: a status */
+    int last_status;
+    uint32_t retry_after_ms;
+    unsigned tries, resumes;
+    bool resolved_anew;
+    uint64_t window_start_us;
+    uint64_t wake_us; /* WAITING */
+};
+
+struct origin_bucket {
+    uint8_t name_hash[32];
+    uint64_t used_seq; /* for replacement; 0: free */
+    unsigned tokens;
+};
+
+struct origin_target {
+    uint8_t key[32];
+    uint64_t expires_us; /* 0: free */
+    char *url;           /* owned, wiped */
+};
+
+struct origin {
+    struct env env;
+    struct fetch_engine engine;
+    struct origin_timer timer;
+    uint8_t key[32]; /* for pool and target keys */
+    struct prng prng;
+    uint64_t now_us; /* last told */
+    bool turn_asked;
+    unsigned depth; /* callbacks or turns on the stack; fetches are freed at 0 */
+    unsigned ended_count;
+    unsigned fetch_count;
+    size_t buffered_bytes;
+    struct origin_fetch *head, *tail;
+    uint64_t bucket_seq;
+    struct origin_bucket buckets[ORIGIN_BUCKETS_MAX];
+    struct origin_target targets[ORIGIN_TARGETS_MAX];
+    struct origin_counters counters;
+};
+
+/* ---- origin.c ---- */
+/* Changes the state after checking the move against the table of allowed ones. */
+void origin__state(struct origin_fetch *fetch, enum origin_state to);
+/* True for a move the table allows; for tests. */
+bool origin__move_allowed(enum origin_state from, enum origin_state to);
+/* Brackets every entry from engine or host: ended fetches are freed when the last one leaves. */
+void origin__enter(struct origin *origin);
+void origin__leave(struct origin *origin);
+/* Asks the host for a turn at once. */
+void origin__ask_turn(struct origin *origin);
+/* Cancels the running attempt, if any. */
+void origin__stop_attempt(struct origin_fetch *fetch);
+/* The attempt failed with an error, or with a held answer (err 0): next turn decides. */
+void origin__attempt_ended(struct origin_fetch *fetch, int err);
+/* Calls done (or holds it while the caller pauses) and ends the fetch. */
+void origin__finish(struct origin_fetch *fetch, int err);
+/* One debug line without URL or credentials. */
+void origin__log(struct origin_fetch *fetch, const char *what);
+
+/* ---- origin_request.c ---- */
+/* Copies and checks a caller's request into a zeroed fetch. 0, E_INVALID, E_NO_MEMORY. */
+MUST_USE int origin__request_copy(struct origin_fetch *fetch, const struct origin_request *request);
+/* Wipes and frees what origin__request_copy made. */
+void origin__request_close(struct origin_fetch *fetch);
+/* Points the fetch at the registry and forgets redirects. 0, E_INVALID (endpoint, length). */
+MUST_USE int origin__at_registry(struct origin_fetch *fetch);
+/* Hands the current hop to the engine. 0, or the engine's error. */
+MUST_USE int origin__send(struct origin_fetch *fetch);
+
+/* ---- origin_answer.c ---- */
+extern const struct fetch_callbacks origin__engine_callbacks;
+/* Gives the held-back answer to the caller, as far as it takes it, then done. */
+void origin__deliver(struct origin_fetch *fetch);
+/* Forgets a held-back answer. */
+void origin__answer_drop(struct origin_fetch *fetch);
+
+/* ---- origin_range.c ---- */
+/* "bytes a-b/size" or "bytes a-b/ *": true with *size = UINT64_MAX for '*'. Strict (O-8). */
+bool origin__content_range_parse(const char *text, uint64_t *first, uint64_t *last, uint64_t *size);
+/* Decides which bytes the next attempt asks for: sets ranged, from_byte, to_byte. */
+void origin__range_choose(struct origin_fetch *fetch);
+/* Checks a 200 or 206 against what was asked; sets skip_bytes, size_bytes and last when learnt. 0,
+ * E_RANGE, E_TOO_LARGE. */
+MUST_USE int origin__range_check(struct origin_fetch *fetch, const struct fetch_response *response);
+/* Bytes the caller must get in all, UINT64_MAX while unknown. */
+uint64_t origin__bytes_due(const struct origin_fetch *fetch);
+/* Makes the answer to a probe (GET of byte 0) that of a HEAD. 0, E_RANGE, E_NO_MEMORY. */
+MUST_USE int origin__probe_answer(struct origin_fetch *fetch,
+                                  const struct fetch_response *response);
+
+/* ---- origin_redirect.c ---- */
+/* True for 301, 302, 303, 307, 308. */
+bool origin__is_redirect(int status);
+/* Reads Location into fetch->location. 0, E_REFUSED (hops, https to http, bad URL), E_NO_MEMORY. */
+MUST_USE int origin__redirect_note(struct origin_fetch *fetch,
+                                   const struct fetch_response *response);
+/* Moves on to fetch->location and sends. 0, or the engine's error. */
+MUST_USE int origin__redirect_follow(struct origin_fetch *fetch);
+/* Points a blob GET at a remembered target. True if there was one. */
+bool origin__target_use(struct origin_fetch *fetch);
+/* Remembers the current hop's URL as the blob's target; forgets it. */
+void origin__target_put(struct origin_fetch *fetch);
+void origin__target_drop(struct origin_fetch *fetch);
+/* Wipes all targets. */
+void origin__targets_close(struct origin *origin);
+
+/* ---- origin_retry.c ---- */
+/* A request was made: its registry earns a tenth of a retry. */
+void origin__bucket_earn(struct origin *origin, const char *registry_name);
+/* Pays for a retry. False if there is not enough. */
+bool origin__bucket_pay(struct origin *origin, const char *registry_name);
+/* True for statuses that may pass by themselves: 429, 500, 502, 503, 504. */
+bool origin__status_passing(int status);
+/* Retry-After in ms, capped; 0 if absent or unreadable. A date counts from the answer's own Date
+ * header, so no clock of ours is involved. */
+uint32_t origin__retry_after_ms(const struct fetch_response *response);
+/* Seconds since 1970 of an IMF-fixdate (RFC 9110 §5.6.7). False if it is not one. */
+bool origin__http_date(const char *text, uint64_t *out_s);
+/* For a fetch in DECIDING: true with *delay_us when a further attempt is due. */
+bool origin__retry_decide(struct origin_fetch *fetch, uint64_t now_us, uint64_t *delay_us);
+
+#endif
