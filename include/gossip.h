@@ -36,6 +36,7 @@ struct gossip_event {
 
 struct gossip_stats {
     uint64_t probes, probe_failures, suspicions, refutations, deaths, rejected;
+    uint64_t dropped; /* work refused because a table was full */
     uint64_t messages_sent, bytes_sent, messages_received;
     uint32_t alive, suspect, leaving;
     uint32_t health; /* Lifeguard local health multiplier, 0 is healthy */

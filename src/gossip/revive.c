@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The dead, looked at now and then: the random one so that a healed partition is found again from
+ * either side (N-1), and those whom somebody else still holds alive. A PING tells the dead node how
+ * we hold it; if it lives, its ACK refutes. Those gone for long are forgotten here.
+ */
+#include "core.h"
+
+/* Rounds of the revive list: ten a second, so many pings each. A heal between halves of a mesh of
+ * 1,000 is gone through in 3 s by one node alone, for 12 KB/s; all nodes share the work. */
+#define REVIVE_ROUND_US 100000
+#define REVIVE_PINGS    20
+/* Gone nodes looked at for age in one tick. */
+#define SWEEP_MAX 64
+
+uint64_t gossip__dead_probe_interval(const struct gossip *g)
+{
+    /* Ten probes of the dead a second from the whole mesh, but each node at least once in a minute
+     * and at most once in ten periods. */
+    uint64_t periods = gossip_count(g) / 10;
+    periods = periods < 10 ? 10 : periods > 60 ? 60 : periods;
+    return periods * g->config.period_us;
+}
+
+void gossip__revive_later(struct gossip *g, uint32_t index)
+{
+    struct node *node = gossip__node(g, index);
+    if (node->revive)
+        return;
+    ASSERT(g->revive_count < g->list_capacity);
+    node->revive = true;
+    g->revive[g->revive_count++] = index;
+    if (g->revive_us == UINT64_MAX)
+        g->revive_us = g->now_us;
+}
+
+void gossip__revive_cancel(struct gossip *g, uint32_t index)
+{
+    struct node *node = gossip__node(g, index);
+    for (uint32_t i = 0; node->revive; i++) {
+        ASSERT(i < g->revive_count);
+        if (g->revive[i] != index)
+            continue;
+        g->revive[i] = g->revive[--g->revive_count];
+        node->revive = false;
+    }
+}
+
+/* In random order, so that nodes with the same list do not all ask the same first. */
+static void revive_round(struct gossip *g)
+{
+    for (unsigned sent = 0; sent < REVIVE_PINGS && g->revive_count > 0;) {
+        uint32_t at = (uint32_t)prng_below(&g->prng, g->revive_count);
+        uint32_t index = g->revive[at];
+        g->revive[at] = g->revive[--g->revive_count];
+        gossip__node(g, index)->revive = false;
+        if (gossip__node(g, index)->pub.state != MEMBER_DEAD)
+            continue; /* came back meanwhile */
+        gossip__ping(g, index, false);
+        sent++;
+    }
+    g->revive_us = g->revive_count == 0 ? UINT64_MAX : g->now_us + REVIVE_ROUND_US;
+}
+
+static void sweep(struct gossip *g)
+{
+    for (unsigned i = 0; i < SWEEP_MAX && g->gone_count > 0; i++) {
+        if (g->dead_sweep >= g->gone_count)
+            g->dead_sweep = 0;
+        uint32_t index = g->gone[g->dead_sweep];
+        const struct node *node = gossip__node(g, index);
+        uint64_t periods = node->pub.state == MEMBER_DEAD ? DEAD_KEEP_PERIODS : LEFT_KEEP_PERIODS;
+        bool old = g->now_us - node->gone_us > periods * g->config.period_us;
+        if (old && !node->dirty)
+            gossip__forget(g, index); /* another takes its place in gone[] */
+        else
+            g->dead_sweep++;
+    }
+}
+
+static void dead_tick(struct gossip *g)
+{
+    uint64_t interval = gossip__dead_probe_interval(g);
+    g->dead_probe_us = g->now_us + gossip__between(g, interval * 3 / 4, interval * 5 / 4);
+    sweep(g);
+    if (g->gone_count == 0)
+        return;
+    uint32_t index = g->gone[prng_below(&g->prng, g->gone_count)];
+    if (gossip__node(g, index)->pub.state == MEMBER_DEAD)
+        gossip__revive_later(g, index);
+}
+
+void gossip__revive_advance(struct gossip *g)
+{
+    if (g->gone_count > 0 && g->dead_probe_us <= g->now_us)
+        dead_tick(g);
+    if (g->revive_us <= g->now_us)
+        revive_round(g);
+}
+
+uint64_t gossip__revive_deadline(const struct gossip *g)
+{
+    uint64_t dead = g->gone_count > 0 ? g->dead_probe_us : UINT64_MAX;
+    return dead < g->revive_us ? dead : g->revive_us;
+}
