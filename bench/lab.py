@@ -1,0 +1,480 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""N nodes on one machine: a network namespace each, links shaped with tc, a real registry behind its own link.
+
+Used by the demo, the benchmarks and the integration tests. Everything a Lab makes carries its own prefix and is
+removed by close(), also after a failure. Bytes are counted by nftables in each node's namespace, not by the agent.
+Without root a Lab runs loopback processes instead: no shaping, and bytes by the agents' own counters.
+"""
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.request
+import zlib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SHOAL = ROOT / "build" / "shoal"
+CLIENT_PORT, MESH_PORT, ADMIN_PORT = 65001, 65002, 65003
+REGISTRY_PORT = 5000
+REGISTRY_NAME = "registry.test:5000"
+# What a node received, by where it came from (with all headers and acknowledgements when namespaces count).
+SOURCES = ("origin_bytes", "same_zone_bytes", "other_zone_bytes")
+
+
+def run(*args, check=True, **kwargs):
+    """A command with captured output; raises with its stderr on failure."""
+    done = subprocess.run([str(a) for a in args], capture_output=True, text=True, **kwargs)
+    if check and done.returncode != 0:
+        raise RuntimeError(f"{' '.join(str(a) for a in args)}: exit {done.returncode}: {done.stderr.strip()[-800:]}")
+    return done
+
+
+def cpu_seconds() -> tuple[float, float]:
+    """Busy and total CPU seconds of the machine so far."""
+    ticks = [int(x) for x in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    idle = ticks[3] + ticks[4]
+    return (sum(ticks) - idle) / os.sysconf("SC_CLK_TCK"), sum(ticks) / os.sysconf("SC_CLK_TCK")
+
+
+class BusyCores:
+    """Mean number of busy cores between enter and exit."""
+
+    def __enter__(self):
+        self.busy, self.started = cpu_seconds()[0], time.monotonic()
+        self.value = 0.0
+        return self
+
+    def __exit__(self, *_):
+        self.value = (cpu_seconds()[0] - self.busy) / max(time.monotonic() - self.started, 1e-6)
+
+
+class Process:
+    """A child in its own session, with its output in a file; stopped by its PID."""
+
+    def __init__(self, args, log: Path, env=None):
+        self.log = log
+        with open(log, "ab") as out:
+            self.popen = subprocess.Popen([str(a) for a in args], stdout=out, stderr=out, stdin=subprocess.DEVNULL,
+                                          env=env, start_new_session=True)
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    def alive(self) -> bool:
+        return self.popen.poll() is None
+
+    def kill(self):
+        if self.alive():
+            self.popen.kill()
+        self.popen.wait(timeout=10)
+
+    def stop(self, seconds=30) -> int:
+        if self.alive():
+            self.popen.send_signal(signal.SIGTERM)
+            try:
+                self.popen.wait(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        return self.popen.wait(timeout=10)
+
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+class Node:
+    """One agent and the place it runs in."""
+
+    def __init__(self, lab: "Lab", index: int, zone: int):
+        self.lab, self.index, self.zone = lab, index, zone
+        self.name = f"node{index}"
+        self.netns = f"{lab.prefix}n{index}" if lab.netns else None
+        self.address = f"{lab.subnet}.{zone + 1}.{10 + index}" if lab.netns else "127.0.0.1"
+        shift = 0 if lab.netns else 10 * (index + 1)
+        self.client_port, self.mesh_port, self.admin_port = CLIENT_PORT + shift, MESH_PORT + shift, ADMIN_PORT + shift
+        self.dir = lab.dir / self.name
+        self.dir.mkdir()
+        self.process: Process | None = None
+
+    def exec(self, *args) -> list[str]:
+        """The command as it must be run to run inside this node."""
+        return (["ip", "netns", "exec", self.netns] if self.netns else []) + [str(a) for a in args]
+
+    def run(self, *args, **kwargs):
+        return run(*self.exec(*args), **kwargs)
+
+    def config(self, extra: dict | None = None) -> Path:
+        lab = self.lab
+        seeds = [n for n in lab.nodes if n is not self][:3]
+        values = {
+            "clusterId": "lab",
+            "clusterSecretFile": [str(lab.secret)],
+            "dataDir": str(self.dir / "data"),
+            "listen": {"client": f"127.0.0.1:{self.client_port}", "mesh": f"{self.address}:{self.mesh_port}",
+                       "admin": f"127.0.0.1:{self.admin_port}"},
+            "bootstrap": [f"{n.address}:{n.mesh_port}" for n in seeds],
+            "topology": {"region": "lab", "zone": f"zone-{'abcdefgh'[self.zone]}"},
+            "builtinRegistries": False,
+            "registries": lab.registries,
+        }
+        for key, value in {**lab.settings, **(extra or {})}.items():
+            place = values
+            *parents, last = key.split(".")
+            for parent in parents:
+                place = place.setdefault(parent, {})
+            place[last] = value
+        path = self.dir / "shoal.yaml"
+        path.write_text(json.dumps(values, indent=1))  # JSON is YAML
+        return path
+
+    def start(self, extra: dict | None = None, binary: Path = SHOAL, wait=True):
+        path = self.config(extra)
+        self.process = Process(self.exec(binary, "agent", "--config", path), self.dir / "agent.log")
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self, seconds=15):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if not self.process.alive():
+                raise RuntimeError(f"{self.name} ended at start:\n{self.process.text()[-2000:]}")
+            if self.get("/readyz", admin=True, check=False).startswith("200"):
+                return
+            time.sleep(0.02)
+        raise RuntimeError(f"{self.name} not ready in {seconds} s:\n{self.process.text()[-2000:]}")
+
+    def get(self, path: str, admin=False, check=True, headers=()) -> str:
+        """'<status> <body>' of a GET on the node."""
+        port = self.admin_port if admin else self.client_port
+        args = ["curl", "-s", "-m", "20", "-w", "\n%{http_code}", *[f"-H{h}" for h in headers], f"http://127.0.0.1:{port}{path}"]
+        done = self.run(*args, check=check)
+        body, _, code = done.stdout.rpartition("\n")
+        return f"{code} {body}"
+
+    def status(self) -> dict:
+        return json.loads(self.get("/status", admin=True).split(" ", 1)[1])
+
+    def metric(self, name: str) -> float:
+        """Sum over the labels of a metric."""
+        page = self.get("/metrics", admin=True)
+        return sum(float(line.rsplit(" ", 1)[1]) for line in page.splitlines() if re.match(rf"{re.escape(name)}(\{{|\s)", line))
+
+    # ---- bytes by source, from nftables ----
+
+    def count_sources(self):
+        if not self.netns:
+            return
+        zones = sorted({n.zone for n in self.lab.nodes})
+        rules = ["add table inet shoal", "add chain inet shoal in { type filter hook input priority 0; }",
+                 f"add rule inet shoal in ip saddr {self.lab.origin_address} counter comment \"origin\""]
+        for zone in zones:
+            rules.append(f"add rule inet shoal in ip saddr {self.lab.subnet}.{zone + 1}.0/24 counter comment \"zone{zone}\"")
+        run("ip", "netns", "exec", self.netns, "nft", "-f", "-", input="\n".join(["flush ruleset", *rules]) + "\n")
+
+    def sources(self) -> dict[str, int]:
+        """Bytes received since count_sources: origin, same zone, other zones (with all headers and acknowledgements)."""
+        if not self.netns:
+            counts = self.status()["bytes"]
+            return {"origin_bytes": counts["origin"], "same_zone_bytes": counts["vswitch"] + counts["zone"],
+                    "other_zone_bytes": counts["region"] + counts["elsewhere"]}
+        listing = json.loads(self.run("nft", "-j", "list", "table", "inet", "shoal").stdout)
+        out = dict.fromkeys(SOURCES, 0)
+        for item in listing["nftables"]:
+            rule = item.get("rule")
+            if not rule:
+                continue
+            size = next(e["counter"]["bytes"] for e in rule["expr"] if "counter" in e)
+            comment = rule.get("comment", "")
+            near = "same_zone_bytes" if comment == f"zone{self.zone}" else "other_zone_bytes"
+            out["origin_bytes" if comment == "origin" else near] += size
+        return out
+
+
+class Lab:
+    """Namespaces, links, registry and nodes of one experiment. Use as a context manager."""
+
+    count = 0
+
+    def __init__(self, nodes: int, zones: int = 1, mbit: int = 0, origin_mbit: int = 0, settings: dict | None = None, netns: bool | None = None):
+        Lab.count += 1
+        self.netns = os.geteuid() == 0 if netns is None else netns
+        self.prefix = f"sh{os.getpid() % 100000}x{Lab.count}"
+        self.subnet = f"10.{64 + (os.getpid() + Lab.count) % 128}"
+        self.mbit, self.origin_mbit = mbit, origin_mbit or mbit
+        self.settings = settings or {}
+        base = "/dev/shm" if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > (4 << 30) else None
+        self.dir = Path(tempfile.mkdtemp(prefix="shoal-lab-", dir=base))
+        self.processes: list[Process] = []
+        self.made: list[str] = []
+        self.origin_ns = f"{self.prefix}or"
+        self.switch_ns = f"{self.prefix}sw"
+        self.origin_address = f"{self.subnet}.0.2" if self.netns else "127.0.0.1"
+        self.registry_port = REGISTRY_PORT if self.netns else 5000 + os.getpid() % 1000 + Lab.count
+        self.endpoint = f"http://{self.origin_address}:{self.registry_port}"
+        self.registries = [{"name": REGISTRY_NAME, "endpoint": self.endpoint, "plainHttp": True, "allowPrivate": True, "default": True}]
+        self.secret = self.dir / "secret"
+        self.secret.write_text(os.urandom(32).hex() + "\n")
+        self.secret.chmod(0o400)
+        self.nodes: list[Node] = []
+        self.zones = zones
+        try:
+            if self.netns:
+                self._network()
+            for index in range(nodes):
+                self.nodes.append(Node(self, index, index * zones // nodes))
+            for node in self.nodes:
+                self._attach(node)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    # ---- network ----
+
+    def _netns(self, name: str):
+        run("ip", "netns", "add", name)
+        self.made.append(name)
+        run("ip", "-n", name, "link", "set", "lo", "up")
+
+    def _network(self):
+        self._netns(self.switch_ns)
+        sw = self.switch_ns
+        run("ip", "-n", sw, "link", "add", "core", "type", "bridge", "stp_state", "0", "forward_delay", "0")
+        run("ip", "-n", sw, "link", "set", "core", "up")
+        for zone in range(self.zones):
+            run("ip", "-n", sw, "link", "add", f"zone{zone}", "type", "bridge", "stp_state", "0", "forward_delay", "0")
+            run("ip", "-n", sw, "link", "add", f"up{zone}", "type", "veth", "peer", "name", f"core{zone}")
+            run("ip", "-n", sw, "link", "set", f"up{zone}", "master", f"zone{zone}", "up")
+            run("ip", "-n", sw, "link", "set", f"core{zone}", "master", "core", "up")
+            run("ip", "-n", sw, "link", "set", f"zone{zone}", "up")
+        self._netns(self.origin_ns)
+        self._veth(self.origin_ns, "porigin", "core", self.origin_address, self.origin_mbit)
+
+    def _veth(self, netns: str, port: str, bridge: str, address: str, mbit: int):
+        sw = self.switch_ns
+        run("ip", "link", "add", "e0", "netns", netns, "type", "veth", "peer", "name", port, "netns", sw)
+        run("ip", "-n", netns, "addr", "add", f"{address}/16", "dev", "e0")
+        run("ip", "-n", netns, "link", "set", "e0", "up")
+        run("ip", "-n", sw, "link", "set", port, "master", bridge, "up")
+        # BBR, a usual default, starves on shaped veth: cubic, as a route may set it.
+        run("ip", "-n", netns, "route", "change", f"{self.subnet}.0.0/16", "dev", "e0", "src", address, "congctl", "cubic")
+        if mbit:
+            shape = ["root", "tbf", "rate", f"{mbit}mbit", "burst", "128kb", "latency", "30ms"]
+            run("tc", "-n", netns, "qdisc", "add", "dev", "e0", *shape)
+            run("tc", "-n", sw, "qdisc", "add", "dev", port, *shape)
+
+    def _attach(self, node: Node):
+        if not self.netns:
+            return
+        self._netns(node.netns)
+        self._veth(node.netns, f"p{node.index}", f"zone{node.zone}", node.address, self.mbit)
+        etc = Path(f"/etc/netns/{node.netns}")
+        etc.mkdir(parents=True, exist_ok=True)
+        (etc / "hosts").write_text(f"127.0.0.1 localhost mirror.test\n{self.origin_address} registry.test auth.test blob.test\n")
+        (etc / "resolv.conf").write_text("")
+
+    def origin_exec(self, *args) -> list[str]:
+        return (["ip", "netns", "exec", self.origin_ns] if self.netns else []) + [str(a) for a in args]
+
+    # ---- registry ----
+
+    def start_registry(self, auth: dict | None = None, port: int | None = None, name="registry") -> Process:
+        """Debian's docker-registry on the origin's address; several may share the data."""
+        port = port or self.registry_port
+        config = {
+            "version": 0.1,
+            "log": {"level": "warn", "accesslog": {"disabled": True}},
+            "storage": {"filesystem": {"rootdirectory": str(self.dir / "registry")}, "delete": {"enabled": True}},
+            "http": {"addr": f"{self.origin_address}:{port}", "secret": "lab"},
+        }
+        if auth:
+            config["auth"] = auth
+        path = self.dir / f"{name}.yml"
+        path.write_text(json.dumps(config))
+        process = Process(self.origin_exec("docker-registry", "serve", path), self.dir / f"{name}.log")
+        self.processes.append(process)
+        end = time.monotonic() + 15
+        while time.monotonic() < end:
+            probe = run(*self.origin_exec("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"http://{self.origin_address}:{port}/v2/"), check=False)
+            if probe.stdout in ("200", "401"):
+                return process
+            time.sleep(0.05)
+        raise RuntimeError(f"docker-registry did not start:\n{process.text()[-1000:]}")
+
+    def push_image(self, repository: str, layers: list[int], tag="1") -> dict:
+        """An image of random gzip layers (sizes in bytes), pushed through the registry's own API. Returns its manifest."""
+        with tempfile.TemporaryDirectory(dir=self.dir) as scratch:
+            layout = Path(scratch)
+            blobs = layout / "blobs" / "sha256"
+            blobs.mkdir(parents=True)
+            diff_ids, descriptors = [], []
+            for number, size in enumerate(layers):
+                data = layer_tar(f"data/layer{number}.bin", size)
+                diff_ids.append("sha256:" + hashlib.sha256(data).hexdigest())
+                packed = gzip_stored(data)
+                descriptors.append(put_blob(blobs, packed, "application/vnd.oci.image.layer.v1.tar+gzip"))
+            config = {"architecture": "amd64", "os": "linux", "config": {"Cmd": ["/bin/true"]},
+                      "rootfs": {"type": "layers", "diff_ids": diff_ids}}
+            manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                        "config": put_blob(blobs, json.dumps(config).encode(), "application/vnd.oci.image.config.v1+json"),
+                        "layers": descriptors}
+            body = json.dumps(manifest).encode()
+            index = {"schemaVersion": 2, "manifests": [{**put_blob(blobs, body, manifest["mediaType"]),
+                                                        "annotations": {"org.opencontainers.image.ref.name": tag}}]}
+            (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+            (layout / "index.json").write_text(json.dumps(index))
+            run(*self.origin_exec("skopeo", "copy", "-q", "--dest-tls-verify=false", "--preserve-digests", f"oci:{layout}:{tag}",
+                                  f"docker://{self.origin_address}:{self.registry_port}/{repository}:{tag}"))
+            return {**manifest, "digest": "sha256:" + hashlib.sha256(body).hexdigest(), "size": sum(d["size"] for d in descriptors)}
+
+    # ---- mesh ----
+
+    def start_nodes(self, extra: dict | None = None):
+        for node in self.nodes:
+            node.start(extra, wait=False)
+        for node in self.nodes:
+            node.wait_ready()
+
+    def wait_members(self, seconds=20, nodes: list[Node] | None = None):
+        """Until every node sees every other."""
+        nodes = nodes or [n for n in self.nodes if n.process and n.process.alive()]
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if all(n.metric("shoal_members") >= len(nodes) for n in nodes):
+                return
+            time.sleep(0.1)
+        raise RuntimeError("members: " + ", ".join(f"{n.name}={n.metric('shoal_members'):.0f}" for n in nodes))
+
+    # ---- end ----
+
+    def close(self):
+        for node in self.nodes:
+            if node.process:
+                try:
+                    node.process.kill()
+                except (OSError, subprocess.TimeoutExpired):
+                    pass
+        for process in self.processes:
+            process.kill()
+        for name in self.made:
+            run("ip", "netns", "del", name, check=False)
+            shutil.rmtree(f"/etc/netns/{name}", ignore_errors=True)
+        if os.environ.get("SHOAL_LAB_KEEP"):
+            print(f"lab: kept {self.dir}")
+        else:
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def layer_tar(name: str, size: int) -> bytes:
+    """A tar archive of one file of random bytes."""
+    import io
+    import tarfile
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        info = tarfile.TarInfo(name)
+        info.size = size
+        tar.addfile(info, io.BytesIO(os.urandom(size)))
+    return out.getvalue()
+
+
+def gzip_stored(data: bytes) -> bytes:
+    """gzip without compression: random bytes do not shrink, and this is fast."""
+    packer = zlib.compressobj(0, zlib.DEFLATED, 31)
+    return packer.compress(data) + packer.flush()
+
+
+def put_blob(directory: Path, data: bytes, media_type: str) -> dict:
+    digest = hashlib.sha256(data).hexdigest()
+    (directory / digest).write_bytes(data)
+    return {"mediaType": media_type, "digest": "sha256:" + digest, "size": len(data)}
+
+
+class Pull(threading.Thread):
+    """Pulls every blob of an image like a runtime: manifest by tag, then `parallel` layers at a time, each hashed."""
+
+    def __init__(self, node: Node, repository: str, manifest: dict, base: str | None = None, parallel=3):
+        super().__init__(daemon=True)
+        self.node, self.repository, self.manifest = node, repository, manifest
+        self.base = base or f"http://127.0.0.1:{node.client_port}"
+        self.query = "" if base else f"?ns={REGISTRY_NAME.replace(':', '%3A')}"
+        self.parallel = parallel
+        self.seconds = 0.0
+        self.error: str | None = None
+
+    def _blob(self, descriptor: dict) -> str | None:
+        url = f"{self.base}/v2/{self.repository}/blobs/{descriptor['digest']}{self.query}"
+        script = 'set -o pipefail; curl -sSf -m "$2" "$1" | sha256sum'
+        done = run(*self.node.exec("bash", "-c", script, "pull", url, "600"), check=False)
+        if done.returncode != 0:
+            return f"{descriptor['digest'][:19]}: {done.stderr.strip()[-200:]}"
+        if done.stdout.split()[0] != descriptor["digest"].split(":")[1]:
+            return f"{descriptor['digest'][:19]}: wrong bytes"
+        return None
+
+    def run(self):
+        from concurrent.futures import ThreadPoolExecutor
+        started = time.monotonic()
+        url = f"{self.base}/v2/{self.repository}/manifests/1{self.query}"
+        accept = f"Accept: {self.manifest['mediaType']}"
+        done = run(*self.node.exec("curl", "-sSf", "-m", "60", "-H", accept, url), check=False)
+        if done.returncode != 0:
+            self.error = f"manifest: {done.stderr.strip()[-200:]}"
+        elif "sha256:" + hashlib.sha256(done.stdout.encode()).hexdigest() != self.manifest["digest"]:
+            self.error = "manifest: wrong bytes"
+        else:
+            with ThreadPoolExecutor(self.parallel) as pool:
+                errors = [e for e in pool.map(self._blob, [self.manifest["config"], *self.manifest["layers"]]) if e]
+            self.error = errors[0] if errors else None
+        self.seconds = time.monotonic() - started
+
+
+def pull_all(lab: Lab, repository: str, manifest: dict, base: str | None = None, nodes: list[Node] | None = None) -> dict:
+    """All nodes pull at once; times, bytes by source and busy cores. Raises on the first wrong or failed pull."""
+    nodes = nodes or lab.nodes
+    for node in nodes:
+        node.count_sources()
+    before = {n.name: dict.fromkeys(SOURCES, 0) if lab.netns or base else n.sources() for n in nodes}
+    pulls = [Pull(n, repository, manifest, base) for n in nodes]
+    with BusyCores() as busy:
+        for pull in pulls:
+            pull.start()
+        for pull in pulls:
+            pull.join(timeout=900)
+    failed = [f"{p.node.name}: {p.error or 'still running'}" for p in pulls if p.error or p.is_alive()]
+    if failed:
+        raise RuntimeError("; ".join(failed[:4]))
+    per_node = []
+    for pull in pulls:
+        now = pull.node.sources() if lab.netns or not base else {**dict.fromkeys(SOURCES, 0), "origin_bytes": manifest["size"]}
+        per_node.append({"node": pull.node.name, "zone": pull.node.zone, "seconds": round(pull.seconds, 3),
+                         **{k: now[k] - before[pull.node.name][k] for k in now}})
+    size = manifest["size"]
+    bound = size * 8 / (lab.mbit * 1e6) if lab.mbit else 0.0
+    last = max(p["seconds"] for p in per_node)
+    return {"nodes": len(nodes), "bytes": size, "bound_s": round(bound, 3), "last_s": last,
+            "ratio": {"last": round(last / bound, 3) if bound else None},
+            "origin_copies": round(sum(p["origin_bytes"] for p in per_node) / size, 3),
+            "cross_zone_copies": round(sum(p["other_zone_bytes"] for p in per_node) / size, 3),
+            "busy_cores": round(busy.value, 2), "per_node": per_node}
+
+
+def print_table(title: str, result: dict):
+    mib = 1 << 20
+    print(f"\n{title}")
+    print(f"  {'node':8} {'zone':>5} {'origin MiB':>11} {'same zone':>10} {'other zone':>11} {'seconds':>8}")
+    for p in result["per_node"]:
+        origin, near, far = (p[key] / mib for key in SOURCES)
+        print(f"  {p['node']:8} {'abcdefgh'[p['zone']]:>5} {origin:>11.1f} {near:>10.1f} {far:>11.1f} {p['seconds']:>8.2f}")
