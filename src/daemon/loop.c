@@ -16,8 +16,9 @@
 #define LOOP_MAGIC 0x10095a01U
 /* How often parts are asked whether they are still busy while stopping. */
 #define STOP_POLL_MS 50
-/* Handles that have not closed by then are a bug of ours; the process ends anyway. */
-#define CLOSE_TURNS_MAX 10000
+/* What has not closed by then (a worker on a dead disk, a slow resolver) is left to the process's
+ * end. */
+#define CLOSE_MS_MAX 3000ULL
 
 int loop_uv_error(int uv_error)
 {
@@ -179,16 +180,31 @@ static bool anybody_busy(struct loop *loop)
     return loop->works > 0;
 }
 
+/* A timer without work: it makes the loop turn so that an idle agent is not taken for a hung one.
+ */
+static void on_heart(uv_timer_t *timer)
+{
+    (void)timer;
+}
+
+static void close_handle(uv_handle_t *handle)
+{
+    if (uv_handle_get_type(handle) != UV_UNKNOWN_HANDLE && !uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+/* All but the heart, which only stops counting. */
 static void close_own(struct loop *loop)
 {
-    uv_handle_t *own[] = {
-        (uv_handle_t *)&loop->signals[0], (uv_handle_t *)&loop->signals[1],
-        (uv_handle_t *)&loop->prepare,    (uv_handle_t *)&loop->check,
-        (uv_handle_t *)&loop->heart,      (uv_handle_t *)&loop->stopper,
-    };
-    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
-        if (uv_handle_get_type(own[i]) != UV_UNKNOWN_HANDLE && !uv_is_closing(own[i]))
-            uv_close(own[i], NULL);
+    close_handle((uv_handle_t *)&loop->signals[0]);
+    close_handle((uv_handle_t *)&loop->signals[1]);
+    close_handle((uv_handle_t *)&loop->check);
+    close_handle((uv_handle_t *)&loop->stopper);
+    if (uv_handle_get_type((uv_handle_t *)&loop->heart) == UV_UNKNOWN_HANDLE)
+        return;
+    uv_unref((uv_handle_t *)&loop->prepare);
+    uv_unref((uv_handle_t *)&loop->heart);
+    (void)uv_timer_start(&loop->heart, on_heart, STOP_POLL_MS, STOP_POLL_MS);
 }
 
 static void close_all(struct loop *loop)
@@ -281,13 +297,6 @@ static int watchdog_start(struct loop *loop)
     return code == 0 ? 0 : E_NO_MEMORY;
 }
 
-/* A timer without work: it makes the loop turn so that an idle agent is not taken for a hung one.
- */
-static void on_heart(uv_timer_t *timer)
-{
-    (void)timer;
-}
-
 /* ---- life ---- */
 
 static int signals_start(struct loop *loop)
@@ -362,15 +371,25 @@ int loop_init(struct loop *loop, const struct loop_options *options)
     return err;
 }
 
+/* Turns until every handle but our heart is closed. The heart keeps beating meanwhile: a worker
+ * that hangs on a slow disk must end in E_TIMEOUT here, not in the watchdog. */
+static int run_out(struct loop *loop)
+{
+    uint64_t limit_ns = uv_hrtime() + CLOSE_MS_MAX * 1000000ULL;
+    while (uv_loop_alive(&loop->uv) != 0) {
+        if (uv_hrtime() >= limit_ns)
+            return E_TIMEOUT;
+        (void)uv_run(&loop->uv, UV_RUN_ONCE);
+    }
+    return 0;
+}
+
 int loop_run(struct loop *loop)
 {
     while (!loop->closing && uv_run(&loop->uv, UV_RUN_ONCE) != 0) {
     }
     close_all(loop); /* nothing was left to wait for */
-    for (unsigned turns = 0; turns < CLOSE_TURNS_MAX; turns++)
-        if (uv_run(&loop->uv, UV_RUN_ONCE) == 0)
-            return 0;
-    return E_TIMEOUT;
+    return run_out(loop);
 }
 
 void loop_close(struct loop *loop)
@@ -380,8 +399,9 @@ void loop_close(struct loop *loop)
         (void)pthread_join(loop->watchdog, NULL);
         loop->watchdog_on = false;
     }
-    while (uv_run(&loop->uv, UV_RUN_NOWAIT) != 0) {
-    }
+    close_handle((uv_handle_t *)&loop->prepare);
+    close_handle((uv_handle_t *)&loop->heart);
+    (void)uv_run(&loop->uv, UV_RUN_NOWAIT);
     int uv_error = uv_loop_close(&loop->uv);
     if (uv_error != 0)
         log_to(&loop->env, LOG_WARN, "loop: handles left open error=%s", uv_strerror(uv_error));

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of commands, help, and what commands share (cli.h). */
+#include "cli.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+static int cli_version(const struct cli_context *context, int argc, char **argv)
+{
+    (void)argv;
+    if (argc > 1)
+        return cli_usage(context, "version", "takes no arguments");
+    (void)fprintf(context->out, "shoal %s\n", SHOAL_VERSION);
+    return CLI_OK;
+}
+
+static int cli_help(const struct cli_context *context, int argc, char **argv);
+
+static const struct cli_command commands[] = {
+    {"agent", "[--config F] [--set key=value]...", "run the node agent",
+     "  --config F         YAML file; default /etc/shoal/shoal.yaml if it exists\n"
+     "  --set key=value    sets one key over file and environment; may be repeated\n"
+     "\n"
+     "Without any configuration it works on one machine. SIGTERM stops it in order.\n",
+     cli_agent},
+    {"config", "show [--json|--markdown] | check  [--config F] [--set key=value]...",
+     "print or check the configuration",
+     "  show               effective values, each with where it came from\n"
+     "  show --json        the same for programs\n"
+     "  show --markdown    the table of all keys\n"
+     "  check              says nothing and exits 0 if the agent would start with it\n",
+     cli_config},
+    {"keygen", "[--out F]", "make a cluster secret",
+     "  --out F            writes it to a new file with mode 0400 instead of the terminal\n"
+     "\n"
+     "Give every node of a mesh the same secret, as a file (clusterSecretFile).\n",
+     cli_keygen},
+    {"version", "", "print the version", NULL, cli_version},
+    {"help", "[COMMAND]", "print this list, or one command's help", NULL, cli_help},
+};
+#define COMMAND_COUNT (sizeof commands / sizeof commands[0])
+
+static const struct cli_command *command_find(const char *name)
+{
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+static void print_list(FILE *out)
+{
+    (void)fprintf(out, "usage: shoal COMMAND [options]\n\n");
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        (void)fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    (void)fprintf(out, "\n`shoal COMMAND --help` tells more. "
+                       "Exit codes: 0 done, 1 failed, 2 usage.\n");
+}
+
+static void print_command(const struct cli_command *command, FILE *out)
+{
+    (void)fprintf(out, "usage: shoal %s %s\n\n%s\n", command->name, command->synopsis,
+                  command->summary);
+    if (command->help != NULL)
+        (void)fprintf(out, "\n%s", command->help);
+}
+
+static int cli_help(const struct cli_context *context, int argc, char **argv)
+{
+    if (argc < 2) {
+        print_list(context->out);
+        return CLI_OK;
+    }
+    const struct cli_command *command = command_find(argv[1]);
+    if (command == NULL)
+        return cli_usage(context, "help", "no command \"%s\"", argv[1]);
+    print_command(command, context->out);
+    return CLI_OK;
+}
+
+static bool wants_help(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return true;
+    return false;
+}
+
+int cli_main(const struct cli_context *context, int argc, char **argv)
+{
+    if (argc < 2) {
+        print_list(context->err);
+        return CLI_USAGE;
+    }
+    const char *name = argv[1];
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
+        name = "help";
+    if (strcmp(name, "--version") == 0)
+        name = "version";
+    const struct cli_command *command = command_find(name);
+    if (command == NULL) {
+        (void)fprintf(context->err, "shoal: no command \"%s\"; `shoal help` lists them\n", name);
+        return CLI_USAGE;
+    }
+    if (wants_help(argc - 1, argv + 1)) {
+        print_command(command, context->out);
+        return CLI_OK;
+    }
+    return command->run(context, argc - 1, argv + 1);
+}
+
+int cli_usage(const struct cli_context *context, const char *command, const char *format, ...)
+{
+    va_list args;
+    (void)fprintf(context->err, "shoal %s: ", command);
+    va_start(args, format);
+    (void)vfprintf(context->err, format, args);
+    va_end(args);
+    (void)fprintf(context->err, "; see `shoal %s --help`\n", command);
+    return CLI_USAGE;
+}
+
+int cli_failed(const struct cli_context *context, const char *command, const char *format, ...)
+{
+    va_list args;
+    (void)fprintf(context->err, "shoal %s: ", command);
+    va_start(args, format);
+    (void)vfprintf(context->err, format, args);
+    va_end(args);
+    (void)fputc('\n', context->err);
+    return CLI_FAILED;
+}
+
+/* The value of option `name` at argv[*index], as the next word or behind '='. NULL: not this
+ * option, or *missing. */
+static const char *option_value(const char *name, int argc, char **argv, int *index, bool *missing)
+{
+    size_t name_bytes = strlen(name);
+    const char *word = argv[*index];
+    if (strncmp(word, name, name_bytes) != 0)
+        return NULL;
+    if (word[name_bytes] == '=')
+        return word + name_bytes + 1;
+    if (word[name_bytes] != '\0')
+        return NULL;
+    if (*index + 1 >= argc) {
+        *missing = true;
+        return NULL;
+    }
+    (*index)++;
+    return argv[*index];
+}
+
+int cli_config_option(const struct cli_context *context, const char *command, int argc, char **argv,
+                      int *index, struct config_options *options)
+{
+    bool missing = false;
+    const char *word = argv[*index];
+    options->environment = context->environment;
+    const char *value = option_value("--config", argc, argv, index, &missing);
+    if (value != NULL) {
+        options->file = value;
+        return 1;
+    }
+    value = option_value("--set", argc, argv, index, &missing);
+    if (missing)
+        return -cli_usage(context, command, "%s needs a value", word);
+    if (value == NULL)
+        return 0;
+    if (options->set_count == CONFIG_SETS_MAX)
+        return -cli_usage(context, command, "more than %d --set", CONFIG_SETS_MAX);
+    options->sets[options->set_count++] = value;
+    return 1;
+}
