@@ -174,7 +174,9 @@ int agent_run(struct agent *agent, struct config *config, struct config_error *e
     if (err != 0)
         return fail(error, "event loop", err);
     agent->started_us = loop_now_us(&agent->loop);
-    err = node_data_dir(config, error);
+    err = config_watch_start(&agent->watch, &agent->loop, config);
+    if (err == 0)
+        err = node_data_dir(config, error);
     if (err == 0)
         err = make_mesh(agent, error);
     if (err == 0)

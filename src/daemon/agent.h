@@ -8,6 +8,7 @@
 #include "blob.h"
 #include "cache.h"
 #include "config.h"
+#include "config_watch.h"
 #include "curl_loop.h"
 #include "http_server.h"
 #include "mirror.h"
@@ -15,6 +16,7 @@
 
 struct agent {
     struct config *config; /* borrowed */
+    struct config_watch watch;
     struct loop loop;
     struct buffer_pool *pool;
     struct cache *cache;

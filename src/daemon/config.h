@@ -68,6 +68,8 @@ enum config_source {
     CONFIG_FROM_SET,
 };
 
+struct config_options;
+
 /* All values; enums are kept as uint64_t so that one table entry kind fits them all. */
 struct config {
     uint64_t mode; /* enum config_mode; live */
@@ -142,7 +144,8 @@ struct config {
     uint8_t sources[CONFIG_KEYS_MAX];
     uint32_t lines[CONFIG_KEYS_MAX]; /* CONFIG_FROM_FILE: line */
     uint8_t registries_source;
-    struct config_path file; /* the file read; "" none */
+    struct config_path file;              /* the file read; "" none */
+    const struct config_options *options; /* to load it again; NULL: never. Set by the caller */
 };
 
 /* One line for the operator, without newline. "" while there is no error. */
