@@ -34,22 +34,29 @@ static int on_url(llhttp_t *parser, const char *at, size_t byte_count)
     return 0;
 }
 
+/* Index of the header being read; -1 ends the parse if there is no room for it. The scan has
+ * counted the headers already: memory safety should not hang on two files agreeing. */
+static int slot_of(const struct http__fields *fields)
+{
+    return fields->header_count < HTTP__HEADERS_MAX ? (int)fields->header_count : -1;
+}
+
 static int on_name(llhttp_t *parser, const char *at, size_t byte_count)
 {
     struct http__fields *fields = run_of(parser)->fields;
-    if (fields->header_count == HTTP__HEADERS_MAX)
-        return -1;
-    extend(&fields->names[fields->header_count], at, byte_count);
-    return 0;
+    int slot = slot_of(fields);
+    if (slot >= 0)
+        extend(&fields->names[slot], at, byte_count);
+    return slot < 0 ? -1 : 0;
 }
 
 static int on_value(llhttp_t *parser, const char *at, size_t byte_count)
 {
     struct http__fields *fields = run_of(parser)->fields;
-    if (fields->header_count == HTTP__HEADERS_MAX)
-        return -1;
-    extend(&fields->values[fields->header_count], at, byte_count);
-    return 0;
+    int slot = slot_of(fields);
+    if (slot >= 0)
+        extend(&fields->values[slot], at, byte_count);
+    return slot < 0 ? -1 : 0;
 }
 
 static bool is_blank(char c)
@@ -57,18 +64,17 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t';
 }
 
+/* llhttp skips the blanks before a value, not those behind it. */
 static int on_value_complete(llhttp_t *parser)
 {
     struct http__fields *fields = run_of(parser)->fields;
-    if (fields->header_count == HTTP__HEADERS_MAX)
+    int slot = slot_of(fields);
+    if (slot < 0)
         return -1;
-    struct http__span *value = &fields->values[fields->header_count++];
-    while (value->text_bytes > 0 && is_blank(value->text[0])) {
-        value->text++;
-        value->text_bytes--;
-    }
+    struct http__span *value = &fields->values[slot];
     while (value->text_bytes > 0 && is_blank(value->text[value->text_bytes - 1]))
         value->text_bytes--;
+    fields->header_count++;
     return 0;
 }
 

@@ -65,6 +65,16 @@ static void test_long_lines_are_cut_hrd5(void **state)
     assert_int_equal(strlen(sink.line), LOG_LINE_BYTES - 1);
 }
 
+static void test_unformattable_line_is_replaced(void **state)
+{
+    (void)state;
+    struct sink sink = {0};
+    struct env env = {.host = &sink, .trace = keep_line};
+    log_to(&env, LOG_INFO, "%ls", L"\x20ac"); /* not in the C locale */
+    assert_string_equal(sink.line, "log: line could not be formatted");
+    assert_int_equal(sink.count, 1);
+}
+
 static void test_level_names_round_trip(void **state)
 {
     (void)state;
@@ -122,6 +132,7 @@ int main(void)
         cmocka_unit_test(test_formats_one_line),
         cmocka_unit_test(test_control_bytes_cannot_forge_a_line_hrd5),
         cmocka_unit_test(test_long_lines_are_cut_hrd5),
+        cmocka_unit_test(test_unformattable_line_is_replaced),
         cmocka_unit_test(test_level_names_round_trip),
         cmocka_unit_test(test_unknown_level_is_invalid),
         cmocka_unit_test(test_assert_names_the_place_and_aborts),
