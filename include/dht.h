@@ -59,12 +59,18 @@ struct dht_stats {
 };
 
 struct dht;
+/* Makes a core; env and config are copied. 0, E_NO_MEMORY, or E_INVALID: cluster id over 255 bytes,
+ * self's id is not that of its address, or a value out of range (k 32, alpha 8, paths 4, timeout
+ * 60 s, ttl 1 s to 30 min). */
 MUST_USE int dht_new(const struct env *env, const struct dht_config *config, uint64_t now_us,
                      struct dht **out);
+/* Frees everything; NULL is fine. Sends nothing: unpublish first to take records back. */
 void dht_free(struct dht *dht);
 
 /* Membership from gossip: fills the one-hop table; down also purges the node's buckets and provider
- * records. */
+ * records, and fails what is under way to it. Up for a known member means that it restarted. Our
+ * own id is ignored. Changes make publications look for new holders within some seconds. 0,
+ * E_INVALID (id is not that of the address), E_FULL, E_NO_MEMORY. */
 MUST_USE int dht_member_up(struct dht *dht, uint64_t now_us, const struct dht_contact *contact);
 void dht_member_down(struct dht *dht, uint64_t now_us, const struct node_id *id);
 /* Joins through any addresses when there is no gossip view (tests, partial views). May send. */
@@ -73,7 +79,8 @@ void dht_bootstrap(struct dht *dht, uint64_t now_us, const struct peer_addr *add
 
 /* Keeps a provider record for our own holding at the k closest nodes until unpublished; a change of
    completeness is sent at the next refresh, or at once when it becomes 255. Sends. 0, E_NO_MEMORY,
-   E_FULL (over 65,536 keys). */
+   E_FULL (over 65,536 keys). Unpublishing tells the known holders, as far as 160 such messages are
+   not under way already; the others forget at the end of the lifetime. */
 MUST_USE int dht_publish(struct dht *dht, uint64_t now_us, const struct blob_key *key,
                          uint8_t completeness);
 void dht_unpublish(struct dht *dht, uint64_t now_us, const struct blob_key *key);
@@ -86,12 +93,22 @@ MUST_USE int dht_lookup(struct dht *dht, uint64_t now_us, const struct blob_key 
 MUST_USE int dht_lookup_iterative(struct dht *dht, uint64_t now_us, const struct blob_key *key,
                                   uint64_t *lookup_id);
 
+/* Takes one message of an authenticated node; `from` is its mesh address. 0; E_MALFORMED,
+ * E_TRUNCATED, E_TOO_LARGE; E_NOT_FOUND: unknown type; E_REFUSED: an answer that matches no request
+ * of ours (late, or a lie), an announcement for another address (DHT-4), our own address. All but
+ * 0 are counted in `rejected`. May send at most one answer and one ping to `from`, and requests of
+ * lookups and publications that go on. */
 MUST_USE int dht_receive(struct dht *dht, uint64_t now_us, const struct peer_addr *from,
                          const uint8_t *msg, size_t msg_bytes);
+/* Runs what is due, in bounded steps. May send. */
 void dht_advance(struct dht *dht, uint64_t now_us);
+/* When to call dht_advance: may lie in the past (at once); UINT64_MAX: nothing pending. */
 uint64_t dht_deadline_us(const struct dht *dht);
+/* Takes the oldest result; false if there is none. Only the counted elements are written. */
 bool dht_next_result(struct dht *dht, struct dht_result *out);
+/* Counters since the start and present sizes. */
 void dht_stats(const struct dht *dht, struct dht_stats *out);
+/* Aborts if an invariant is broken. */
 void dht__check_invariants(const struct dht *dht);
 
 #endif

@@ -50,13 +50,13 @@
 #define DHT_JOB_WIDTH       6
 #define DHT_PINGS_MAX       64
 #define DHT_WITHDRAWS_MAX   160
-#define DHT_REQUESTS_MAX    2048
+#define DHT_REQUESTS_MAX    4096
 #define DHT_SEEDS_MAX       64
 #define DHT_JOB_TARGETS_MAX (2 * DHT_K_MAX)
 
-/* Each lookup has at most alpha fresh requests in flight and as many that are being repeated. */
-static_assert((DHT_LOOKUPS_MAX * 3 + DHT_INTERNAL_LOOKUPS_MAX * 3) * 2 +
-                      DHT_JOBS_MAX * DHT_JOB_WIDTH + DHT_PINGS_MAX + DHT_WITHDRAWS_MAX <=
+/* Each lookup has at most alpha fresh requests in flight and twice as many late ones. */
+static_assert(3 * (DHT_LOOKUPS_MAX + DHT_INTERNAL_LOOKUPS_MAX) * 3 + DHT_JOBS_MAX * DHT_JOB_WIDTH +
+                      DHT_PINGS_MAX + DHT_WITHDRAWS_MAX <=
                   DHT_REQUESTS_MAX,
               "with the default alpha no request has to wait for another");
 
@@ -79,24 +79,36 @@ enum dht_request_kind {
     DHT_REQUEST_WITHDRAW,  /* takes a record back; repeated once */
 };
 
+/*
+ * Requests wait in one of three lists. In each everybody waits for the same time, so the order of
+ * joining is the order of deadlines and no heap is needed.
+ */
+enum dht_wait {
+    DHT_WAIT_FRESH = 0, /* FIND: an eighth of the timeout, then its path goes on without it */
+    DHT_WAIT_LATE,      /* FIND: the rest of the timeout, then it is repeated */
+    DHT_WAIT_WHOLE,     /* all others, and repetitions: the whole timeout */
+    DHT_WAIT_COUNT,
+};
+
 struct dht_request {
     uint64_t id; /* random, its low bits are the slot */
     uint64_t deadline_us;
     struct dht_place to;
     uint8_t key[BLOB_KEY_BYTES];
     uint8_t kind;              /* enum dht_request_kind */
+    uint8_t wait;              /* enum dht_wait */
     uint8_t sent;              /* times */
     uint8_t path;              /* FIND: of the lookup */
     uint64_t sequence;         /* WITHDRAW */
     struct dht_lookup *lookup; /* FIND: NULL once the lookup is over; the answer still counts */
     struct dht_job *job;       /* ADD */
-    uint16_t previous, next;   /* by deadline, oldest first; free ones by next */
+    uint16_t previous, next;   /* in its list, oldest first; free ones by next */
 };
 
 struct dht_requests {
     struct dht_request *slots;
     uint16_t capacity, used;
-    uint16_t first, last, first_free;
+    uint16_t first[DHT_WAIT_COUNT], last[DHT_WAIT_COUNT], first_free;
     uint16_t orphans; /* FIND without lookup */
     uint16_t withdraws;
     uint8_t ping_count;
@@ -108,7 +120,7 @@ struct dht_requests {
 enum dht_candidate_state {
     DHT_CANDIDATE_NEW = 1,  /* not asked */
     DHT_CANDIDATE_ASKED,    /* request in flight */
-    DHT_CANDIDATE_SLOW,     /* asked again; the path goes on without it */
+    DHT_CANDIDATE_SLOW,     /* late, perhaps asked again; the path goes on without it */
     DHT_CANDIDATE_ANSWERED, /* did */
     DHT_CANDIDATE_FAILED,   /* did not, twice, or is known to be dead */
     DHT_CANDIDATE_TAKEN,    /* asked by another path, which keeps the paths disjoint */
@@ -119,6 +131,7 @@ struct dht_candidate {
     struct peer_addr addr;
     uint8_t state; /* enum dht_candidate_state */
     uint8_t depth; /* 1: from our own tables */
+    bool witness;  /* its answer named a provider */
 };
 
 struct dht_path {
@@ -309,7 +322,7 @@ MUST_USE int dht__lookup_start(struct dht *dht, uint64_t now_us, const struct dh
 /* A node of a path answered. `lookup` may be gone afterwards. */
 void dht__lookup_answered(struct dht *dht, uint64_t now_us, struct dht_lookup *lookup,
                           const struct dht_request *request, const struct wire_dht_found *found);
-/* A node of a path let the first deadline pass (gone false) or the second (true). */
+/* A node of a path is late, or (gone) failed for good. `lookup` may be gone afterwards. */
 void dht__lookup_silent(struct dht *dht, uint64_t now_us, struct dht_lookup *lookup,
                         const struct dht_request *request, bool gone);
 /* Ends lookups that took too long. */
@@ -346,6 +359,8 @@ void dht__job_located(struct dht *dht, uint64_t now_us, struct dht_job *job,
 /* A holder answered, or did not in two tries (`added` NULL). The job may be gone afterwards. */
 void dht__job_answered(struct dht *dht, uint64_t now_us, struct dht_job *job,
                        const struct dht_place *from, const struct wire_dht_added *added);
+/* A node lost what it held for us: it restarted. */
+void dht__publisher_forget_holder(struct dht *dht, uint64_t pos);
 /* Members changed: holders are reviewed within seconds. */
 void dht__publisher_members_changed(struct dht *dht, uint64_t now_us);
 /* Starts what is due, within bounds. */

@@ -146,6 +146,8 @@ int dht_member_up(struct dht *dht, uint64_t now_us, const struct dht_contact *co
     if (dht__is_self(dht, &contact->addr))
         return 0;
     struct dht_place place = {dht__pos(id.bytes), contact->addr};
+    if (dht->publisher.count > 0 && dht__members_has(&dht->members, &place))
+        dht__publisher_forget_holder(dht, place.pos); /* up again without a down: it restarted */
     int err = dht__members_add(&dht->members, &place);
     if (err == 0)
         dht__publisher_members_changed(dht, now_us);

@@ -6,9 +6,9 @@
  * members; what it learns on top is followed only if it is nearer than these, so a full view ends
  * after one hop and a partial view still arrives.
  *
- * Differences from the papers: a request that is late for the first time is repeated, and the path
- * goes on without waiting for it; a path ends when the few nearest nodes it can reach have
- * answered, and all of them when enough providers are known.
+ * Differences from the papers: a path does not wait for a late node but asks the next, and takes
+ * the late answer if it comes; a path ends when the few nearest nodes it can reach have
+ * answered, and all of them end when enough providers are known.
  */
 #include "core.h"
 
@@ -128,13 +128,45 @@ static unsigned divide_up(unsigned a, unsigned b)
     return (a + b - 1) / b;
 }
 
-/* How many of its nearest nodes each path must have heard. */
-static unsigned answers_needed(const struct dht *dht, const struct dht_lookup *lookup)
+/*
+ * Answers that named a provider, from nodes among the k/2 nearest known. Only there do records
+ * belong, and honest nodes there have them all: a liar on the way cannot end a lookup, and liars
+ * at the end must be `alpha` in a row (P-7: with a fifth of the nodes lying 97 to 99 % find an
+ * honest provider, one-hop 99 %; with any answer as witness it was 87 %).
+ */
+static unsigned count_witnesses(const struct dht *dht, const struct dht_lookup *lookup)
+{
+    struct dht_place nearest[DHT_K_MAX];
+    size_t count = 0, max = divide_up(dht->config.k, 2);
+    unsigned witnesses = 0;
+    for (unsigned i = 0; i < lookup->path_count; i++) {
+        const struct dht_path *path = &lookup->paths[i];
+        for (unsigned j = 0, rank = 0; j < path->count && rank < max; j++) {
+            const struct dht_candidate *candidate = &path->candidates[j];
+            if (candidate->state == DHT_CANDIDATE_FAILED)
+                continue;
+            struct dht_place place = {candidate->distance, candidate->addr};
+            dht__place_insert(nearest, &count, max, 0, &place);
+            rank++;
+        }
+    }
+    for (unsigned i = 0; i < lookup->path_count && count > 0; i++) {
+        const struct dht_path *path = &lookup->paths[i];
+        for (unsigned j = 0; j < path->count; j++)
+            witnesses += path->candidates[j].witness &&
+                         path->candidates[j].distance <= nearest[count - 1].pos;
+    }
+    return witnesses;
+}
+
+/* How many of its nearest nodes each path must have heard, if so many witnesses can be had. */
+static unsigned answers_needed(const struct dht *dht, const struct dht_lookup *lookup,
+                               unsigned witnesses)
 {
     unsigned needed = dht->config.k;
     if (lookup->purpose == DHT_FOR_REFRESH)
         needed = dht->config.alpha;
-    else if (lookup->purpose == DHT_FOR_HOST && lookup->provider_count > 0)
+    else if (lookup->purpose == DHT_FOR_HOST && witnesses >= dht->config.alpha)
         needed = dht->config.alpha;
     else if (lookup->purpose == DHT_FOR_HOST && needed > DHT_MISSES_ENOUGH)
         needed = DHT_MISSES_ENOUGH;
@@ -169,11 +201,11 @@ static bool settled(const struct dht_path *path, unsigned needed)
     return path->slow == 0;
 }
 
-static void ask_next(struct dht *dht, uint64_t now_us, struct dht_lookup *lookup, unsigned index)
+static void ask_next(struct dht *dht, uint64_t now_us, struct dht_lookup *lookup, unsigned index,
+                     unsigned needed)
 {
     struct dht_path *path = &lookup->paths[index];
-    unsigned needed = answers_needed(dht, lookup);
-    while (path->asked < lookup->width && path->slow <= lookup->width &&
+    while (path->asked < lookup->width && path->asked + path->slow < 3 * lookup->width &&
            lookup->messages < DHT_LOOKUP_MESSAGES_MAX) {
         unsigned at = pick(path, needed);
         if (at == path->count)
@@ -211,12 +243,13 @@ static bool nearest_asked(const struct dht_lookup *lookup)
     return nearest == NULL || nearest->state != DHT_CANDIDATE_NEW;
 }
 
-static bool is_over(const struct dht *dht, const struct dht_lookup *lookup)
+static bool is_over(const struct dht *dht, const struct dht_lookup *lookup, unsigned witnesses)
 {
-    if (lookup->purpose == DHT_FOR_HOST && lookup->provider_count >= DHT_PROVIDERS_ENOUGH &&
+    /* Early, with paths unfinished, one more witness is asked for: number alone proves nothing. */
+    if (lookup->provider_count >= DHT_PROVIDERS_ENOUGH && witnesses > dht->config.alpha &&
         nearest_asked(lookup))
         return true;
-    unsigned needed = answers_needed(dht, lookup);
+    unsigned needed = answers_needed(dht, lookup, witnesses);
     bool all_settled = true, in_flight = false;
     for (unsigned i = 0; i < lookup->path_count; i++) {
         all_settled = all_settled && settled(&lookup->paths[i], needed);
@@ -255,9 +288,13 @@ static void finish(struct dht *dht, uint64_t now_us, struct dht_lookup *lookup)
 
 static void step(struct dht *dht, uint64_t now_us, struct dht_lookup *lookup)
 {
+    unsigned witnesses = lookup->provider_count > 0 ? count_witnesses(dht, lookup) : 0;
+    unsigned hoped_for = witnesses; /* who is being asked may well be one: wait before asking on */
     for (unsigned i = 0; i < lookup->path_count; i++)
-        ask_next(dht, now_us, lookup, i);
-    if (is_over(dht, lookup))
+        hoped_for += lookup->provider_count > 0 ? lookup->paths[i].asked : 0;
+    for (unsigned i = 0; i < lookup->path_count; i++)
+        ask_next(dht, now_us, lookup, i, answers_needed(dht, lookup, hoped_for));
+    if (is_over(dht, lookup, witnesses))
         finish(dht, now_us, lookup);
 }
 
@@ -434,7 +471,9 @@ void dht__lookup_answered(struct dht *dht, uint64_t now_us, struct dht_lookup *l
                           const struct dht_request *request, const struct wire_dht_found *found)
 {
     ASSERT(request->path < lookup->path_count);
-    unsigned depth = end_request(lookup, request, DHT_CANDIDATE_ANSWERED)->depth;
+    struct dht_candidate *candidate = end_request(lookup, request, DHT_CANDIDATE_ANSWERED);
+    unsigned depth = candidate->depth;
+    candidate->witness = found->provider_count > 0;
     lookup->answers++;
     if (depth > lookup->hops)
         lookup->hops = depth;
@@ -457,7 +496,6 @@ void dht__lookup_silent(struct dht *dht, uint64_t now_us, struct dht_lookup *loo
     } else {
         (void)end_request(lookup, request, DHT_CANDIDATE_SLOW);
         lookup->paths[request->path].slow++;
-        lookup->messages++;
     }
     step(dht, now_us, lookup);
 }

@@ -173,6 +173,42 @@ static int reserve(struct dht_members *members)
     return 0;
 }
 
+static bool is_at(const struct dht_members *members, size_t at, const struct dht_place *place)
+{
+    struct peer_addr addr;
+    if (members->entries[at].pos != place->pos)
+        return false;
+    addr_of(members, &members->entries[at], &addr);
+    return peer_addr_equal(&addr, &place->addr);
+}
+
+/* First of the sorted entries in [low, high) whose position is at least `pos`. */
+static size_t lower_bound(const struct dht_members *members, size_t low, size_t high, uint64_t pos)
+{
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (members->entries[middle].pos < pos)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+bool dht__members_has(const struct dht_members *members, const struct dht_place *place)
+{
+    size_t at = lower_bound(members, 0, members->sorted, place->pos);
+    for (; at < members->sorted && members->entries[at].pos == place->pos; at++) {
+        if (is_at(members, at, place))
+            return true;
+    }
+    for (at = members->sorted; at < members->count; at++) {
+        if (is_at(members, at, place))
+            return true;
+    }
+    return false;
+}
+
 int dht__members_add(struct dht_members *members, const struct dht_place *place)
 {
     if (members->count >= MEMBERS_MAX) {
@@ -196,28 +232,13 @@ int dht__members_add(struct dht_members *members, const struct dht_place *place)
     return 0;
 }
 
-/* First of the sorted entries in [low, high) whose position is at least `pos`. */
-static size_t lower_bound(const struct dht_members *members, size_t low, size_t high, uint64_t pos)
-{
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (members->entries[middle].pos < pos)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
 /* Index of this very member in the sorted array, or count. */
 static size_t index_of(struct dht_members *members, const struct dht_place *place)
 {
     settle(members);
     size_t at = lower_bound(members, 0, members->count, place->pos);
     for (; at < members->count && members->entries[at].pos == place->pos; at++) {
-        struct peer_addr addr;
-        addr_of(members, &members->entries[at], &addr);
-        if (peer_addr_equal(&addr, &place->addr))
+        if (is_at(members, at, place))
             return at;
     }
     return members->count;
@@ -244,11 +265,6 @@ bool dht__members_at(struct dht_members *members, uint64_t pos, struct dht_place
         return false;
     place_of(members, &members->entries[at], out);
     return true;
-}
-
-bool dht__members_has(struct dht_members *members, const struct dht_place *place)
-{
-    return index_of(members, place) != members->count;
 }
 
 size_t dht__members_count(struct dht_members *members)

@@ -38,8 +38,8 @@ MUST_USE int dht__members_add(struct dht_members *members, const struct dht_plac
 bool dht__members_remove(struct dht_members *members, const struct dht_place *place);
 /* Finds by full position (the first match if places collide); false if there is none. */
 bool dht__members_at(struct dht_members *members, uint64_t pos, struct dht_place *out);
-/* True if this very member is known. */
-bool dht__members_has(struct dht_members *members, const struct dht_place *place);
+/* True if this very member is known. Does not sort, so it may stand before every add. */
+bool dht__members_has(const struct dht_members *members, const struct dht_place *place);
 /* Number of members. */
 size_t dht__members_count(struct dht_members *members);
 /*

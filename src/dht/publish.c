@@ -440,6 +440,17 @@ void dht__publisher_remove(struct dht *dht, uint64_t now_us, const struct blob_k
 
 /* ---- review after a change of members ---- */
 
+void dht__publisher_forget_holder(struct dht *dht, uint64_t pos)
+{
+    for (struct dht_publication *publication = dht->publisher.by_key; publication != NULL;
+         publication = publication->hh.next) {
+        for (unsigned i = publication->holder_count; i-- > 0;) {
+            if (publication->holders[i] == pos)
+                publication->holders[i] = publication->holders[--publication->holder_count];
+        }
+    }
+}
+
 void dht__publisher_members_changed(struct dht *dht, uint64_t now_us)
 {
     struct dht_publisher *publisher = &dht->publisher;

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Our own requests: a pool of slots whose number is part of the request id, a list by deadline
- * (one timeout for all, so the order of sending is the order of deadlines), one repetition, and
- * matching of answers by id, address and key (DHT-3).
+ * Our own requests: a pool of slots whose number is part of the request id, lists by deadline, one
+ * repetition, and matching of answers by id, address and key (DHT-3).
  */
 #include "core.h"
 
@@ -11,8 +10,11 @@
 #include "log.h"
 
 #define NONE      UINT16_MAX
-#define SLOT_BITS 11
+#define SLOT_BITS 12
 #define SENDS_MAX 2
+/* A path stops waiting for a node after this part of the timeout: 62 ms by default, some thirty
+ * round trips inside a region. Asking the next one costs a message, waiting costs a pull. */
+#define LATE_PART 8
 /* Nodes a one-hop lookup asks back for: a partial view still finds its way with a few. */
 #define ONE_HOP_NODES 4
 
@@ -22,7 +24,9 @@ static_assert(1u << SLOT_BITS == DHT_REQUESTS_MAX, "an id names any slot");
 
 void dht__requests_init(struct dht_requests *requests)
 {
-    *requests = (struct dht_requests){.first = NONE, .last = NONE, .first_free = NONE};
+    *requests = (struct dht_requests){.first_free = NONE};
+    for (unsigned i = 0; i < DHT_WAIT_COUNT; i++)
+        requests->first[i] = requests->last[i] = NONE;
 }
 
 static int grow(struct dht *dht)
@@ -48,25 +52,31 @@ static void unlink_slot(struct dht_requests *requests, uint16_t slot)
 {
     struct dht_request *request = &requests->slots[slot];
     if (request->previous == NONE)
-        requests->first = request->next;
+        requests->first[request->wait] = request->next;
     else
         requests->slots[request->previous].next = request->next;
     if (request->next == NONE)
-        requests->last = request->previous;
+        requests->last[request->wait] = request->previous;
     else
         requests->slots[request->next].previous = request->previous;
 }
 
-static void append_slot(struct dht_requests *requests, uint16_t slot)
+/* Puts a slot at the end of a list and sets the deadline that goes with it. */
+static void enlist(struct dht *dht, uint64_t now_us, uint16_t slot, enum dht_wait wait)
 {
+    struct dht_requests *requests = &dht->requests;
     struct dht_request *request = &requests->slots[slot];
-    request->previous = requests->last;
+    uint64_t whole_us = dht->config.request_timeout_us, late_us = whole_us / LATE_PART;
+    const uint64_t waits_us[DHT_WAIT_COUNT] = {late_us, whole_us - late_us, whole_us};
+    request->wait = (uint8_t)wait;
+    request->deadline_us = now_us + waits_us[wait];
+    request->previous = requests->last[wait];
     request->next = NONE;
-    if (requests->last == NONE)
-        requests->first = slot;
+    if (requests->last[wait] == NONE)
+        requests->first[wait] = slot;
     else
-        requests->slots[requests->last].next = slot;
-    requests->last = slot;
+        requests->slots[requests->last[wait]].next = slot;
+    requests->last[wait] = slot;
 }
 
 static void forget_ping(struct dht_requests *requests, uint16_t slot)
@@ -106,13 +116,14 @@ static void close_slot(struct dht_requests *requests, uint16_t slot)
 }
 
 /* A slot for a lookup or job must not be lost to requests whose lookup is over. */
-static void give_up_oldest_orphan(struct dht_requests *requests)
+static void give_up_an_orphan(struct dht_requests *requests)
 {
-    uint16_t slot = requests->first;
-    while (slot != NONE && !is_orphan(&requests->slots[slot]))
-        slot = requests->slots[slot].next;
-    if (slot != NONE)
-        close_slot(requests, slot);
+    for (uint16_t slot = 0; slot < requests->capacity; slot++) {
+        if (is_orphan(&requests->slots[slot])) {
+            close_slot(requests, slot);
+            return;
+        }
+    }
 }
 
 /* Takes a slot for a request that is about to be sent; the pointer holds until the next open. */
@@ -123,7 +134,7 @@ static int open_slot(struct dht *dht, uint64_t now_us, enum dht_request_kind kin
     if (requests->first_free == NONE) {
         int err = grow(dht);
         if (err != 0 && requests->orphans > 0)
-            give_up_oldest_orphan(requests);
+            give_up_an_orphan(requests);
         if (requests->first_free == NONE)
             return err;
     }
@@ -135,12 +146,11 @@ static int open_slot(struct dht *dht, uint64_t now_us, enum dht_request_kind kin
     dht->env.random(dht->env.host, id, sizeof id);
     *request = (struct dht_request){
         .id = (load_be64(id) & ~(uint64_t)(DHT_REQUESTS_MAX - 1)) | slot,
-        .deadline_us = now_us + dht->config.request_timeout_us,
         .to = *to,
         .kind = (uint8_t)kind,
         .sent = 1,
     };
-    append_slot(requests, slot);
+    enlist(dht, now_us, slot, kind == DHT_REQUEST_FIND ? DHT_WAIT_FRESH : DHT_WAIT_WHOLE);
     *out = request;
     return 0;
 }
@@ -272,16 +282,18 @@ void dht__requests_orphan(struct dht *dht, const struct dht_lookup *lookup)
 {
     struct dht_requests *requests = &dht->requests;
     bool scarce = requests->used > DHT_REQUESTS_MAX / 2;
-    uint16_t next;
-    for (uint16_t slot = requests->first; slot != NONE; slot = next) {
-        struct dht_request *request = &requests->slots[slot];
-        next = request->next;
-        if (request->lookup != lookup)
-            continue;
-        request->lookup = NULL;
-        requests->orphans++;
-        if (scarce)
-            close_slot(requests, slot);
+    for (unsigned i = 0; i < DHT_WAIT_COUNT; i++) {
+        uint16_t next;
+        for (uint16_t slot = requests->first[i]; slot != NONE; slot = next) {
+            struct dht_request *request = &requests->slots[slot];
+            next = request->next;
+            if (request->lookup != lookup)
+                continue;
+            request->lookup = NULL;
+            requests->orphans++;
+            if (scarce)
+                close_slot(requests, slot);
+        }
     }
 }
 
@@ -289,7 +301,7 @@ void dht__requests_drop_job(struct dht *dht, const struct dht_job *job)
 {
     struct dht_requests *requests = &dht->requests;
     uint16_t next;
-    for (uint16_t slot = requests->first; slot != NONE; slot = next) {
+    for (uint16_t slot = requests->first[DHT_WAIT_WHOLE]; slot != NONE; slot = next) {
         next = requests->slots[slot].next;
         if (requests->slots[slot].job == job)
             close_slot(requests, slot);
@@ -318,40 +330,61 @@ void dht__requests_fail_node(struct dht *dht, uint64_t now_us, const struct dht_
     }
 }
 
-static void repeat(struct dht *dht, uint64_t now_us, uint16_t slot)
+/* A deadline passed that is not the last. */
+static void move_on(struct dht *dht, uint64_t now_us, uint16_t slot)
 {
     struct dht_request *request = &dht->requests.slots[slot];
-    request->sent++;
-    request->deadline_us = now_us + dht->config.request_timeout_us;
+    bool fresh = request->wait == DHT_WAIT_FRESH;
     unlink_slot(&dht->requests, slot);
-    append_slot(&dht->requests, slot);
-    send_request(dht, request);
+    enlist(dht, now_us, slot, fresh ? DHT_WAIT_LATE : DHT_WAIT_WHOLE);
+    if (!fresh) {
+        request->sent++;
+        send_request(dht, request);
+    }
     struct dht_request copy = *request; /* the path may open slots and move them */
-    if (copy.lookup != NULL)
+    if (fresh && copy.lookup != NULL)
         dht__lookup_silent(dht, now_us, copy.lookup, &copy, false);
+}
+
+static void expire(struct dht *dht, uint64_t now_us, uint16_t slot)
+{
+    const struct dht_request *request = &dht->requests.slots[slot];
+    bool orphan = is_orphan(request);
+    bool repeatable = request->kind != DHT_REQUEST_PING_BACK && !orphan;
+    if (request->wait == DHT_WAIT_FRESH) {
+        move_on(dht, now_us, slot);
+        return;
+    }
+    dht->stats.timeouts++;
+    if (request->sent < SENDS_MAX && repeatable)
+        move_on(dht, now_us, slot);
+    else if (request->sent < SENDS_MAX && orphan)
+        close_slot(&dht->requests, slot); /* one lost packet proves nothing */
+    else
+        fail(dht, now_us, slot);
 }
 
 void dht__requests_advance(struct dht *dht, uint64_t now_us)
 {
     struct dht_requests *requests = &dht->requests;
-    while (requests->first != NONE && requests->slots[requests->first].deadline_us <= now_us) {
-        uint16_t slot = requests->first;
-        const struct dht_request *request = &requests->slots[slot];
-        bool once = request->kind == DHT_REQUEST_PING_BACK || is_orphan(request);
-        dht->stats.timeouts++;
-        if (!once && request->sent < SENDS_MAX)
-            repeat(dht, now_us, slot);
-        else if (is_orphan(request) && request->sent < SENDS_MAX)
-            close_slot(requests, slot); /* one lost packet proves nothing */
-        else
-            fail(dht, now_us, slot);
+    /* A late call moves a request on by one list at a time; none comes back to an earlier one. */
+    for (unsigned i = 0; i < DHT_WAIT_COUNT; i++) {
+        while (requests->first[i] != NONE &&
+               requests->slots[requests->first[i]].deadline_us <= now_us)
+            expire(dht, now_us, requests->first[i]);
     }
 }
 
 uint64_t dht__requests_deadline_us(const struct dht *dht)
 {
     const struct dht_requests *requests = &dht->requests;
-    return requests->first == NONE ? UINT64_MAX : requests->slots[requests->first].deadline_us;
+    uint64_t deadline_us = UINT64_MAX;
+    for (unsigned i = 0; i < DHT_WAIT_COUNT; i++) {
+        if (requests->first[i] != NONE &&
+            requests->slots[requests->first[i]].deadline_us < deadline_us)
+            deadline_us = requests->slots[requests->first[i]].deadline_us;
+    }
+    return deadline_us;
 }
 
 /* ---- answers ---- */
@@ -441,24 +474,30 @@ int dht__requests_answer(struct dht *dht, uint64_t now_us, const struct peer_add
     }
 }
 
-void dht__requests_check(const struct dht *dht)
+/* Walks one list, adding up what it holds. */
+static void check_list(const struct dht_requests *requests, enum dht_wait wait, unsigned sums[3])
 {
-    const struct dht_requests *requests = &dht->requests;
-    unsigned used = 0, orphans = 0, withdraws = 0;
     uint64_t deadline_us = 0;
     uint16_t previous = NONE;
-    for (uint16_t slot = requests->first; slot != NONE; slot = requests->slots[slot].next) {
+    for (uint16_t slot = requests->first[wait]; slot != NONE; slot = requests->slots[slot].next) {
         const struct dht_request *request = &requests->slots[slot];
-        ASSERT(request->kind != DHT_REQUEST_FREE && request->previous == previous);
-        ASSERT(request->deadline_us >= deadline_us);
+        ASSERT(request->kind != DHT_REQUEST_FREE && request->wait == wait);
+        ASSERT(request->previous == previous && request->deadline_us >= deadline_us);
         ASSERT((request->job != NULL) == (request->kind == DHT_REQUEST_ADD));
         deadline_us = request->deadline_us;
         previous = slot;
-        used++;
-        orphans += is_orphan(request);
-        withdraws += request->kind == DHT_REQUEST_WITHDRAW;
+        sums[0]++;
+        sums[1] += is_orphan(request);
+        sums[2] += request->kind == DHT_REQUEST_WITHDRAW;
     }
-    ASSERT(previous == requests->last);
-    ASSERT(used == requests->used && orphans == requests->orphans);
-    ASSERT(withdraws == requests->withdraws);
+    ASSERT(previous == requests->last[wait]);
+}
+
+void dht__requests_check(const struct dht *dht)
+{
+    unsigned sums[3] = {0};
+    for (unsigned i = 0; i < DHT_WAIT_COUNT; i++)
+        check_list(&dht->requests, (enum dht_wait)i, sums);
+    ASSERT(sums[0] == dht->requests.used && sums[1] == dht->requests.orphans);
+    ASSERT(sums[2] == dht->requests.withdraws);
 }

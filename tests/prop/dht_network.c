@@ -19,6 +19,7 @@
 #include "bytes.h"
 #include "dht.h"
 #include "digest.h"
+#include "wire_dht.h"
 
 #define MS 1000ULL
 #define S  (1000 * MS)
@@ -34,6 +35,7 @@ struct node {
     uint64_t wake_us; /* earliest wake event in the heap */
     unsigned index;
     bool alive;
+    bool hostile; /* speaks the protocol and lies */
 };
 
 struct event {
@@ -215,7 +217,7 @@ static unsigned random_alive(struct world *world)
     unsigned index;
     do {
         index = (unsigned)prng_below(&world->prng, world->node_count);
-    } while (!world->nodes[index].alive);
+    } while (!world->nodes[index].alive || world->nodes[index].hostile);
     return index;
 }
 
@@ -226,6 +228,39 @@ static void node_bootstrap(struct world *world, struct node *node)
         seeds[i] = addr_of(node->index < 3 ? i : random_alive(world));
     dht_bootstrap(node->dht, world->now_us, seeds, 3);
     arm(world, node);
+}
+
+/* A liar knows nothing of the key, praises other liars as providers and as nodes, keeps nothing. */
+static void hostile_answer(struct world *world, struct node *node, const struct event *event)
+{
+    static struct wire_dht_found found;
+    struct wire_dht_find find;
+    struct wire_dht_add add;
+    uint8_t out[MESSAGE_BYTES_MAX];
+    size_t used;
+    struct peer_addr to = addr_of(event->from);
+    if (wire_dht_decode_find(event->msg, event->msg_bytes, &find) == 0) {
+        memset(&found, 0, sizeof found);
+        found.request_id = find.request_id;
+        memcpy(found.key, find.key, sizeof found.key);
+        found.topology_count = 1;
+        while (found.provider_count < 8 || found.node_count < 20) {
+            unsigned index = (unsigned)prng_below(&world->prng, world->node_count);
+            if (!world->nodes[index].hostile)
+                continue;
+            if (found.provider_count < 8)
+                found.providers[found.provider_count++].addr = addr_of(index);
+            else
+                found.nodes[found.node_count++] = addr_of(index);
+        }
+        assert_int_equal(wire_dht_encode_found(&found, out, sizeof out, &used), 0);
+        host_send(node, &to, out, used);
+    } else if (wire_dht_decode_add(event->msg, event->msg_bytes, &add) == 0) {
+        struct wire_dht_added added = {.request_id = add.request_id, .status = WIRE_DHT_STORED};
+        memcpy(added.key, add.key, sizeof added.key);
+        assert_int_equal(wire_dht_encode_added(&added, out, sizeof out, &used), 0);
+        host_send(node, &to, out, used);
+    }
 }
 
 static void world_step(struct world *world)
@@ -240,6 +275,8 @@ static void world_step(struct world *world)
             node->wake_us = UINT64_MAX;
             dht_advance(node->dht, world->now_us);
         }
+    } else if (node->hostile) {
+        hostile_answer(world, node, &event);
     } else if (node->alive) {
         struct peer_addr from = addr_of(event.from);
         uint64_t word = 0;
@@ -335,7 +372,8 @@ static bool is_holder(const struct world *world, const struct content *content, 
 {
     for (unsigned j = 0; j < content->holder_count[key]; j++) {
         unsigned holder = content->holders[key][j];
-        if (index_of(addr) == holder && world->nodes[holder].alive)
+        const struct node *node = &world->nodes[holder];
+        if (index_of(addr) == holder && node->alive && !node->hostile)
             return true;
     }
     return false;
@@ -346,7 +384,8 @@ static bool has_other_holder(const struct world *world, const struct content *co
 {
     for (unsigned j = 0; j < content->holder_count[key]; j++) {
         unsigned holder = content->holders[key][j];
-        if (holder != asker && world->nodes[holder].alive)
+        const struct node *node = &world->nodes[holder];
+        if (holder != asker && node->alive && !node->hostile)
             return true;
     }
     return false;
@@ -521,6 +560,23 @@ static void one_hop_agrees_with_iterative(void **state)
     assert_int_equal(outcome.hops + outcome.answered_at_home, outcome.possible);
 }
 
+/* P-7, DHT-5: a fifth of the nodes lie together. */
+static void lookups_find_honest_providers_among_liars_P_7(void **state)
+{
+    struct shared *shared = *state;
+    struct world *world = shared->world;
+    for (unsigned i = 0; i < NODES; i++)
+        world->nodes[i].hostile = i % 5 == 0;
+    struct outcome outcome = search_all(world, &shared->content, 2000, true);
+    report("iterative, 20 % hostile", &outcome);
+    assert_true(outcome.found >= outcome.possible * 0.95);
+    outcome = search_all(world, &shared->content, 2000, false);
+    report("one-hop, 20 % hostile", &outcome);
+    assert_true(outcome.found >= outcome.possible * 0.95);
+    for (unsigned i = 0; i < NODES; i++)
+        world->nodes[i].hostile = false;
+}
+
 static void lookups_survive_a_fifth_dead_and_unnoticed(void **state)
 {
     struct shared *shared = *state;
@@ -541,7 +597,7 @@ static void lookups_survive_a_fifth_dead_and_unnoticed(void **state)
 static void lookups_survive_churn_C_4(void **state)
 {
     (void)state;
-    enum { COUNT = 400, MINUTES = 20 };
+    enum { COUNT = NODES, MINUTES = 10 };
     struct world *world = world_new(seed_of_run(), COUNT, false);
     static struct content content;
     struct outcome sum = {0};
@@ -601,6 +657,7 @@ int main(void)
         cmocka_unit_test(iterative_lookups_find_every_provider),
         cmocka_unit_test(lookups_survive_loss_N_2),
         cmocka_unit_test(one_hop_agrees_with_iterative),
+        cmocka_unit_test(lookups_find_honest_providers_among_liars_P_7),
         cmocka_unit_test(lookups_survive_a_fifth_dead_and_unnoticed),
     };
     const struct CMUnitTest small[] = {
