@@ -1,0 +1,60 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Runner of integration tests: every test_* function of a module, bounded in time, with a closing count."""
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "bench"))
+
+
+class Timeout(Exception):
+    pass
+
+
+def _alarm(*_):
+    raise Timeout("the test took too long")
+
+
+def need_root():
+    """Network namespaces need root: without it the module says so and fails, never passes unseen."""
+    if os.geteuid() != 0:
+        sys.exit("integration tests need root for network namespaces")
+
+
+def check(condition, message):
+    if not condition:
+        raise AssertionError(message)
+
+
+def figure(text: str):
+    print(f"    figure: {text}", flush=True)
+
+
+def main(module: dict, seconds=300) -> int:
+    need_root()
+    wanted = sys.argv[1:]
+    signal.signal(signal.SIGALRM, _alarm)
+    passed = failed = 0
+    name = Path(module["__file__"]).stem
+    for test, function in list(module.items()):
+        if not test.startswith("test_") or not callable(function) or (wanted and test not in wanted):
+            continue
+        started = time.monotonic()
+        signal.alarm(seconds)
+        try:
+            function()
+            passed += 1
+            print(f"  ok    {name}.{test} ({time.monotonic() - started:.1f} s)", flush=True)
+        except Exception as error:  # noqa: BLE001: every failure is reported, none ends the run
+            failed += 1
+            print(f"  FAIL  {name}.{test}: {error}", flush=True)
+            if not isinstance(error, AssertionError):
+                traceback.print_exc()
+        finally:
+            signal.alarm(0)
+    print(f"{name}: {passed} passed, {failed} failed", flush=True)
+    return 1 if failed or not passed else 0

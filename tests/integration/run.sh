@@ -1,0 +1,21 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# All integration tests, or those named (file names without .py). Real registry, real clients, real sockets.
+cd "$(dirname "$0")/../.." || exit 1
+names=("$@")
+[ ${#names[@]} -gt 0 ] || names=(pull clients bad_input crowd kill liar restart)
+passed=0 failed=0
+for name in "${names[@]}"; do
+    echo "integration: $name"
+    log=build/integration-$name.log
+    timeout --kill-after=10 1200 /usr/bin/python3 "tests/integration/$name.py" 2>&1 | tee "$log"
+    line=$(grep -E "^$name: [0-9]+ passed, [0-9]+ failed" "$log" | tail -n 1)
+    if [ -z "$line" ]; then
+        failed=$((failed + 1))
+        continue
+    fi
+    passed=$((passed + $(sed -E 's/.*: ([0-9]+) passed.*/\1/' <<<"$line")))
+    failed=$((failed + $(sed -E 's/.*, ([0-9]+) failed.*/\1/' <<<"$line")))
+done
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
