@@ -56,8 +56,8 @@ struct store {
                  uint32_t byte_count, const struct piece_record *record);
     /*
      * Reads one whole piece into `out` (piece length) and its record, and verifies the hash. Worker
-     * thread. 0, E_CORRUPT (hash differs: caller drops the piece), E_IO, E_NOT_FOUND, E_INVALID,
-     * E_NO_MEMORY or E_AGAIN (descriptors: the piece may be fine).
+     * thread. 0, E_CORRUPT (hash differs), E_IO, E_NOT_FOUND: the caller drops the piece;
+     * E_INVALID, E_NO_MEMORY or E_AGAIN (descriptors: the piece may be fine).
      */
     int (*read)(void *self, uint64_t blob, uint32_t piece, uint8_t *out, uint32_t byte_count,
                 struct piece_record *record);

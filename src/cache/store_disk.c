@@ -307,6 +307,7 @@ static int disk_read(void *self, uint64_t id, uint32_t piece, uint8_t *out, uint
         return err;
     }
     const struct disk_view view = {.blob = blob, .sealed = blob->sealed};
+    uint32_t drops = blob->drops;
     if (byte_count != piece_length(&blob->layout, piece))
         err = E_INVALID;
     else if (blob->lost || !bitfield_get(&blob->have, piece))
@@ -317,6 +318,8 @@ static int disk_read(void *self, uint64_t id, uint32_t piece, uint8_t *out, uint
         err = disk__read_piece(store, &view, piece, out, record);
 
     pthread_mutex_lock(&store->lock);
+    if (err == E_CORRUPT && drops != blob->drops)
+        err = E_NOT_FOUND; /* what was read may have been dropped meanwhile: no sign of decay */
     if (err == 0 && bitfield_get(&blob->have, piece))
         (void)bitfield_set(&blob->verified, piece);
     disk__blob_put(store, blob);
@@ -355,6 +358,7 @@ static int disk_open_fd(void *self, uint64_t id, uint32_t piece, int *fd, uint64
 /* E_IO and its like mean that something may have been lost between memory and disk (DSK-3). */
 static void seal_ended(struct disk_blob *blob, int err)
 {
+    blob->sealing = false;
     if (err == 0)
         blob->sealed = true;
     else if (err != E_NOT_FOUND && err != E_AGAIN)
@@ -370,11 +374,14 @@ static int disk_seal(void *self, uint64_t id)
     int err = blob == NULL ? E_NOT_FOUND : 0;
     if (err == 0 && blob->lost)
         err = E_IO;
+    if (err == 0 && blob->sealing)
+        err = E_AGAIN; /* another worker is at it, and will tell */
     if (err != 0 || sealed) {
         pthread_mutex_unlock(&store->lock);
         return err;
     }
     blob->refs++;
+    blob->sealing = true;
     pthread_mutex_unlock(&store->lock);
 
     /* An empty blob has no piece whose write would have made its files. */
@@ -423,6 +430,7 @@ static int disk_drop(void *self, uint64_t id, uint32_t first, uint32_t count)
     else if (first > blob->layout.piece_count || count > blob->layout.piece_count - first)
         err = E_INVALID;
     for (uint32_t piece = first; err == 0 && piece < first + count; piece++) {
+        blob->drops++;
         (void)bitfield_clear(&blob->verified, piece);
         if (bitfield_set(&blob->to_drop, piece) && bitfield_get(&blob->have, piece))
             store->promised_bytes += piece_length(&blob->layout, piece);

@@ -40,12 +40,14 @@ struct disk_blob {
     struct bitfield verified;        /* read or written, so right, since the start */
     struct bitfield to_drop;         /* room to be given back */
     uint32_t trim_first, trim_count; /* room being given back right now */
+    uint32_t drops;                  /* counts them, so that a reader notices one */
     uint32_t refs;                   /* calls under way */
     struct disk_blob *next_job;
     uint64_t modified_ns; /* for the order of recovery */
     bool queued;
     bool working; /* a thread is at its job */
     bool made;    /* files exist, or did when we last looked */
+    bool sealing;
     bool sealed;
     bool lost; /* an fsync failed: nothing of it counts any more (DSK-3) */
     bool dead; /* removed; freed when nothing uses it */
