@@ -29,11 +29,13 @@ HARDEN := -fstack-protector-strong -fstack-clash-protection -fPIE -ftrivial-auto
 HARDEN += $(if $(filter x86_64,$(shell uname -m)),-fcf-protection=full,)
 OPT := $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all,-O2 -D_FORTIFY_SOURCE=2)
 ifneq (,$(findstring clang,$(CC)))
-WARN += -Wno-null-dereference
+# clang 14 knows the first only as an experiment, and has no static -Wnull-dereference worth the name.
+HARDEN := $(filter-out -ftrivial-auto-var-init=zero,$(HARDEN))
+WARN := $(filter-out -Wnull-dereference,$(WARN))
 endif
 # $(PACKAGE_CFLAGS) as -isystem: our warnings are for our code.
 PACKAGE_CFLAGS := $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PKGS) 2>/dev/null)) -isystem /usr/share/include/llhttp
-CFLAGS_ALL := -std=c11 -D_GNU_SOURCE -g $(OPT) $(WARN) $(HARDEN) -Iinclude $(PACKAGE_CFLAGS) $(CFLAGS)
+CFLAGS_ALL := -std=c11 -D_GNU_SOURCE -g $(OPT) $(WARN) $(HARDEN) -iquote include $(PACKAGE_CFLAGS) $(CFLAGS)
 LDFLAGS_ALL := -pie -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed $(if $(SAN),-fsanitize=$(SAN),) $(LDFLAGS)
 LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lpthread -lm
 
