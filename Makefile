@@ -115,7 +115,12 @@ check-unit: $(call bins,$(UNIT_SRC) $(PROP_SRC) $(FAULT_SRC)) ## unit, property 
 	$(Q)tools/run-tests.sh $^
 check-sim: $(call bins,$(SIMT_SRC)) ## simulated scenarios
 	$(Q)tools/run-tests.sh $^
-check-integration: all ## real registry, real clients, network namespaces
+$(BUILD)/shoal-liar: $(MAIN_OBJ) $(BUILD)/tests/integration/liar.o $(HOST_LIBS) $(BUILD)/libcore.a
+	@echo "  LD    $@"
+	$(Q)$(CC) $(LDFLAGS_ALL) -Wl,--wrap=node_upload_ready,--wrap=blobs_handlers -o $@ $(MAIN_OBJ) $(BUILD)/tests/integration/liar.o \
+	  -Wl,--start-group $(HOST_LIBS) $(BUILD)/libcore.a -Wl,--end-group $(LIBS)
+$(BUILD)/tests/integration/liar.o: CFLAGS += -iquote src/daemon
+check-integration: all $(BUILD)/shoal-liar ## real registry, real clients, network namespaces
 	$(Q)tests/integration/run.sh
 
 # ---- fuzz: clang's libFuzzer, one target per decoder ----

@@ -1,0 +1,76 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""A peer that sends wrong pieces (build/shoal-liar): no client gets a complete wrong body, the liar is dropped, pulls finish (P-5, INT-1, INT-3, INT-7)."""
+import os
+import sys
+
+import it
+from lab import ROOT, Lab, Process, Pull
+
+LIAR = ROOT / "build" / "shoal-liar"
+
+
+def lab_with_liar(mode):
+    """Six nodes; the first one has the whole image and lies about it."""
+    lab = Lab(6, 1, 200)
+    lab.start_registry()
+    image = lab.push_image("lib/app", [24 << 20, 24 << 20])
+    liar = lab.nodes[0]
+    environment = {**os.environ, "SHOAL_LIAR": mode}
+    for node in lab.nodes[1:]:
+        node.start(wait=False)
+    liar.process = Process(liar.exec(LIAR, "agent", "--config", liar.config()), liar.dir / "agent.log", env=environment)
+    for node in lab.nodes:
+        node.wait_ready()
+    lab.wait_members()
+    return lab, image
+
+
+def pull_everywhere(nodes, image):
+    pulls = [Pull(n, "lib/app", image) for n in nodes]
+    for pull in pulls:
+        pull.start()
+    for pull in pulls:
+        pull.join(timeout=100)
+    return pulls
+
+
+def test_wrong_bytes_under_a_true_voucher():
+    lab, image = lab_with_liar("flip")
+    with lab:
+        seed = pull_everywhere(lab.nodes[:1], image)[0]
+        it.check(seed.error is None, f"the liar's own pull: {seed.error}")
+        pulls = pull_everywhere(lab.nodes[1:], image)
+        bad = [f"{p.node.name}: {p.error}" for p in pulls if p.error or p.is_alive()]
+        it.check(not bad, "; ".join(bad))
+        refused = sum(n.metric('shoal_pieces_refused_total') for n in lab.nodes[1:])
+        it.check(refused > 0, "nobody was lied to: the test shows nothing")
+        it.figure(f"liar with true vouchers: {refused:.0f} pieces refused, 5 of 5 pulls right at the first try")
+
+
+def test_wrong_bytes_under_its_own_voucher():
+    lab, image = lab_with_liar("sign")
+    with lab:
+        seed = pull_everywhere(lab.nodes[:1], image)[0]
+        it.check(seed.error is None, f"the liar's own pull: {seed.error}")
+        tries, cut = {n.name: 0 for n in lab.nodes[1:]}, 0
+        waiting = lab.nodes[1:]
+        while waiting:
+            pulls = pull_everywhere(waiting, image)
+            wrong = [p.node.name for p in pulls if p.error and "wrong bytes" in p.error and "curl" not in p.error]
+            it.check(not wrong, f"complete wrong bodies at {wrong}")
+            again = [p.node for p in pulls if p.error or p.is_alive()]
+            cut += len(again)
+            for node in waiting:
+                tries[node.name] += 1
+            it.check(max(tries.values()) <= 3, f"no right pull in three tries: {[p.error for p in pulls if p.error][:2]}")
+            waiting = again
+        mismatches = sum(n.metric("shoal_blob_mismatches_total") for n in lab.nodes[1:])
+        it.check(mismatches > 0, "nobody was lied to: the test shows nothing")
+        it.figure(f"liar with its own vouchers: {mismatches:.0f} mismatches found, {cut} answers cut short, all pulls right within {max(tries.values())} tries")
+        text = "".join(n.process.text() for n in lab.nodes[1:])
+        it.check("vouched for false bytes" in text, "no node found out who lied")
+
+
+if __name__ == "__main__":
+    sys.exit(it.main(globals()))
