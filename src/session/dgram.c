@@ -136,8 +136,7 @@ static int send_queued(struct dgram *dgram, struct dgram_peer *peer, uint64_t no
 {
     int err = 0;
     if (peer->pending == NULL)
-        err = peer->candidate != NULL ? dgram__hello_await(dgram, peer, now_us)
-                                      : dgram__hello_start(dgram, peer, now_us);
+        err = dgram__hello_start(dgram, peer, now_us);
     if (err == 0)
         err = dgram__queue_push(&dgram->table, &peer->pending->queue, msg, msg_bytes);
     return err;

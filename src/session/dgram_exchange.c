@@ -115,7 +115,7 @@ static void try_hello(struct dgram *dgram, struct dgram_peer *peer, uint64_t now
     dgram__peer_schedule(&dgram->table, peer);
 }
 
-int dgram__hello_await(struct dgram *dgram, struct dgram_peer *peer, uint64_t now_us)
+int dgram__hello_start(struct dgram *dgram, struct dgram_peer *peer, uint64_t now_us)
 {
     ASSERT(peer->pending == NULL);
     struct dgram_pending *pending = dgram__part_new(&dgram->table, sizeof *pending);
@@ -124,16 +124,12 @@ int dgram__hello_await(struct dgram *dgram, struct dgram_peer *peer, uint64_t no
     pending->is_void = true;
     pending->due_us = now_us + HELLO_RETRY_US;
     peer->pending = pending;
-    dgram__peer_schedule(&dgram->table, peer);
-    return 0;
-}
-
-int dgram__hello_start(struct dgram *dgram, struct dgram_peer *peer, uint64_t now_us)
-{
-    int err = dgram__hello_await(dgram, peer, now_us);
-    if (err == 0)
+    /* When we just answered theirs, its confirmation is nearer than a new exchange. */
+    if (peer->candidate != NULL && !peer->candidate->superseded)
+        dgram__peer_schedule(&dgram->table, peer);
+    else
         try_hello(dgram, peer, now_us);
-    return err;
+    return 0;
 }
 
 void dgram__renew_if_due(struct dgram *dgram, struct dgram_peer *peer, uint64_t now_us)
@@ -335,6 +331,8 @@ int dgram__on_hello(struct dgram *dgram, uint64_t now_us, const struct dgram_arr
 
 void dgram__confirm(struct dgram *dgram, struct dgram_peer *peer, uint64_t now_us)
 {
+    if (peer->candidate->superseded)
+        return;
     struct dgram_keys *keys = dgram__part_new(&dgram->table, sizeof *keys);
     if (keys == NULL)
         return; /* stays a candidate, under which we receive; the next datagram tries again */
@@ -388,7 +386,8 @@ static int finish_hello(struct dgram *dgram, struct dgram_peer *peer, uint64_t n
     fill_keys(keys, agreement, true, ack, now_us);
     keys->local_index = peer->pending->local_index;
     keys->secret_tag = peer->pending->secret_tag;
-    free_candidate(dgram, peer);
+    if (peer->candidate != NULL) /* the peer may already send under it */
+        peer->candidate->superseded = true;
     dgram__keys_install(&dgram->table, peer, keys, now_us + PREVIOUS_KEEP_US);
     bool idle = peer->pending->queue.count == 0;
     flush(dgram, peer);

@@ -48,11 +48,9 @@ unsigned dgram__output_room(const struct dgram *dgram);
 MUST_USE int dgram__send_active(struct dgram *dgram, struct dgram_peer *peer, const uint8_t *msg,
                                 size_t msg_bytes);
 
-/* Starts a hello to a peer that has none pending. 0 or E_NO_MEMORY. */
+/* Makes a hello pending for a peer that has none. It goes out at once, or, when we have just
+ * answered one of the peer's, only if that is not confirmed soon. 0 or E_NO_MEMORY. */
 MUST_USE int dgram__hello_start(struct dgram *dgram, struct dgram_peer *peer, uint64_t now_us);
-/* Waits for the peer to confirm what we answered it, and says hello itself if it does not. 0 or
- * E_NO_MEMORY. */
-MUST_USE int dgram__hello_await(struct dgram *dgram, struct dgram_peer *peer, uint64_t now_us);
 /* Starts a hello when working keys are old or under a secret that is no longer first. */
 void dgram__renew_if_due(struct dgram *dgram, struct dgram_peer *peer, uint64_t now_us);
 /* Received hello: answers with an ack of the same length. Errors as dgram_receive. */

@@ -37,6 +37,7 @@ struct dgram_keys {
 struct dgram_candidate {
     struct dgram_keys keys;
     uint8_t ack[DGRAM_HELLO_BYTES]; /* sent again when the same hello comes again */
+    bool superseded;                /* our own hello came about meanwhile: for receiving only */
     uint64_t due_us;                /* then forgotten */
 };
 
