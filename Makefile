@@ -119,8 +119,10 @@ $(BUILD)/shoal-liar: $(MAIN_OBJ) $(BUILD)/tests/integration/liar.o $(HOST_LIBS) 
 	@echo "  LD    $@"
 	$(Q)$(CC) $(LDFLAGS_ALL) -Wl,--wrap=node_upload_ready,--wrap=blobs_handlers -o $@ $(MAIN_OBJ) $(BUILD)/tests/integration/liar.o \
 	  -Wl,--start-group $(HOST_LIBS) $(BUILD)/libcore.a -Wl,--end-group $(LIBS)
-$(BUILD)/tests/integration/liar.o: CFLAGS += -iquote src/daemon
-check-integration: all $(BUILD)/shoal-liar ## real registry, real clients, network namespaces
+$(BUILD)/tests/integration/fill_cache: $(BUILD)/tests/integration/fill_cache.o $(BUILD)/libcache.a $(BUILD)/libbase.a
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+INTEGRATION_BINS := $(BUILD)/shoal-liar $(BUILD)/tests/integration/fill_cache
+check-integration: all $(INTEGRATION_BINS) ## real registry, real clients, network namespaces
 	$(Q)tests/integration/run.sh
 
 # ---- fuzz: clang's libFuzzer, one target per decoder ----

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "blob.h"
+#include "../../src/daemon/blob.h"
 #include "digest.h"
-#include "node.h"
+#include "../../src/daemon/node.h"
 
 #define REMEMBERED 64
 
