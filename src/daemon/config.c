@@ -76,7 +76,8 @@ static int unknown_key(struct load *load, const char *name)
     size_t count = 0;
     const struct config_key *keys = config_keys(&count);
     const char *nearest = NULL;
-    unsigned best = 4;
+    /* At most a third of the name may be wrong: a far-fetched proposal helps nobody. */
+    size_t best = strlen(name) / 3 + 2 < 4 ? strlen(name) / 3 + 2 : 4;
     for (size_t i = 0; i < count; i++) {
         unsigned distance = edits(name, keys[i].name);
         if (distance < best) {

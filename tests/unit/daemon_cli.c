@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The command line: usage errors with their exact text, help of every command, exit codes, keygen,
+ * config show and check, and the agent's refusals before it opens any socket.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <jansson.h>
+
+#include "daemon_scratch.h"
+#include "../../src/daemon/cli.h"
+
+static char *out_text;
+static char *err_text_;
+
+/* Runs "shoal" with the words up to a NULL; results in out_text and err_text_. */
+static int shoal(const char *first, ...)
+{
+    static char words[16][512];
+    char *argv[17];
+    char *environment[] = {"PATH=/bin", NULL};
+    size_t out_bytes = 0;
+    size_t err_bytes = 0;
+    int argc = 0;
+    va_list args;
+    free(out_text);
+    free(err_text_);
+    out_text = err_text_ = NULL;
+    (void)snprintf(words[0], sizeof words[0], "shoal");
+    argv[argc++] = words[0];
+    va_start(args, first);
+    for (const char *word = first; word != NULL; word = va_arg(args, const char *)) {
+        (void)snprintf(words[argc], sizeof words[argc], "%s", word);
+        argv[argc] = words[argc];
+        argc++;
+    }
+    va_end(args);
+    argv[argc] = NULL;
+    FILE *out = open_memstream(&out_text, &out_bytes);
+    FILE *err = open_memstream(&err_text_, &err_bytes);
+    const struct cli_context context = {.out = out, .err = err, .environment = environment};
+    int code = cli_main(&context, argc, argv);
+    (void)fclose(out);
+    (void)fclose(err);
+    return code;
+}
+
+static void no_command_is_a_usage_error(void **state)
+{
+    (void)state;
+    assert_int_equal(shoal(NULL), CLI_USAGE);
+    assert_string_equal(out_text, "");
+    assert_non_null(strstr(err_text_, "usage: shoal COMMAND"));
+    assert_int_equal(shoal("fly", NULL), CLI_USAGE);
+    assert_string_equal(err_text_, "shoal: no command \"fly\"; `shoal help` lists them\n");
+}
+
+static void help_goes_to_the_output(void **state)
+{
+    (void)state;
+    static const char *const commands[] = {"agent", "config", "keygen", "version", "help"};
+    assert_int_equal(shoal("help", NULL), CLI_OK);
+    assert_string_equal(err_text_, "");
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
+        assert_non_null(strstr(out_text, commands[i]));
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        char expected[64];
+        (void)snprintf(expected, sizeof expected, "usage: shoal %s", commands[i]);
+        assert_int_equal(shoal(commands[i], "--help", NULL), CLI_OK);
+        assert_int_equal(strncmp(out_text, expected, strlen(expected)), 0);
+        assert_string_equal(err_text_, "");
+        assert_int_equal(shoal("help", commands[i], NULL), CLI_OK);
+        assert_int_equal(strncmp(out_text, expected, strlen(expected)), 0);
+    }
+    assert_int_equal(shoal("--help", NULL), CLI_OK);
+    assert_int_equal(shoal("help", "fly", NULL), CLI_USAGE);
+    assert_string_equal(err_text_, "shoal help: no command \"fly\"; see `shoal help --help`\n");
+}
+
+static void version_is_one_line(void **state)
+{
+    (void)state;
+    assert_int_equal(shoal("version", NULL), CLI_OK);
+    assert_string_equal(out_text, "shoal " SHOAL_VERSION "\n");
+    assert_int_equal(shoal("--version", NULL), CLI_OK);
+    assert_int_equal(shoal("version", "x", NULL), CLI_USAGE);
+}
+
+static void options_need_their_values(void **state)
+{
+    (void)state;
+    assert_int_equal(shoal("agent", "--set", NULL), CLI_USAGE);
+    assert_string_equal(err_text_, "shoal agent: --set needs a value; see `shoal agent --help`\n");
+    assert_int_equal(shoal("agent", "--config", NULL), CLI_USAGE);
+    assert_int_equal(shoal("agent", "--colour", NULL), CLI_USAGE);
+    assert_string_equal(err_text_,
+                        "shoal agent: unknown argument \"--colour\"; see `shoal agent --help`\n");
+    assert_int_equal(shoal("agent", "--settle=1", NULL), CLI_USAGE);
+    assert_int_equal(shoal("config", NULL), CLI_USAGE);
+    assert_string_equal(err_text_, "shoal config: say show or check; see `shoal config --help`\n");
+    assert_int_equal(shoal("config", "check", "--json", NULL), CLI_USAGE);
+    assert_int_equal(shoal("keygen", "--out", NULL), CLI_USAGE);
+    assert_int_equal(shoal("keygen", "--out=", NULL), CLI_USAGE);
+}
+
+static void keygen_makes_different_secrets(void **state)
+{
+    (void)state;
+    char first[80];
+    assert_int_equal(shoal("keygen", NULL), CLI_OK);
+    assert_int_equal(strlen(out_text), 65);
+    assert_int_equal(strspn(out_text, "0123456789abcdef"), 64);
+    (void)snprintf(first, sizeof first, "%s", out_text);
+    assert_int_equal(shoal("keygen", NULL), CLI_OK);
+    assert_string_not_equal(out_text, first);
+}
+
+static void keygen_writes_a_private_file_once(void **state)
+{
+    (void)state;
+    struct stat info;
+    char expected[512];
+    const char *path = scratch_path("generated");
+    assert_int_equal(shoal("keygen", "--out", path, NULL), CLI_OK);
+    assert_string_equal(out_text, "");
+    assert_int_equal(stat(path, &info), 0);
+    assert_int_equal(info.st_mode & 0777, 0400);
+    assert_int_equal(info.st_size, 65);
+    assert_int_equal(shoal("keygen", "--out", path, NULL), CLI_FAILED);
+    (void)snprintf(expected, sizeof expected, "shoal keygen: cannot create %s: File exists\n",
+                   path);
+    assert_string_equal(err_text_, expected);
+}
+
+static void config_show_prints_values_json_and_table(void **state)
+{
+    (void)state;
+    const char *file = scratch_file("c.yaml", "clusterId: seen\nlimits.uploadMbit: 9\n", 0644);
+    assert_int_equal(shoal("config", "show", "--config", file, NULL), CLI_OK);
+    assert_non_null(strstr(out_text, "clusterId: seen"));
+    assert_int_equal(shoal("config", "show", "--json", "--config", file, NULL), CLI_OK);
+    json_t *root = json_loads(out_text, 0, NULL);
+    assert_non_null(root);
+    json_t *key = json_object_get(root, "limits.uploadMbit");
+    assert_int_equal(json_integer_value(json_object_get(key, "value")), 9);
+    key = json_object_get(root, "bootstrap");
+    assert_true(json_is_array(json_object_get(key, "value")));
+    key = json_object_get(root, "strictAddress");
+    assert_true(json_is_true(json_object_get(key, "value")));
+    assert_int_equal(json_array_size(json_object_get(root, "registries")), 5);
+    json_decref(root);
+    assert_int_equal(shoal("config", "show", "--markdown", NULL), CLI_OK);
+    assert_non_null(strstr(out_text, "| Key | Default | Allowed | Meaning |"));
+}
+
+static void config_check_is_silent_or_says_one_line(void **state)
+{
+    (void)state;
+    char expected[512];
+    const char *file = scratch_file("c.yaml", "mode: normal\n", 0644);
+    assert_int_equal(shoal("config", "check", "--config", file, NULL), CLI_OK);
+    assert_string_equal(out_text, "");
+    assert_string_equal(err_text_, "");
+    file = scratch_file("c.yaml", "mode: fast\n", 0644);
+    assert_int_equal(shoal("config", "check", "--config", file, NULL), CLI_FAILED);
+    (void)snprintf(expected, sizeof expected,
+                   "shoal config: %s:1: mode: \"fast\" is not allowed; allowed: normal | "
+                   "passthrough\n",
+                   file);
+    assert_string_equal(err_text_, expected);
+    assert_int_equal(shoal("config", "check", "--set=bootstrap=a", NULL), CLI_FAILED);
+    assert_non_null(strstr(err_text_, "bootstrap is set but clusterSecretFile is not"));
+}
+
+/* A7: a bad start is one line and exit code 1, before any port is opened. */
+static void the_agent_refuses_bad_configuration(void **state)
+{
+    (void)state;
+    char set[300];
+    char expected[512];
+    assert_int_equal(shoal("agent", "--set", "mode=fast", NULL), CLI_FAILED);
+    assert_string_equal(err_text_, "shoal agent: --set: mode: \"fast\" is not allowed; allowed: "
+                                   "normal | passthrough\n");
+    const char *file = scratch_file("secret", "x", 0644);
+    (void)snprintf(set, sizeof set, "clusterSecretFile=%s", file);
+    assert_int_equal(shoal("agent", "--set", set, NULL), CLI_FAILED);
+    (void)snprintf(expected, sizeof expected,
+                   "shoal agent: clusterSecretFile: %s has mode 0644: others can read it; run: "
+                   "chmod 0400 %s\n",
+                   file, file);
+    assert_string_equal(err_text_, expected);
+}
+
+static void agent_in(const char *directory, const char *message)
+{
+    char set[300];
+    char expected[512];
+    (void)snprintf(set, sizeof set, "dataDir=%s", directory);
+    assert_int_equal(shoal("agent", "--set", set, NULL), CLI_FAILED);
+    (void)snprintf(expected, sizeof expected, "shoal agent: dataDir: %s\n", message);
+    assert_string_equal(err_text_, expected);
+}
+
+static void the_agent_wants_a_directory_of_its_own(void **state) /* DSK-5 */
+{
+    (void)state;
+    char message[400];
+    const char *file = scratch_file("plain", "", 0600);
+    (void)snprintf(message, sizeof message, "%s is not a directory", file);
+    agent_in(file, message);
+
+    const char *open_directory = scratch_path("open");
+    assert_int_equal(mkdir(open_directory, 0755), 0);
+    assert_int_equal(chmod(open_directory, 0755), 0);
+    (void)snprintf(message, sizeof message, "%s is open to others; run chmod 0700 on it",
+                   open_directory);
+    agent_in(open_directory, message);
+
+    const char *link = scratch_path("link");
+    assert_int_equal(symlink(open_directory, link), 0);
+    (void)snprintf(message, sizeof message, "%s is a symbolic link", link);
+    agent_in(link, message);
+
+    agent_in("/proc/nothing/here", "cannot make /proc/nothing/here: No such file or directory");
+}
+
+static int tear_down(void **state)
+{
+    free(out_text);
+    free(err_text_);
+    return scratch_remove(state);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_command_is_a_usage_error),
+        cmocka_unit_test(help_goes_to_the_output),
+        cmocka_unit_test(version_is_one_line),
+        cmocka_unit_test(options_need_their_values),
+        cmocka_unit_test(keygen_makes_different_secrets),
+        cmocka_unit_test(keygen_writes_a_private_file_once),
+        cmocka_unit_test(config_show_prints_values_json_and_table),
+        cmocka_unit_test(config_check_is_silent_or_says_one_line),
+        cmocka_unit_test(the_agent_refuses_bad_configuration),
+        cmocka_unit_test(the_agent_wants_a_directory_of_its_own),
+    };
+    return cmocka_run_group_tests(tests, scratch_make, tear_down);
+}

@@ -1,0 +1,652 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Configuration: defaults, order of sources, every type's parser and range, the exact messages of
+ * bad input (A7), registries, secret files, and that what `config show` prints can be loaded again.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "bytes.h"
+#include "daemon_scratch.h"
+#include "../../src/daemon/config.h"
+#include "../../src/daemon/secret_file.h"
+
+static struct config config;
+static struct config_error error;
+
+static int load_env(const char *yaml, const char *set, char *const *environment)
+{
+    struct config_options options = {.environment = environment};
+    options.file = scratch_file("shoal.yaml", yaml != NULL ? yaml : "", 0600);
+    if (set != NULL)
+        options.sets[options.set_count++] = set;
+    return config_load(&options, &config, &error);
+}
+
+static int load(const char *yaml)
+{
+    return load_env(yaml, NULL, NULL);
+}
+
+/* Loads and expects "<file>:" + message. */
+static void expect_file_error(const char *yaml, const char *message)
+{
+    char expected[CONFIG_ERROR_BYTES];
+    assert_int_equal(load(yaml), E_CONFIG);
+    (void)snprintf(expected, sizeof expected, "%s:%s", scratch_path("shoal.yaml"), message);
+    assert_string_equal(error.text, expected);
+}
+
+static void expect_set_error(const char *set, const char *message)
+{
+    assert_int_equal(load_env(NULL, set, NULL), E_CONFIG);
+    assert_string_equal(error.text, message);
+}
+
+/* ---- defaults and sources ---- */
+
+static void defaults_work_on_one_machine(void **state)
+{
+    (void)state;
+    char text[PEER_ADDR_TEXT_BYTES];
+    assert_int_equal(load(""), 0);
+    assert_string_equal(peer_addr_text(&config.listen_client, text), "127.0.0.1:65001");
+    assert_string_equal(peer_addr_text(&config.listen_mesh, text), "[::]:65002");
+    assert_string_equal(peer_addr_text(&config.listen_admin, text), "127.0.0.1:65003");
+    assert_int_equal(config.mode, CONFIG_MODE_NORMAL);
+    assert_int_equal(config.cache_mode, CONFIG_CACHE_DISK);
+    assert_int_equal(config.cache_capacity_bytes, 4ULL << 30);
+    assert_int_equal(config.cache_memory_bytes, 64ULL << 20);
+    assert_int_equal(config.trust, CONFIG_TRUST_MEMBER);
+    assert_int_equal(config.copies, TRANSFER_COPIES_MESH);
+    assert_true(config.strict_address);
+    assert_int_equal(config.bootstrap_count, 0);
+    assert_int_equal(config.registry_count, 5);
+    assert_string_equal(config.registry_entries[0].name, "docker.io");
+    assert_string_equal(config.registry_entries[0].endpoint, "https://registry-1.docker.io");
+    assert_string_equal(config.registry_entries[0].realm_hosts[0], "auth.docker.io");
+    assert_true(config.registry_entries[0].is_default);
+    assert_int_equal(config_verify(&config, &error), 0);
+    config_close(&config);
+}
+
+static void every_default_is_in_its_range(void **state)
+{
+    (void)state;
+    size_t count = 0;
+    const struct config_key *keys = config_keys(&count);
+    assert_true(count > 30);
+    for (size_t i = 0; i < count; i++) {
+        char range[CONFIG_RANGE_BYTES];
+        assert_int_equal(config_key_find(keys[i].name), i); /* no name twice */
+        assert_true(strlen(config_key_range(&keys[i], range)) > 0);
+        if ((keys[i].flags & CONFIG_KEY_ALIAS) != 0)
+            assert_true(config_key_find(keys[i].canonical) < count);
+        else
+            assert_true(strlen(keys[i].help) > 5);
+    }
+    assert_int_equal(config_key_find("nothing"), count);
+}
+
+static void later_sources_win(void **state)
+{
+    (void)state;
+    char *environment[] = {"PATH=/bin",
+                           "SHOAL_LIMITS_UPLOAD_MBIT=20",
+                           "SHOAL_CLUSTER_ID=env",
+                           "SHOAL_SERVICE_HOST=10.0.0.1",
+                           "SHOAL_PORT=tcp://10.0.0.1:65001",
+                           "SHOAL_P2P_PORT=tcp://10.0.0.1:65001",
+                           NULL};
+    const char *yaml = "clusterId: file\nlimits:\n  uploadMbit: 10\n  originMbit: 5\n";
+    assert_int_equal(load_env(yaml, "clusterId=set", environment), 0);
+    assert_string_equal(config.cluster_id.text, "set");
+    assert_int_equal(config.upload_mbit, 20);
+    assert_int_equal(config.origin_mbit, 5);
+    assert_int_equal(config.sources[config_key_find("clusterId")], CONFIG_FROM_SET);
+    assert_int_equal(config.sources[config_key_find("limits.uploadMbit")], CONFIG_FROM_ENVIRONMENT);
+    assert_int_equal(config.sources[config_key_find("limits.originMbit")], CONFIG_FROM_FILE);
+    assert_int_equal(config.lines[config_key_find("limits.originMbit")], 4);
+    assert_int_equal(config.sources[config_key_find("log.level")], CONFIG_FROM_DEFAULT);
+    config_close(&config);
+}
+
+static void dotted_and_nested_names_are_one(void **state)
+{
+    (void)state;
+    assert_int_equal(load("cache.mode: memory\ntopology: {zone: a, region: r}\n"), 0);
+    assert_int_equal(config.cache_mode, CONFIG_CACHE_MEMORY);
+    assert_int_equal(config.cache_memory_bytes, 8ULL << 30); /* default of memory mode */
+    assert_string_equal(config.topology.zone.text, "a");
+    assert_string_equal(config.topology.region.text, "r");
+    config_close(&config);
+}
+
+static void variables_are_named_after_keys(void **state)
+{
+    (void)state;
+    static const char *const pairs[][2] = {
+        {"listen.client", "SHOAL_LISTEN_CLIENT"},
+        {"clusterId", "SHOAL_CLUSTER_ID"},
+        {"limits.uploadMbit", "SHOAL_LIMITS_UPLOAD_MBIT"},
+        {"rrsa.rrsaRoleARN", "SHOAL_RRSA_RRSA_ROLE_ARN"},
+    };
+    size_t count = 0;
+    const struct config_key *keys = config_keys(&count);
+    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
+        char name[CONFIG_VARIABLE_BYTES];
+        size_t index = config_key_find(pairs[i][0]);
+        assert_true(index < count);
+        assert_string_equal(config_key_variable(&keys[index], name), pairs[i][1]);
+    }
+}
+
+/* ---- types ---- */
+
+static void sizes_and_times_have_units(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *set;
+        uint64_t bytes;
+    } sizes[] = {
+        {"cache.capacity=64MiB", 64ULL << 20},
+        {"cache.capacity=1Gi", 1ULL << 30},
+        {"cache.capacity=1GB", 1000000000ULL},
+        {"cache.capacity=67108864", 64ULL << 20},
+        {"cache.capacity=0", 0},
+        {"cache.capacity=1TiB", 1ULL << 40},
+        {"capacity=100000000B", 100000000ULL},
+    };
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        assert_int_equal(load_env(NULL, sizes[i].set, NULL), 0);
+        assert_int_equal(config.cache_capacity_bytes, sizes[i].bytes);
+        config_close(&config);
+    }
+    static const struct {
+        const char *set;
+        uint64_t us;
+    } times[] = {
+        {"connectTimeout=7", 7000000},
+        {"limits.connectTimeout=1500ms", 1500000},
+        {"limits.connectTimeout=2m", 120000000},
+        {"limits.connectTimeout=300s", 300000000},
+    };
+    for (size_t i = 0; i < sizeof times / sizeof times[0]; i++) {
+        assert_int_equal(load_env(NULL, times[i].set, NULL), 0);
+        assert_int_equal(config.connect_timeout_us, times[i].us);
+        config_close(&config);
+    }
+}
+
+static void bad_values_name_key_value_and_range(void **state)
+{
+    (void)state;
+    expect_set_error("cache.capacity=12x",
+                     "--set: cache.capacity: \"12x\" is not allowed; allowed: 0 or 64MiB..1024TiB");
+    expect_set_error("cache.capacity=1M",
+                     "--set: cache.capacity: \"1M\" is not allowed; allowed: 0 or 64MiB..1024TiB");
+    expect_set_error(
+        "cache.capacity=63MiB",
+        "--set: cache.capacity: \"63MiB\" is not allowed; allowed: 0 or 64MiB..1024TiB");
+    expect_set_error(
+        "cache.capacity=99999999999999999999",
+        "--set: cache.capacity: \"99999999999999999999\" is not allowed; allowed: 0 or "
+        "64MiB..1024TiB");
+    expect_set_error("limits.connections=15",
+                     "--set: limits.connections: \"15\" is not allowed; allowed: 16..65536");
+    expect_set_error("limits.connections=-1",
+                     "--set: limits.connections: \"-1\" is not allowed; allowed: 16..65536");
+    expect_set_error("limits.connectTimeout=0",
+                     "--set: limits.connectTimeout: \"0\" is not allowed; allowed: 1s..300s");
+    expect_set_error("strictAddress=maybe",
+                     "--set: strictAddress: \"maybe\" is not allowed; allowed: true | false");
+    expect_set_error("transfer.trust=all",
+                     "--set: transfer.trust: \"all\" is not allowed; allowed: member | quorum | "
+                     "verified");
+    expect_set_error("listen.client=localhost:1",
+                     "--set: listen.client: \"localhost:1\" is not allowed; allowed: IP "
+                     "address[:port]");
+    expect_set_error("p2p.port=0", "--set: p2p.port: \"0\" is not allowed; allowed: 1..65535");
+    expect_set_error("p2p.port=65536",
+                     "--set: p2p.port: \"65536\" is not allowed; allowed: 1..65535");
+    expect_set_error("topology.zone=a b",
+                     "--set: topology.zone: \"a b\" is not allowed; allowed: at most 63 of A-Z a-z "
+                     "0-9 . _ : / -");
+    expect_set_error("clusterId=", "--set: clusterId: \"\" is not allowed; allowed: 1..63 "
+                                   "characters without blanks");
+    expect_set_error("clusterId", "--set: must be key=value");
+    expect_set_error("=x", "--set: must be key=value");
+}
+
+static void unknown_keys_propose_the_nearest(void **state)
+{
+    (void)state;
+    expect_set_error("cach.mode=disk",
+                     "--set: unknown key \"cach.mode\"; did you mean \"cache.mode\"?");
+    expect_set_error("zzzzzzzzzz=1",
+                     "--set: unknown key \"zzzzzzzzzz\"; `shoal config show` lists all keys");
+    expect_file_error("listen:\n  client: 127.0.0.1\n  meshh: 1\n",
+                      "3: unknown key \"listen.meshh\"; did you mean \"listen.mesh\"?");
+}
+
+static void environment_errors_name_the_variable(void **state)
+{
+    (void)state;
+    char *environment[] = {"SHOAL_MODE=fast", NULL};
+    assert_int_equal(load_env("", NULL, environment), E_CONFIG);
+    assert_string_equal(error.text, "SHOAL_MODE: mode: \"fast\" is not allowed; allowed: normal | "
+                                    "passthrough");
+}
+
+static void lists_come_in_every_form(void **state)
+{
+    (void)state;
+    assert_int_equal(load("bootstrap:\n  - a\n  - b:1\n"), 0);
+    assert_int_equal(config.bootstrap_count, 2);
+    assert_string_equal(config.bootstrap[1].text, "b:1");
+    config_close(&config);
+    assert_int_equal(load_env("bootstrap: [a, b, c]\n", "bootstrap=x,y", NULL), 0);
+    assert_int_equal(config.bootstrap_count, 2); /* replaced, not added to */
+    assert_string_equal(config.bootstrap[0].text, "x");
+    config_close(&config);
+    assert_int_equal(load_env("bootstrap: [a]\n", "bootstrap=[\"[fd00::1]:9\"]", NULL), 0);
+    assert_int_equal(config.bootstrap_count, 1);
+    assert_string_equal(config.bootstrap[0].text, "[fd00::1]:9");
+    config_close(&config);
+    assert_int_equal(load_env("bootstrap: [a]\n", "bootstrap=", NULL), 0);
+    assert_int_equal(config.bootstrap_count, 0);
+    config_close(&config);
+    assert_int_equal(load("bootstrap: []\n"), 0);
+    assert_int_equal(config.bootstrap_count, 0);
+    config_close(&config);
+    assert_int_equal(load("bootstrap: one\n"), 0); /* a scalar is a list of one */
+    assert_int_equal(config.bootstrap_count, 1);
+    config_close(&config);
+    expect_file_error("clusterSecretFile: [/a, /b, /c]\n",
+                      "1: clusterSecretFile: \"/c\" is not allowed; allowed: a list of at most 2, "
+                      "none empty");
+    expect_file_error("clusterId: [a]\n", "1: clusterId: a list is not allowed here");
+    expect_set_error("bootstrap=a,,b",
+                     "--set: bootstrap: \"\" is not allowed; allowed: a list of at "
+                     "most 64, none empty");
+}
+
+/* ---- YAML ---- */
+
+static void malformed_yaml_is_one_line_with_its_place(void **state)
+{
+    (void)state;
+    expect_file_error("bootstrap: [normal\n",
+                      "2: not valid YAML: did not find expected ',' or ']'");
+    expect_file_error("clusterId: b: c\n",
+                      "1: not valid YAML: mapping values are not allowed in this context");
+    expect_file_error("\tmode: normal\n",
+                      "1: not valid YAML: found character that cannot start any token");
+    expect_file_error("- a\n- b\n", "1: the file must be a mapping of keys");
+    expect_file_error("just text\n", "1: the file must be a mapping of keys");
+    expect_file_error("mode: normal\n---\nmode: normal\n", "2: more than one document");
+    expect_file_error("mode: &a normal\n", "1: anchors, aliases and tags are not supported");
+    expect_file_error("mode: !!str normal\n", "1: anchors, aliases and tags are not supported");
+    expect_file_error("mode: normal\nmode: passthrough\n", "2: mode: set twice, first on line 1");
+    expect_file_error("cache.capacity: 0\ncapacity: 0\n",
+                      "2: capacity: set twice, first on line 1");
+    expect_file_error("bootstrap: [[a]]\n", "1: bootstrap: a list inside a list");
+    expect_file_error("? [a]\n: b\n", "1: a key must be plain text");
+    expect_file_error("mode: \"a\\0b\"\n", "1: a zero byte inside a value");
+    expect_file_error("a: {b: {c: {d: {e: {f: {g: {h: {i: 1}}}}}}}}\n", "1: nested too deeply");
+    expect_file_error("limits: 3\n",
+                      "1: unknown key \"limits\"; `shoal config show` lists all keys");
+}
+
+static void empty_values_keep_the_default(void **state)
+{
+    (void)state;
+    assert_int_equal(load("# nothing\nclusterId:\nmode: ~\nbootstrap: null\nlimits: {}\n"), 0);
+    assert_string_equal(config.cluster_id.text, "shoal");
+    assert_int_equal(config.sources[config_key_find("mode")], CONFIG_FROM_DEFAULT);
+    config_close(&config);
+}
+
+static void missing_and_oversized_files_are_said(void **state)
+{
+    (void)state;
+    char expected[CONFIG_ERROR_BYTES];
+    struct config_options options = {.file = scratch_path("absent.yaml")};
+    assert_int_equal(config_load(&options, &config, &error), E_CONFIG);
+    (void)snprintf(expected, sizeof expected, "%s: cannot read: not found",
+                   scratch_path("absent.yaml"));
+    assert_string_equal(error.text, expected);
+
+    char *big = test_malloc(CONFIG_FILE_BYTES_MAX + 2);
+    memset(big, '#', CONFIG_FILE_BYTES_MAX + 1);
+    big[CONFIG_FILE_BYTES_MAX + 1] = '\0';
+    assert_int_equal(load(big), E_CONFIG);
+    assert_non_null(strstr(error.text, "cannot read: over the limit"));
+    test_free(big);
+}
+
+/* ---- registries ---- */
+
+static void registries_merge_over_the_built_in(void **state)
+{
+    (void)state;
+    const char *yaml = "registries:\n"
+                       "  - name: docker.io\n"
+                       "    endpoint: https://mirror.example\n"
+                       "    realmHosts: [auth.example, other.example:8443]\n"
+                       "  - name: reg.local:5000\n"
+                       "    plainHttp: true\n"
+                       "    allowPrivate: true\n"
+                       "    default: true\n"
+                       "    p2p: false\n";
+    assert_int_equal(load(yaml), 0);
+    assert_int_equal(config.registry_count, 6);
+    struct registries all = config_registries(&config);
+    const struct registry_entry *docker = registries_find(&all, "docker.io");
+    assert_non_null(docker);
+    assert_string_equal(docker->endpoint, "https://mirror.example");
+    assert_string_equal(docker->realm_hosts[1], "other.example:8443");
+    assert_false(docker->is_default);
+    const struct registry_entry *local = registries_find(&all, "reg.local:5000");
+    assert_non_null(local);
+    assert_string_equal(local->endpoint, "http://reg.local:5000");
+    assert_true(local->allow_private && local->is_default);
+    assert_false(local->p2p);
+    config_close(&config);
+
+    assert_int_equal(load_env(NULL, "registries=[{name: a.example}]", NULL), 0);
+    assert_int_equal(config.registry_count, 6);
+    config_close(&config);
+    assert_int_equal(load_env("builtinRegistries: false\n", "registries=[{name: a.example}]", NULL),
+                     0);
+    assert_int_equal(config.registry_count, 1);
+    assert_false(config.registry_entries[0].is_default);
+    config_close(&config);
+}
+
+static void bad_registries_are_refused(void **state)
+{
+    (void)state;
+    expect_file_error("registries:\n  - endpoint: https://a\n",
+                      "2: registries: an entry without name");
+    expect_file_error("registries:\n  - name: a\n  - name: a\n",
+                      "3: registries.name: \"a\" is there twice");
+    expect_file_error("registries:\n  - name: A/b\n",
+                      "2: registries.name: \"A/b\" is not allowed; allowed: host[:port] in lower "
+                      "case");
+    expect_file_error("registries:\n  - name: a\n    endpoint: http://a\n",
+                      "2: registries.endpoint: \"http://a\" is plain http; allowed only with "
+                      "plainHttp: true for this registry");
+    expect_file_error("registries:\n  - name: a\n    endpoint: https://a\n    plainHttp: true\n",
+                      "2: registries.endpoint: \"https://a\" contradicts plainHttp: true");
+    expect_file_error("registries:\n  - name: a\n    endpoint: https://a/v2\n",
+                      "2: registries.endpoint: \"https://a/v2\" is not allowed; allowed: "
+                      "http[s]://host[:port] without path");
+    expect_file_error("registries:\n  - name: a\n    colour: red\n",
+                      "3: unknown key \"registries.colour\"; known: name, endpoint, ca, plainHttp, "
+                      "allowPrivate, default, p2p, realmHosts");
+    expect_file_error("registries:\n  - name: a\n    p2p: 3\n",
+                      "3: registries.p2p: \"3\" is not allowed; allowed: true | false");
+    expect_file_error("registries:\n  - {name: a, default: true}\n  - {name: b, default: true}\n",
+                      "3: registries.default: only one registry can be the default");
+    expect_file_error("registries: [a]\n", "1: registries: must be a list of maps");
+}
+
+/* ---- checks over values and files ---- */
+
+static void expect_verify_error(const char *yaml, const char *message)
+{
+    assert_int_equal(load(yaml), 0);
+    assert_int_equal(config_verify(&config, &error), E_CONFIG);
+    assert_string_equal(error.text, message);
+    config_close(&config);
+}
+
+static void values_that_do_not_fit_together_are_refused(void **state)
+{
+    (void)state;
+    expect_verify_error("bootstrap: [a]\n",
+                        "bootstrap is set but clusterSecretFile is not: make a secret with `shoal "
+                        "keygen` and give every node the same file");
+    expect_verify_error("listen: {client: \"127.0.0.1:7000\", admin: \"127.0.0.1:7000\"}\n",
+                        "listen.client and listen.admin both use port 7000");
+    expect_verify_error("clusterId: a/b\n",
+                        "clusterId: \"a/b\" is not allowed; allowed: A-Z a-z 0-9 . _ -");
+    expect_verify_error("advertise: 0.0.0.0\n",
+                        "advertise: must be an address that others can reach, not \"any\"");
+    expect_verify_error("dataDir: \"\"\n", "dataDir: must not be empty");
+    expect_verify_error("blocksize: 100\n", "blocksize: must be a power of two");
+    expect_verify_error("listen.tls: \"0.0.0.0:443\"\n",
+                        "listen.tls needs listen.tlsCertificate and listen.tlsKey as well");
+}
+
+static const char secret_text[] =
+    "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n";
+
+/* `tail` names the path once more at the end of the message. */
+static void verify_secret(const char *contents, unsigned mode, const char *message, bool tail)
+{
+    char yaml[CONFIG_PATH_BYTES + 64];
+    char expected[CONFIG_ERROR_BYTES];
+    const char *path = scratch_file("secret", contents, mode);
+    (void)snprintf(yaml, sizeof yaml, "clusterSecretFile: %s\n", path);
+    assert_int_equal(load(yaml), 0);
+    int err = config_verify(&config, &error);
+    if (message == NULL) {
+        assert_int_equal(err, 0);
+    } else {
+        (void)snprintf(expected, sizeof expected, "clusterSecretFile: %s %s%s", path, message,
+                       tail ? path : "");
+        assert_int_equal(err, E_CONFIG);
+        assert_string_equal(error.text, expected);
+    }
+    config_close(&config);
+}
+
+static void secret_files_must_be_private(void **state) /* HRD-4 */
+{
+    (void)state;
+    verify_secret(secret_text, 0400, NULL, false);
+    verify_secret(secret_text, 0600, NULL, false);
+    verify_secret(secret_text, 0640, "has mode 0640: others can read it; run: chmod 0400 ", true);
+    verify_secret(secret_text, 0444, "has mode 0444: others can read it; run: chmod 0400 ", true);
+    verify_secret(secret_text, 0602, "has mode 0602: others can read it; run: chmod 0400 ", true);
+}
+
+static void secret_files_must_hold_a_secret(void **state)
+{
+    (void)state;
+    static const char no[] = "does not hold a secret of 64 lower-case hex digits; make one with "
+                             "`shoal keygen`";
+    verify_secret("", 0400, no, false);
+    verify_secret("abc", 0400, no, false);
+    verify_secret("0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef", 0400, no,
+                  false);
+    verify_secret("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef00", 0400, no,
+                  false);
+    verify_secret("  0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\r\n", 0400,
+                  NULL, false);
+    assert_int_equal(load("clusterSecretFile: /nonexistent/secret\n"), 0);
+    assert_int_equal(config_verify(&config, &error), E_CONFIG);
+    assert_string_equal(error.text, "clusterSecretFile: cannot open /nonexistent/secret: No such "
+                                    "file or directory");
+    config_close(&config);
+}
+
+static void made_secrets_are_private_and_never_overwrite(void **state) /* PEER-2 */
+{
+    (void)state;
+    struct stat info;
+    uint8_t first[CLUSTER_SECRET_BYTES];
+    uint8_t second[CLUSTER_SECRET_BYTES];
+    const char *path = scratch_path("made");
+    assert_int_equal(secret_file_create(path, &error), 0);
+    assert_int_equal(stat(path, &info), 0);
+    assert_int_equal(info.st_mode & 0777, 0400);
+    assert_int_equal(secret_file_read(path, first, &error), 0);
+    assert_int_equal(secret_file_create(path, &error), E_EXISTS);
+    assert_int_equal(secret_file_read(path, second, &error), 0);
+    assert_memory_equal(first, second, sizeof first);
+}
+
+static void deny_lists_are_read_line_by_line(void **state) /* PEER-8 */
+{
+    (void)state;
+    struct identity_key keys[2];
+    unsigned count = 9;
+    char expected[CONFIG_ERROR_BYTES];
+    char text[512];
+    static const char key[] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    (void)snprintf(text, sizeof text, "# bad nodes\n\n  %s  # why\n%s", key, key);
+    const char *path = scratch_file("deny", text, 0644);
+    assert_int_equal(deny_file_read(path, keys, 2, &count, &error), 0);
+    assert_int_equal(count, 2);
+    assert_int_equal(keys[1].bytes[0], 0x01);
+    assert_int_equal(deny_file_read(path, keys, 1, &count, &error), E_CONFIG);
+    (void)snprintf(expected, sizeof expected, "%s:4: more than 1 keys", path);
+    assert_string_equal(error.text, expected);
+    path = scratch_file("deny", "\nxyz\n", 0644);
+    assert_int_equal(deny_file_read(path, keys, 2, &count, &error), E_CONFIG);
+    (void)snprintf(expected, sizeof expected,
+                   "%s:2: not an identity key of 64 lower-case hex digits", path);
+    assert_string_equal(error.text, expected);
+    path = scratch_file("deny", "", 0644);
+    assert_int_equal(deny_file_read(path, keys, 2, &count, &error), 0);
+    assert_int_equal(count, 0);
+}
+
+/* ---- showing ---- */
+
+static char *shown(bool markdown)
+{
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *out = open_memstream(&text, &bytes);
+    assert_non_null(out);
+    if (markdown)
+        config_show_markdown(out);
+    else
+        config_show(&config, out);
+    assert_int_equal(fclose(out), 0);
+    return text;
+}
+
+static void what_is_shown_can_be_loaded(void **state)
+{
+    (void)state;
+    static struct config before;
+    const char *yaml =
+        "clusterId: c1\nbootstrap: [\"[fd00::1]:9\", name]\nlisten.mesh: 10.0.0.1:7\n"
+        "cache: {capacity: 100000001, mode: memory}\nlimits.connectTimeout: 1500ms\n"
+        "dataDir: '/tmp/with \"quotes\" and \\'\n"
+        "registries:\n  - {name: r.example, plainHttp: true, realmHosts: [h]}\n";
+    assert_int_equal(load(yaml), 0);
+    char *text = shown(false);
+    before = config;
+    assert_int_equal(load(text), 0);
+    assert_string_equal(config.cluster_id.text, before.cluster_id.text);
+    assert_int_equal(config.bootstrap_count, 2);
+    assert_string_equal(config.bootstrap[0].text, before.bootstrap[0].text);
+    assert_true(peer_addr_equal(&config.listen_mesh, &before.listen_mesh));
+    assert_int_equal(config.cache_capacity_bytes, before.cache_capacity_bytes);
+    assert_int_equal(config.cache_memory_bytes, before.cache_memory_bytes);
+    assert_int_equal(config.connect_timeout_us, before.connect_timeout_us);
+    assert_string_equal(config.data_dir.text, before.data_dir.text);
+    assert_int_equal(config.registry_count, before.registry_count);
+    for (uint32_t i = 0; i < config.registry_count; i++)
+        assert_memory_equal(&config.registry_entries[i], &before.registry_entries[i],
+                            sizeof config.registry_entries[i]);
+    free(text);
+    config_close(&before);
+    config_close(&config);
+}
+
+static void sources_are_shown(void **state)
+{
+    (void)state;
+    char expected[CONFIG_ERROR_BYTES];
+    char *environment[] = {"SHOAL_LOG_LEVEL=debug", NULL};
+    assert_int_equal(load_env("\nmode: passthrough\n", "clusterId=x", environment), 0);
+    char *text = shown(false);
+    (void)snprintf(expected, sizeof expected, "mode: passthrough  # %s:2\n",
+                   scratch_path("shoal.yaml"));
+    assert_non_null(strstr(text, expected));
+    assert_non_null(strstr(text, "log.level: debug  # environment SHOAL_LOG_LEVEL\n"));
+    assert_non_null(strstr(text, "clusterId: x  # --set\n"));
+    assert_non_null(strstr(text, "log.format: text  # default\n"));
+    free(text);
+    config_close(&config);
+}
+
+static void the_table_has_every_key(void **state)
+{
+    (void)state;
+    size_t count = 0;
+    const struct config_key *keys = config_keys(&count);
+    char *text = shown(true);
+    for (size_t i = 0; i < count; i++) {
+        char cell[128];
+        (void)snprintf(cell, sizeof cell, "| `%s` |", keys[i].name);
+        assert_non_null(strstr(text, cell));
+    }
+    assert_non_null(strstr(text, "| `mode` | `normal` | normal \\| passthrough |"));
+    free(text);
+}
+
+static void only_live_keys_change_while_running(void **state) /* HRD-7 */
+{
+    (void)state;
+    static struct config fresh;
+    assert_int_equal(load("mode: passthrough\nlog.level: debug\nclusterId: other\n"), 0);
+    fresh = config;
+    assert_int_equal(load(""), 0);
+    assert_true(config_apply_live(&config, &fresh));
+    assert_int_equal(config.mode, CONFIG_MODE_PASSTHROUGH);
+    assert_int_equal(config.log_level, LOG_DEBUG);
+    assert_string_equal(config.cluster_id.text, "shoal");
+    assert_false(config_apply_live(&config, &fresh));
+    config_close(&fresh);
+    config_close(&config);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(defaults_work_on_one_machine),
+        cmocka_unit_test(every_default_is_in_its_range),
+        cmocka_unit_test(later_sources_win),
+        cmocka_unit_test(dotted_and_nested_names_are_one),
+        cmocka_unit_test(variables_are_named_after_keys),
+        cmocka_unit_test(sizes_and_times_have_units),
+        cmocka_unit_test(bad_values_name_key_value_and_range),
+        cmocka_unit_test(unknown_keys_propose_the_nearest),
+        cmocka_unit_test(environment_errors_name_the_variable),
+        cmocka_unit_test(lists_come_in_every_form),
+        cmocka_unit_test(malformed_yaml_is_one_line_with_its_place),
+        cmocka_unit_test(empty_values_keep_the_default),
+        cmocka_unit_test(missing_and_oversized_files_are_said),
+        cmocka_unit_test(registries_merge_over_the_built_in),
+        cmocka_unit_test(bad_registries_are_refused),
+        cmocka_unit_test(values_that_do_not_fit_together_are_refused),
+        cmocka_unit_test(secret_files_must_be_private),
+        cmocka_unit_test(secret_files_must_hold_a_secret),
+        cmocka_unit_test(made_secrets_are_private_and_never_overwrite),
+        cmocka_unit_test(deny_lists_are_read_line_by_line),
+        cmocka_unit_test(what_is_shown_can_be_loaded),
+        cmocka_unit_test(sources_are_shown),
+        cmocka_unit_test(the_table_has_every_key),
+        cmocka_unit_test(only_live_keys_change_while_running),
+    };
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
+}
