@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Flash crowds in the simulator: everybody pulls at once, through the shipped mesh. Ratios are
+ * completion / fluid bound (ALGORITHMS §1).
+ */
+#include "../../sim/report.h"
+#include "sim_support.h"
+
+#define MIB      (1ULL << 20)
+#define PULL_AT  (20 * SECOND_US)
+#define LIMIT_US (600 * SECOND_US)
+
+struct crowd {
+    const char *name;
+    uint32_t nodes, zones;
+    uint64_t mib, layers, nic_mbit, origin_mbit, arrival_us;
+    enum transfer_copies copies;
+    double p99_max, copies_max, cross_max;
+};
+
+static struct report pull_crowd(const struct crowd *crowd, uint64_t seed)
+{
+    struct world_config config;
+    world_config_defaults(&config);
+    config.seed = seed;
+    config.node_count = crowd->nodes;
+    config.zone_count = crowd->zones;
+    config.nic_bps = crowd->nic_mbit * 125000;
+    config.origin_bps = crowd->origin_mbit * 125000;
+    config.mesh.transfer.copies = crowd->copies;
+    struct world *world = world_new(&config);
+    assert_non_null(world);
+    sim_start_all(world, &config, 2 * SECOND_US);
+    struct prng prng;
+    prng_seed(&prng, (const uint8_t *)&seed, sizeof seed);
+    for (uint64_t layer = 0; layer < crowd->layers; layer++)
+        (void)world_add_blob(world, crowd->mib * MIB / crowd->layers);
+    for (uint32_t node = 0; node < crowd->nodes; node++) {
+        uint64_t at_us = PULL_AT + prng_below(&prng, crowd->arrival_us + 1);
+        for (uint32_t layer = 0; layer < crowd->layers; layer++)
+            (void)world_pull(world, node, layer, at_us, TRANSFER_READ_STREAM);
+    }
+    (void)world_run(world, PULL_AT + LIMIT_US, true);
+    struct report report;
+    report_make(world, &config, &report);
+    assert_int_equal(world_totals(world)->wrong_bytes, 0);
+    world_free(world);
+    return report;
+}
+
+static void show(const struct crowd *crowd)
+{
+    struct report report = pull_crowd(crowd, sim_seed(31));
+    double bound = report.bound_s;
+    printf(
+        "figure: %s: p50 %.2f, p99 %.2f, last %.2f x bound; origin %.3f, across zones %.2f copies; "
+        "control %.3f %%\n",
+        crowd->name, report.p50_s / bound, report.p99_s / bound, report.last_s / bound,
+        report.origin_copies, report.cross_zone_copies, report.control_fraction * 100);
+    assert_int_equal(report.pulls_failed, 0);
+    assert_true(report.p99_s / bound <= crowd->p99_max);
+    assert_true(report.origin_copies <= crowd->copies_max);
+    assert_true(report.cross_zone_copies <= crowd->cross_max);
+    assert_true(report.control_fraction <= 0.01);
+}
+
+static void sixteen_nodes(void **state)
+{
+    (void)state;
+    show(&(struct crowd){"16 nodes, 2 zones, 128 MiB, 100 Mbit/s", 16, 2, 128, 4, 100, 100, 200000,
+                         TRANSFER_COPIES_MESH, 1.6, 1.15, 1.3});
+}
+
+static void one_node(void **state)
+{
+    (void)state;
+    show(&(struct crowd){"1 node, 64 MiB, 1 Gbit/s", 1, 1, 64, 1, 1000, 1000, 0,
+                         TRANSFER_COPIES_MESH, 1.15, 1.0, 0});
+}
+
+static void two_nodes(void **state)
+{
+    (void)state;
+    show(&(struct crowd){"2 nodes, 64 MiB, 1 Gbit/s, origin 1 Gbit/s", 2, 1, 64, 1, 1000, 1000,
+                         10000, TRANSFER_COPIES_MESH, 1.6, 1.15, 0});
+}
+
+static void hundred_nodes(void **state)
+{
+    (void)state;
+    show(&(struct crowd){"100 nodes, 3 zones, 512 MiB, 1 Gbit/s", 100, 3, 512, 1, 1000, 10000,
+                         SECOND_US, TRANSFER_COPIES_MESH, 1.5, 1.05, 2.2});
+}
+
+static void copies_per_zone(void **state)
+{
+    (void)state;
+    show(&(struct crowd){"60 nodes, 3 zones, 256 MiB, copies: zone", 60, 3, 256, 1, 1000, 10000,
+                         SECOND_US, TRANSFER_COPIES_ZONE, 1.6, 3.3, 0.05});
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_node),        cmocka_unit_test(two_nodes),
+        cmocka_unit_test(sixteen_nodes),   cmocka_unit_test(hundred_nodes),
+        cmocka_unit_test(copies_per_zone),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
