@@ -80,7 +80,10 @@ def check_comments(path: Path) -> list[str]:
         if statement is not None and (";" in line or "{" in line):
             text = " ".join(code[statement: number + 1])
             is_prototype = "(" in text and ";" in text and "{" not in text and "=" not in text
-            before = lines[statement - 1].strip() if statement else ""
+            above = statement - 1
+            while above > 0 and lines[above].startswith("#define"):  # a size that belongs to the prototype
+                above -= 1
+            before = lines[above].strip() if statement else ""
             own = "/*" in " ".join(lines[statement: number + 1])
             if is_prototype and not own and not before.endswith("*/") and not before.endswith(";") and not before.endswith(")"):
                 bad.append(f"{path}:{statement + 1}: prototype without a comment: {text.strip()[:70]}")

@@ -20,7 +20,8 @@ struct direct {
     struct mirror_request *request;
     struct origin_fetch *fetch; /* NULL when it has ended */
     struct hasher *hasher;      /* whole bodies only */
-    uint64_t size, first, last, got;
+    struct blob_span span;
+    uint64_t got;
     struct buffer *spans[SPANS_MAX + 1]; /* oldest first; the last one is being filled */
     unsigned span_count;
     int err;
@@ -77,12 +78,12 @@ static void stream(struct direct *direct)
     struct mirror_request *request = direct->request;
     struct body_source source = {.arg = direct, .next = source_next, .close = source_close};
     struct response response;
-    char range[64];
+    char range[RANGE_TEXT_BYTES];
     direct->streaming = true;
     mirror__first_byte(request, BLOB_FROM_ORIGIN);
-    mirror_blob_head(request, direct->size, direct->first, direct->last, BLOB_FROM_ORIGIN,
-                     &response, range);
-    exchange_stream(request->exchange, &response, direct->last - direct->first + 1, &source);
+    mirror_blob_head(request, &direct->span, BLOB_FROM_ORIGIN, &response, range);
+    exchange_stream(request->exchange, &response, direct->span.last - direct->span.first + 1,
+                    &source);
 }
 
 /* ---- from the origin ---- */
@@ -153,7 +154,7 @@ static void on_done(void *arg, int err)
     direct->over = true;
     if (direct->err == 0)
         direct->err = err;
-    if (direct->err == 0 && direct->got != direct->last - direct->first + 1)
+    if (direct->err == 0 && direct->got != direct->span.last - direct->span.first + 1)
         direct->err = E_CLOSED;
     if (direct->err == 0 && direct->hasher != NULL) {
         struct digest digest;
@@ -195,9 +196,9 @@ static int start(struct direct *direct)
         .method = "GET",
         .path_and_query = path,
         .authorization = request->authorization,
-        .size_bytes = direct->size,
-        .first = direct->first,
-        .last = direct->last,
+        .size_bytes = direct->span.size,
+        .first = direct->span.first,
+        .last = direct->span.last,
         .whole = direct->hasher != NULL,
     };
     memcpy(ask.credential_hash, request->credential_hash, sizeof ask.credential_hash);
@@ -205,16 +206,16 @@ static int start(struct direct *direct)
                         &direct->fetch);
 }
 
-void mirror_direct(struct mirror_request *request, uint64_t size, uint64_t first, uint64_t last)
+void mirror_direct(struct mirror_request *request, const struct blob_span *span)
 {
     struct direct *direct = loop_alloc(NULL, NULL, sizeof *direct);
     if (direct == NULL) {
         mirror__unavailable(request, E_NO_MEMORY);
         return;
     }
-    *direct = (struct direct){.request = request, .size = size, .first = first, .last = last};
+    *direct = (struct direct){.request = request, .span = *span};
     int err = 0;
-    if (first == 0 && last + 1 == size)
+    if (span->first == 0 && span->last + 1 == span->size)
         err = hasher_new(request->route.digest.algorithm, &direct->hasher);
     if (err == 0)
         err = start(direct);

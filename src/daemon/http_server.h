@@ -51,6 +51,7 @@ void server_free(struct server *server); /* after the loop has run out */
 const struct peer_addr *server_addr(const struct server *server);
 void server_counters(const struct server *server, struct server_counters *out);
 
+/* The request's head; valid until the exchange is answered or its client is gone. */
 const struct http_request *exchange_request(const struct exchange *exchange);
 /* Address of the client. */
 const struct peer_addr *exchange_peer(const struct exchange *exchange);

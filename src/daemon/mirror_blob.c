@@ -21,7 +21,7 @@ struct blob_answer {
     struct blob *blob;
     struct blob_reader reader;
     uv_timer_t timer;
-    uint64_t size, first, last;
+    struct blob_span span;
     struct blob_chunk chunk; /* the first one, got before the head is sent */
     bool has_chunk;
     bool streaming; /* the exchange owns us now */
@@ -67,7 +67,7 @@ static void source_close(void *arg)
     struct blob_answer *answer = arg;
     struct mirror_request *request = answer->request;
     struct mirror_counters *counters = &request->mirror->counters;
-    if (blob_read_position(&answer->reader) == answer->last + 1)
+    if (blob_read_position(&answer->reader) == answer->span.last + 1)
         counters->blobs_done++;
     else
         counters->blobs_cut++;
@@ -78,18 +78,19 @@ static void source_close(void *arg)
     mirror_request__free(request);
 }
 
-void mirror_blob_head(const struct mirror_request *request, uint64_t size, uint64_t first,
-                      uint64_t last, enum blob_tier tier, struct response *out, char range[64])
+void mirror_blob_head(const struct mirror_request *request, const struct blob_span *span,
+                      enum blob_tier tier, struct response *out, char range[RANGE_TEXT_BYTES])
 {
     bool part = http_request_header(exchange_request(request->exchange), "range") != NULL &&
-                !(first == 0 && last + 1 == size);
+                !(span->first == 0 && span->last + 1 == span->size);
     *out = (struct response){.status = part ? 206 : 200};
     response_add(out, "Content-Type", "application/octet-stream");
     response_add(out, "Docker-Content-Digest", request->route.reference);
     response_add(out, "Docker-Distribution-Api-Version", "registry/2.0");
     response_add(out, "Accept-Ranges", "bytes");
     if (part) {
-        (void)snprintf(range, 64, "bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, first, last, size);
+        (void)snprintf(range, RANGE_TEXT_BYTES, "bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64,
+                       span->first, span->last, span->size);
         response_add(out, "Content-Range", range);
     }
     if (tier != 0)
@@ -101,22 +102,22 @@ static void stream(struct blob_answer *answer)
     struct mirror_request *request = answer->request;
     struct body_source source = {.arg = answer, .next = source_next, .close = source_close};
     struct response response;
-    char range[64];
+    char range[RANGE_TEXT_BYTES];
     (void)uv_timer_stop(&answer->timer);
     mirror__first_byte(request, answer->chunk.tier);
-    mirror_blob_head(request, answer->size, answer->first, answer->last, answer->chunk.tier,
-                     &response, range);
+    mirror_blob_head(request, &answer->span, answer->chunk.tier, &response, range);
     answer->streaming = true;
-    exchange_stream(request->exchange, &response, answer->last - answer->first + 1, &source);
+    exchange_stream(request->exchange, &response, answer->span.last - answer->span.first + 1,
+                    &source);
 }
 
 static void go_direct(struct blob_answer *answer)
 {
     struct mirror_request *request = answer->request;
-    uint64_t size = answer->size, first = answer->first, last = answer->last;
+    struct blob_span span = answer->span;
     answer_close(answer);
     request->mirror->counters.direct_fallback++;
-    mirror_direct(request, size, first, last);
+    mirror_direct(request, &span);
 }
 
 /* Tries for the first span; then the head goes out. */
@@ -173,7 +174,7 @@ static void client_gone(void *arg)
 }
 
 /* 0, or E_*: nothing was opened and the request is still the caller's. */
-static int open_answer(struct mirror_request *request, uint64_t size, uint64_t first, uint64_t last)
+static int open_answer(struct mirror_request *request, const struct blob_span *span)
 {
     struct mirror *mirror = request->mirror;
     struct blob_caller *caller = blob_caller_new(request->registry, request->route.repository,
@@ -182,18 +183,14 @@ static int open_answer(struct mirror_request *request, uint64_t size, uint64_t f
     int err = caller == NULL || answer == NULL ? E_NO_MEMORY : 0;
     struct blob *blob = NULL;
     if (err == 0)
-        err = blobs_get(mirror->config.blobs, &request->route.digest, size, &blob);
+        err = blobs_get(mirror->config.blobs, &request->route.digest, span->size, &blob);
     if (err == 0) {
-        *answer = (struct blob_answer){.request = request,
-                                       .blob = blob,
-                                       .size = size,
-                                       .first = first,
-                                       .last = last,
-                                       .chunk = {.fd = -1}};
+        *answer = (struct blob_answer){
+            .request = request, .blob = blob, .span = *span, .chunk = {.fd = -1}};
         answer->reader =
             (struct blob_reader){.ready = on_ready, .failed = on_failed, .arg = answer};
-        bool whole = first == 0 && last + 1 == size;
-        err = blob_read_start(blob, &answer->reader, first, last + 1,
+        bool whole = span->first == 0 && span->last + 1 == span->size;
+        err = blob_read_start(blob, &answer->reader, span->first, span->last + 1,
                               whole ? TRANSFER_READ_STREAM : TRANSFER_READ_RANGE, caller);
     }
     blob_caller_put(caller);
@@ -210,13 +207,15 @@ static int open_answer(struct mirror_request *request, uint64_t size, uint64_t f
     return 0;
 }
 
+/* HEAD, and blobs without bytes. */
 static void answer_empty(struct mirror_request *request, uint64_t size)
 {
     struct response response;
-    char range[64];
-    mirror_blob_head(request, size, 0, size == 0 ? 0 : size - 1, 0, &response, range);
-    response.status = 200;
+    char range[RANGE_TEXT_BYTES];
+    struct blob_span all = {.size = size, .last = size - 1};
     struct body_source none = {0};
+    mirror_blob_head(request, &all, 0, &response, range);
+    response.status = 200;
     if (size == 0)
         exchange_respond(request->exchange, &response, "", 0);
     else
@@ -224,35 +223,41 @@ static void answer_empty(struct mirror_request *request, uint64_t size)
     mirror_request__free(request);
 }
 
+static void answer_unsatisfiable(struct mirror_request *request, uint64_t size)
+{
+    char range[RANGE_TEXT_BYTES];
+    struct response response = {.status = 416};
+    (void)snprintf(range, sizeof range, "bytes */%" PRIu64, size);
+    response_add(&response, "Content-Range", range);
+    exchange_respond(request->exchange, &response, "", 0);
+    mirror_request__free(request);
+}
+
 /* The caller may read this blob of this size. */
 static void serve(struct mirror_request *request, uint64_t size)
 {
     const struct http_request *http = exchange_request(request->exchange);
-    uint64_t first = 0, last = size == 0 ? 0 : size - 1;
+    struct blob_span span = {.size = size};
     if (size == 0 || http->method == HTTP_HEAD) {
         answer_empty(request, size);
         return;
     }
-    enum http_range_kind kind =
-        http_range_resolve(http_request_header(http, "range"), size, &first, &last);
-    if (kind == HTTP_RANGE_UNSATISFIABLE) {
-        char range[64];
-        struct response response = {.status = 416};
-        (void)snprintf(range, sizeof range, "bytes */%" PRIu64, size);
-        response_add(&response, "Content-Range", range);
-        exchange_respond(request->exchange, &response, "", 0);
-        mirror_request__free(request);
+    switch (http_range_resolve(http_request_header(http, "range"), size, &span.first, &span.last)) {
+    case HTTP_RANGE_UNSATISFIABLE:
+        answer_unsatisfiable(request, size);
         return;
-    }
-    if (kind == HTTP_RANGE_WHOLE) {
-        first = 0;
-        last = size - 1;
+    case HTTP_RANGE_WHOLE:
+        span.first = 0;
+        span.last = size - 1;
+        break;
+    case HTTP_RANGE_PART:
+        break;
     }
     bool around = request->mirror->config.config->mode == CONFIG_MODE_PASSTHROUGH ||
                   !request->registry->p2p || size > BLOB_BYTES_MAX;
-    if (around || open_answer(request, size, first, last) != 0) {
+    if (around || open_answer(request, &span) != 0) {
         request->mirror->counters.direct++;
-        mirror_direct(request, size, first, last);
+        mirror_direct(request, &span);
     }
 }
 

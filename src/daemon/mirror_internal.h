@@ -60,12 +60,17 @@ void relay_answer(struct mirror_request *request);
 /* ---- mirror_manifest.c, mirror_blob.c, direct.c: each takes the request over ---- */
 void mirror_manifest(struct mirror_request *request);
 void mirror_blob(struct mirror_request *request);
-/* Streams [first, last] of a blob of `size` bytes from the origin to the client, around the mesh.
+/* What of a blob a client asked for: bytes first..last of `size`. */
+struct blob_span {
+    uint64_t size, first, last;
+};
+/* Streams a span of a blob from the origin to the client, around the mesh. */
+void mirror_direct(struct mirror_request *request, const struct blob_span *span);
+/* Head of a blob's answer: 200 or 206. `range` is storage for a header's value; tier 0: not told.
  */
-void mirror_direct(struct mirror_request *request, uint64_t size, uint64_t first, uint64_t last);
-/* Head of a blob's answer: 200 or 206. */
-void mirror_blob_head(const struct mirror_request *request, uint64_t size, uint64_t first,
-                      uint64_t last, enum blob_tier tier, struct response *out, char range[64]);
+#define RANGE_TEXT_BYTES 64
+void mirror_blob_head(const struct mirror_request *request, const struct blob_span *span,
+                      enum blob_tier tier, struct response *out, char range[RANGE_TEXT_BYTES]);
 /* First byte of a blob went out. */
 void mirror__first_byte(struct mirror_request *request, enum blob_tier tier);
 
