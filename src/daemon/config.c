@@ -33,6 +33,10 @@ int config_fail(struct config_error *error, const char *format, ...)
     va_start(args, format);
     (void)vsnprintf(error->text, sizeof error->text, format, args);
     va_end(args);
+    /* Values are quoted in messages, and a message is one line. */
+    for (char *c = error->text; *c != '\0'; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7f)
+            *c = '?';
     return E_CONFIG;
 }
 
