@@ -201,13 +201,14 @@ static bool settled(const struct dht_path *path, unsigned needed)
     return path->slow == 0;
 }
 
+/* `hoped_for`: witnesses, once a provider is known with those counted in who are being asked. */
 static void ask_next(struct dht *dht, uint64_t now_us, struct dht_lookup *lookup, unsigned index,
-                     unsigned needed)
+                     unsigned *hoped_for)
 {
     struct dht_path *path = &lookup->paths[index];
     while (path->asked < lookup->width && path->asked + path->slow < 3 * lookup->width &&
            lookup->messages < DHT_LOOKUP_MESSAGES_MAX) {
-        unsigned at = pick(path, needed);
+        unsigned at = pick(path, answers_needed(dht, lookup, *hoped_for));
         if (at == path->count)
             return;
         struct dht_candidate *candidate = &path->candidates[at];
@@ -223,6 +224,7 @@ static void ask_next(struct dht *dht, uint64_t now_us, struct dht_lookup *lookup
         candidate->state = DHT_CANDIDATE_ASKED;
         path->asked++;
         lookup->messages++;
+        *hoped_for += lookup->provider_count > 0;
     }
 }
 
@@ -289,11 +291,11 @@ static void finish(struct dht *dht, uint64_t now_us, struct dht_lookup *lookup)
 static void step(struct dht *dht, uint64_t now_us, struct dht_lookup *lookup)
 {
     unsigned witnesses = lookup->provider_count > 0 ? count_witnesses(dht, lookup) : 0;
-    unsigned hoped_for = witnesses; /* who is being asked may well be one: wait before asking on */
+    unsigned hoped_for = witnesses; /* who is being asked may well be one: no need to ask more */
     for (unsigned i = 0; i < lookup->path_count; i++)
         hoped_for += lookup->provider_count > 0 ? lookup->paths[i].asked : 0;
     for (unsigned i = 0; i < lookup->path_count; i++)
-        ask_next(dht, now_us, lookup, i, answers_needed(dht, lookup, hoped_for));
+        ask_next(dht, now_us, lookup, i, &hoped_for);
     if (is_over(dht, lookup, witnesses))
         finish(dht, now_us, lookup);
 }
