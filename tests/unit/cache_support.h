@@ -81,10 +81,9 @@ static inline void test_fill(const struct digest *digest, uint32_t piece, uint32
                              uint8_t *out, uint32_t byte_count)
 {
     uint64_t word = load_be64(digest->bytes) ^ ((uint64_t)piece << 32) ^ variant;
-    for (uint32_t i = 0; i < byte_count; i++) {
-        if (i % 8 == 0)
-            word = word * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-        out[i] = (uint8_t)(word >> (8 * (i % 8)));
+    for (uint32_t i = 0; i < byte_count; i += 8) {
+        word = word * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        memcpy(out + i, &word, byte_count - i < 8 ? byte_count - i : 8);
     }
 }
 
