@@ -26,7 +26,9 @@ struct host_sent {
 struct host {
     struct host_sent *sent;
     size_t sent_count;
-    size_t blocks; /* allocated now */
+    size_t blocks;         /* allocated now */
+    size_t calls, fail_at; /* the fail_at-th growing call fails; 0: none. fail_on: all after it */
+    bool fail_on;
     struct prng prng;
 };
 
@@ -52,6 +54,10 @@ static inline void host_random(void *context, uint8_t *out, size_t out_bytes)
 static inline void *host_alloc(void *context, void *old, size_t new_bytes)
 {
     struct host *host = context;
+    host->calls += new_bytes > 0;
+    bool fails = host->fail_on ? host->calls >= host->fail_at : host->calls == host->fail_at;
+    if (new_bytes > 0 && host->fail_at > 0 && fails)
+        return NULL;
     host->blocks += old == NULL && new_bytes > 0;
     host->blocks -= old != NULL && new_bytes == 0;
     if (new_bytes == 0) {
