@@ -159,6 +159,38 @@ void blob__piece_gone(struct blob *blob, uint32_t piece)
                             loop_now_us(blob->blobs->config.loop), blob->handle, piece);
 }
 
+void blobs__evictions(struct blobs *blobs)
+{
+    struct cache_eviction eviction;
+    while (cache_next_eviction(blobs->config.cache, &eviction)) {
+        struct blob *victim;
+        HASH_FIND(by_digest, blobs->by_digest, &eviction.digest, sizeof eviction.digest, victim);
+        if (victim == NULL)
+            continue;
+        (void)blob__ref(victim);
+        for (uint32_t i = 0; i < eviction.piece_count; i++) {
+            struct blob_piece *slot = &victim->pieces[eviction.first_piece + i];
+            slot->stored = false;
+            if (slot->have && slot->memory == NULL)
+                blob__piece_gone(victim, eviction.first_piece + i);
+        }
+        blob__unref(victim);
+    }
+}
+
+void blob__renew_cached(struct blob *blob)
+{
+    struct cache *cache = blob->blobs->config.cache;
+    struct cache_blob *fresh;
+    cache_drop_blob(cache, blob->cached);
+    blobs__evictions(blob->blobs);
+    if (cache_get(cache, &blob->info.digest, blob->info.size_bytes, &fresh) != 0)
+        return; /* the old place takes no pieces: they stay in memory only */
+    cache_put(cache, blob->cached);
+    blob->cached = fresh;
+    blob->sealed = false;
+}
+
 static int open_pieces(struct blob *blob)
 {
     size_t bytes;
@@ -225,12 +257,9 @@ int blobs_get(struct blobs *blobs, const struct digest *digest, uint64_t size_by
     }
     struct cache_blob *cached;
     int err = cache_get(blobs->config.cache, digest, size_bytes, &cached);
+    blobs__evictions(blobs);
     if (err != 0)
         return err;
-    if (cache_blob_size(cached) != size_bytes) {
-        cache_put(blobs->config.cache, cached);
-        return E_INVALID;
-    }
     return blob_open(blobs, cached, out);
 }
 

@@ -100,8 +100,9 @@ struct blob_chunk {
     int fd; /* -1, or a descriptor of our own to sendfile from */
     uint64_t fd_offset;
     enum blob_tier tier;
-    /* private */
+    /* private; without a blob only the buffer is given back */
     struct blob *blob;
+    struct cache_blob *cached; /* pinned while fd is open */
     struct buffer *buffer;
     uint32_t piece;
 };
@@ -117,7 +118,8 @@ struct blob_reader {
     /* private */
     struct blob *blob;
     struct blob_caller *caller;
-    uint64_t reader_id; /* of transfer; 0: none */
+    struct cache_blob *held; /* in the cache; NULL: too large to be kept whole */
+    uint64_t reader_id;      /* of transfer; 0: none */
     uint64_t offset, end;
     uint32_t piece_told; /* last position told to transfer */
     bool whole;

@@ -79,6 +79,10 @@ struct blob *blob__ref(struct blob *blob);
 
 /* Gives back a reference of blob__ref; the blob closes when nothing of it is left. */
 void blob__unref(struct blob *blob);
+/* Takes what the cache evicted from the blobs concerned. After every call that may evict. */
+void blobs__evictions(struct blobs *blobs);
+/* Everything of the blob in the cache proved wrong: a new, empty place for it. */
+void blob__renew_cached(struct blob *blob);
 /* A piece is not here any more (evicted, damaged): forgets it and tells transfer. */
 void blob__piece_gone(struct blob *blob, uint32_t piece);
 

@@ -20,7 +20,8 @@ enum job_kind {
 struct piece_job {
     struct loop_work work;
     enum job_kind kind;
-    struct blob *blob; /* one reference */
+    struct blob *blob;         /* one reference */
+    struct cache_blob *cached; /* of the blob when the job began; kept by its pin or reservation */
     uint32_t piece;
     struct buffer *buffer; /* one reference */
     struct piece_arrival arrival;
@@ -92,7 +93,7 @@ static void run_store(struct piece_job *job)
         hasher_update(blob->hasher, job->buffer->bytes, job->buffer->used);
     if (job->store) {
         struct piece_record record = {.voucher = job->voucher};
-        job->store_status = cache_write(blob->blobs->config.cache, blob->cached, job->piece,
+        job->store_status = cache_write(blob->blobs->config.cache, job->cached, job->piece,
                                         job->buffer->bytes, job->buffer->used, &record);
     }
 }
@@ -101,8 +102,8 @@ static void run_load(struct piece_job *job)
 {
     struct blob *blob = job->blob;
     struct piece_record record;
-    job->status = cache_read(blob->blobs->config.cache, blob->cached, job->piece,
-                             job->buffer->bytes, job->buffer->used, &record);
+    job->status = cache_read(blob->blobs->config.cache, job->cached, job->piece, job->buffer->bytes,
+                             job->buffer->used, &record);
     if (job->status != 0)
         return;
     job->voucher = record.voucher;
@@ -131,7 +132,7 @@ static void job_run(struct loop_work *work)
 static void seal_run(struct loop_work *work)
 {
     struct piece_job *job = (struct piece_job *)work;
-    job->status = cache_seal(job->blob->blobs->config.cache, job->blob->cached);
+    job->status = cache_seal(job->blob->blobs->config.cache, job->cached);
 }
 
 static void job_free(struct piece_job *job)
@@ -145,8 +146,9 @@ static void job_free(struct piece_job *job)
 static void seal_done(struct loop_work *work, int status)
 {
     struct piece_job *job = (struct piece_job *)work;
-    cache_seal_done(job->blob->blobs->config.cache, job->blob->cached,
+    cache_seal_done(job->blob->blobs->config.cache, job->cached,
                     status != 0 ? status : job->status);
+    blobs__evictions(job->blob->blobs);
     job_free(job);
 }
 
@@ -155,7 +157,8 @@ static struct piece_job *job_new(struct blob *blob, enum job_kind kind, uint32_t
     struct piece_job *job = loop_alloc(NULL, NULL, sizeof *job);
     if (job == NULL)
         return NULL;
-    *job = (struct piece_job){.kind = kind, .blob = blob__ref(blob), .piece = piece};
+    *job = (struct piece_job){
+        .kind = kind, .blob = blob__ref(blob), .cached = blob->cached, .piece = piece};
     job->work.run = job_run;
     return job;
 }
@@ -189,7 +192,7 @@ static void mismatch(struct blob *blob)
         if (blob->pieces[piece].have)
             blob__piece_gone(blob, piece);
     }
-    cache_drop_blob(blobs->config.cache, blob->cached);
+    blob__renew_cached(blob);
     hasher_reset(blob->hasher);
     blob->hashed = 0;
     blob->repairing = again && blob_fetch__repair(blob);
@@ -303,7 +306,7 @@ static void store_done(struct loop_work *work, int status)
     if (status == 0)
         status = job->status;
     if (job->store)
-        cache_write_done(blobs->config.cache, blob->cached, job->piece, now_us(blob),
+        cache_write_done(blobs->config.cache, job->cached, job->piece, now_us(blob),
                          status != 0 ? status : job->store_status);
     if (job->store_status != 0)
         blobs->counters.store_errors++;
@@ -317,32 +320,19 @@ static void store_done(struct loop_work *work, int status)
     hashed_one(job, status == 0);
     if (arrival.done != NULL)
         arrival.done(arrival.arg, status);
+    blobs__evictions(blobs);
     blob_piece__hash_on(blob);
     blob__wake(blob);
     job_free(job);
 }
 
-/* Room in the cache for a piece; what goes for it is told to transfer. */
+/* Room in the cache for a piece. */
 static bool reserve(struct blob *blob, uint32_t piece)
 {
     struct blobs *blobs = blob->blobs;
-    struct cache_eviction eviction;
-    bool room = cache_reserve(blobs->config.cache, blob->cached, piece, now_us(blob)) == 0;
-    while (cache_next_eviction(blobs->config.cache, &eviction)) {
-        struct blob *victim;
-        HASH_FIND(by_digest, blobs->by_digest, &eviction.digest, sizeof eviction.digest, victim);
-        if (victim == NULL)
-            continue;
-        (void)blob__ref(victim);
-        for (uint32_t i = 0; i < eviction.piece_count; i++) {
-            struct blob_piece *slot = &victim->pieces[eviction.first_piece + i];
-            slot->stored = false;
-            if (slot->have && slot->memory == NULL)
-                blob__piece_gone(victim, eviction.first_piece + i);
-        }
-        blob__unref(victim);
-    }
-    return room;
+    int err = cache_reserve(blobs->config.cache, blob->cached, piece, now_us(blob));
+    blobs__evictions(blobs);
+    return err == 0;
 }
 
 void blob_piece__arrived(const struct piece_arrival *arrival, struct buffer *bytes)
@@ -382,7 +372,7 @@ static void load_done(struct loop_work *work, int status)
     struct blob_piece *slot = &blob->pieces[job->piece];
     if (status == 0)
         status = job->status;
-    cache_unpin(blob->blobs->config.cache, blob->cached, job->piece);
+    cache_unpin(blob->blobs->config.cache, job->cached, job->piece);
     if (job->keep)
         slot->loading = false;
     if (status == 0) {
@@ -395,7 +385,7 @@ static void load_done(struct loop_work *work, int status)
     } else if (status != E_CANCELLED) {
         if (status == E_CORRUPT)
             blob->blobs->counters.corrupt++;
-        cache_drop_piece(blob->blobs->config.cache, blob->cached, job->piece);
+        cache_drop_piece(blob->blobs->config.cache, job->cached, job->piece);
         slot->stored = false;
         if (slot->have && slot->memory == NULL)
             blob__piece_gone(blob, job->piece);
@@ -403,6 +393,7 @@ static void load_done(struct loop_work *work, int status)
     hashed_one(job, status == 0);
     if (job->then != NULL)
         job->then(job->then_arg, status, job->buffer, &job->voucher);
+    blobs__evictions(blob->blobs);
     blob_piece__hash_on(blob);
     blob__wake(blob);
     job_free(job);
@@ -434,7 +425,7 @@ static int submit_load(struct piece_job *job)
     struct blob *blob = job->blob;
     int err = loop_submit(blob->blobs->config.loop, &job->work);
     if (err != 0) {
-        cache_unpin(blob->blobs->config.cache, blob->cached, job->piece);
+        cache_unpin(blob->blobs->config.cache, job->cached, job->piece);
         job_free(job);
     }
     return err;

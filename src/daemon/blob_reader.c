@@ -99,6 +99,19 @@ static void buffers_ready(void *arg)
     reader->ready(reader->arg);
 }
 
+/* What is being read stays, unless it would fill the cache: a 40 GB blob passes through a 4 GB one
+ * (DESIGN §5). */
+static struct cache_blob *held_place(struct blob *blob)
+{
+    struct cache *cache = blob->blobs->config.cache;
+    struct cache_stats stats;
+    cache_stats(cache, &stats);
+    if (blob->info.size_bytes > stats.capacity_bytes / 2)
+        return NULL;
+    cache_hold(cache, blob->cached);
+    return blob->cached;
+}
+
 int blob_read_start(struct blob *blob, struct blob_reader *reader, uint64_t first, uint64_t end,
                     enum transfer_read_mode mode, struct blob_caller *caller)
 {
@@ -115,7 +128,7 @@ int blob_read_start(struct blob *blob, struct blob_reader *reader, uint64_t firs
     reader->next = blob->readers;
     blob->readers = reader;
     blob->blobs->counters.readers++;
-    cache_hold(blob->blobs->config.cache, blob->cached);
+    reader->held = held_place(blob);
     if (caller != NULL)
         add_caller(blob, caller);
     int err = pull(blob, reader, mode);
@@ -141,7 +154,9 @@ void blob_read_stop(struct blob_reader *reader)
         transfer_read_stop(node_transfer(blobs->config.node), loop_now_us(blobs->config.loop),
                            reader->reader_id);
     blob_caller_put(reader->caller);
-    cache_unhold(blobs->config.cache, blob->cached);
+    if (reader->held != NULL)
+        cache_unhold(blobs->config.cache, reader->held);
+    blobs__evictions(blobs);
     blobs->counters.readers--;
     reader->blob = NULL;
     blob__unref(blob);
@@ -195,6 +210,7 @@ static bool chunk_from_file(struct blob *blob, uint32_t piece, struct blob_chunk
         cache_unpin(blobs->config.cache, blob->cached, piece);
         return false;
     }
+    out->cached = blob->cached;
     return true;
 }
 
@@ -261,13 +277,13 @@ int blob_read_next(struct blob_reader *reader, uint32_t max_bytes, struct blob_c
 void blob_chunk_done(struct blob_chunk *chunk)
 {
     struct blob *blob = chunk->blob;
-    if (blob == NULL)
-        return;
     if (chunk->fd >= 0) {
         (void)close(chunk->fd);
-        cache_unpin(blob->blobs->config.cache, blob->cached, chunk->piece);
+        cache_unpin(blob->blobs->config.cache, chunk->cached, chunk->piece);
+        blobs__evictions(blob->blobs);
     }
     buffer_put(chunk->buffer);
     *chunk = (struct blob_chunk){.fd = -1};
-    blob__unref(blob);
+    if (blob != NULL)
+        blob__unref(blob);
 }
