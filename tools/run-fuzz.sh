@@ -3,7 +3,7 @@
 # run-fuzz.sh DIR SECONDS: replays the stored corpus of each fuzz target, then fuzzes it for SECONDS.
 # A finding is kept under build/fuzz/findings/<target>/ and fails the run.
 set -u
-dir=$1 seconds=$2 status=0 count=0
+dir=$1 seconds=$2 status=0 count=0 bad=0
 for program in "$dir"/*; do
     [ -x "$program" ] && [ -f "$program" ] || continue
     name=$(basename "$program")
@@ -20,8 +20,8 @@ for program in "$dir"/*; do
     else
         echo "  FAIL  fuzz $name"
         grep -E 'ERROR|SUMMARY|Test unit|runtime error|ASSERT' "$log" | head -n 12
-        status=1
+        status=1 bad=$((bad + 1))
     fi
 done
-echo "fuzz: $count targets clean"
+echo "$count passed, $bad failed"
 [ $count -gt 0 ] && exit $status

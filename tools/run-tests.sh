@@ -15,7 +15,7 @@ for program in "$@"; do
     f=$(grep -c '^\[  FAILED  \].*[^:]$' "$log")
     passed=$((passed + ${p:-0}))
     if [ $code -ne 0 ] || [ "${p:-0}" -eq 0 ]; then
-        failed=$((failed + (f > 0 ? 1 : 1)))
+        failed=$((failed + (f > 0 ? f : 1)))
         echo "  FAIL  $program (exit $code, $ms ms)"
         tail -n 60 "$log"
     else
