@@ -3,8 +3,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* uthash asks for memory in functions that have a `table` with the host's allocator. */
-#define uthash_malloc(byte_count) table->env.alloc(table->env.host, NULL, (byte_count))
+/* uthash is used in functions that have a `table`: with the host's allocator, and with a key, so
+ * that nobody can choose addresses that fall into one bucket. */
+#define HASH_FUNCTION(key, key_bytes, hash) ((hash) = addr_hash(table, (key), (key_bytes)))
+#define uthash_malloc(byte_count)           table->env.alloc(table->env.host, NULL, (byte_count))
 #define uthash_free(pointer, byte_count)                                                           \
     ((void)(byte_count), (void)table->env.alloc(table->env.host, (pointer), 0))
 #define HASH_NONFATAL_OOM            1
@@ -21,6 +23,13 @@
 #include "log.h"
 
 #define SLOTS_FIRST 64
+
+static unsigned addr_hash(const struct dgram_table *table, const void *key, size_t key_bytes)
+{
+    uint8_t hash[crypto_shorthash_siphash24_BYTES];
+    (void)crypto_shorthash_siphash24(hash, key, key_bytes, table->hash_key);
+    return load_be32(hash);
+}
 
 /* ---- heap of due times --------------------------------------------------------------------- */
 
@@ -187,11 +196,13 @@ void dgram__queue_pop(struct dgram_table *table, struct dgram_queue *queue)
 void dgram__table_init(struct dgram_table *table, const struct env *env, struct dgram_stats *stats)
 {
     uint8_t start[4];
+    static_assert(sizeof table->hash_key == crypto_shorthash_siphash24_KEYBYTES, "SipHash key");
     memset(table, 0, sizeof *table);
     table->env = *env;
     table->stats = stats;
     env->random(env->host, start, sizeof start);
     table->generation = load_be32(start);
+    env->random(env->host, table->hash_key, sizeof table->hash_key);
 }
 
 void dgram__table_close(struct dgram_table *table)

@@ -102,6 +102,7 @@ static_assert(MEMBERS_MAX == 1u << DGRAM_SLOT_BITS, "every peer has a slot");
 struct dgram_table {
     struct env env;
     struct dgram_peer *by_addr; /* uthash */
+    uint8_t hash_key[16];
     struct dgram_peer **slots;
     uint32_t *free_slots;
     struct dgram_peer **heap; /* binary heap by (due_us, due_sequence) */
@@ -118,7 +119,7 @@ struct dgram_table {
     struct dgram_stats *stats; /* of the owner; borrowed */
 };
 
-/* Starts empty; the generation of indices comes from env->random. */
+/* Starts empty; the generation of indices and the hash key come from env->random. */
 void dgram__table_init(struct dgram_table *table, const struct env *env, struct dgram_stats *stats);
 /* Drops every peer and frees all. */
 void dgram__table_close(struct dgram_table *table);
