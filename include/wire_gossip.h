@@ -4,8 +4,8 @@
  * news: full records of members and short claims about them. Labels are sent once per message and
  * referred to by index, so that about twenty records fit one datagram.
  *
- *   PING        are you there?                     news
- *   ACK         answer to PING                     news
+ *   PING        are you there?                     view, news
+ *   ACK         answer to PING                     view, news
  *   PING_REQ    ping this address for me           target            (SWIM §3.1)
  *   RELAYED     answer to PING_REQ                 answered          (nack: Lifeguard §IV.A)
  *   NEWS        nothing but news                   news
@@ -49,7 +49,7 @@ enum wire_gossip_type {
 #define WIRE_GOSSIP_LEAVES        256
 #define WIRE_GOSSIP_LEAF_BYTES    (WIRE_GOSSIP_LEAVES / 8)
 /* Head and empty news: what a message takes before its items, at most. */
-#define WIRE_GOSSIP_HEAD_BYTES_MAX 28
+#define WIRE_GOSSIP_HEAD_BYTES_MAX 33
 
 /* A member as it described itself. Indexes count labels from 1; 0 is the empty label. */
 struct wire_gossip_record {
@@ -100,6 +100,7 @@ struct wire_gossip {
 
     struct peer_addr target; /* PING_REQ */
     bool answered;           /* RELAYED */
+    uint32_t view_check;     /* PING, ACK: of the view, to see that views have come apart */
     uint64_t view_hash;      /* SYNC_CHECK, SYNC_STATE: over all live members */
     uint32_t view_count;
     uint32_t ranges[WIRE_GOSSIP_LEAVES];    /* SYNC_DIGEST */

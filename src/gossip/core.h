@@ -159,6 +159,11 @@ struct sync {
     uint8_t leaves[WIRE_GOSSIP_LEAF_BYTES];
     uint8_t counts[WIRE_GOSSIP_LEAVES];
     uint8_t page[WIRE_GOSSIP_LEAF_BYTES]; /* leaves of the page that waits */
+    /* Views that came apart: what PING and ACK say of the others' (gossip__compare_view). */
+    unsigned apart;       /* of them in a row that differ */
+    uint64_t changed_us;  /* our own view, last */
+    uint64_t apart_us;    /* not before, another push-pull for that reason */
+    uint64_t apart_pause; /* grows while they do not help */
     /* Pages answered lately, a bucket that refills: work that others may ask for is bounded. */
     uint32_t serve_tokens;
     uint64_t serve_refill_us;
@@ -171,6 +176,15 @@ struct seed {
     uint8_t tries;
 };
 
+/* ---- giving records ---- */
+
+/* Nodes given in one answer, at most: more than three datagrams hold records of. */
+#define GIVE_MAX 96
+struct give {
+    uint32_t nodes[GIVE_MAX];
+    unsigned count;
+};
+
 /* ---- the core ---- */
 
 struct gossip {
@@ -181,10 +195,11 @@ struct gossip {
     uint32_t last_seq;
     uint64_t last_order;
 
-    uint64_t host_us;    /* latest time seen from the host */
-    uint64_t paused_us;  /* sum of the spells we were not run in */
-    uint64_t now_us;     /* local time of this call */
-    uint64_t reply_left; /* bytes that may answer the request at hand (DHT-2) */
+    uint64_t host_us;     /* latest time seen from the host */
+    uint64_t paused_us;   /* sum of the spells we were not run in */
+    uint64_t now_us;      /* local time of this call */
+    uint64_t deadline_us; /* promised at the end of the last call; local, never before it */
+    uint64_t reply_left;  /* bytes that may answer the request at hand (DHT-2) */
 
     /* members */
     struct node *slabs[SLABS_MAX];
@@ -248,6 +263,7 @@ struct gossip {
     unsigned log_count;
 
     struct gossip_stats stats;
+    struct give corrections;               /* what the sender of g->in is behind with */
     uint64_t wants[WIRE_GOSSIP_WANTS_MAX]; /* for gossip__give_send */
     unsigned want_count;
     struct wire_gossip in;  /* the message being handled */
@@ -356,6 +372,8 @@ bool gossip__refute(struct gossip *g, uint64_t above);
 /* Takes in the news of g->in. `sync`: they are part of a push-pull, where states may be old.
  * Returns how many records were new to us. */
 unsigned gossip__take_news(struct gossip *g, const struct peer_addr *from, bool sync);
+/* Tells the sender of g->in what its claims were behind with, within the answer it is due. */
+void gossip__send_corrections(struct gossip *g, const struct peer_addr *from);
 /* Order of two versions of one node: <0 if the first is older, 0 equal, >0 newer. */
 int gossip__compare_versions(uint64_t incarnation_a, enum member_state a, uint64_t incarnation_b,
                              enum member_state b);
@@ -417,6 +435,11 @@ uint64_t gossip__dead_probe_interval(const struct gossip *g);
 void gossip__sync_with(struct gossip *g, const struct peer_addr *peer);
 /* The view is changing a lot: exchange again within a period. */
 void gossip__sync_soon(struct gossip *g);
+/* A live member's PING or ACK said which view it has: when several in a row differ from ours after
+ * news have settled, we have missed something, and ask. */
+void gossip__compare_view(struct gossip *g, const struct peer_addr *from, uint32_t view_check);
+/* What PING and ACK say of the own view. */
+uint32_t gossip__view_check(const struct gossip *g);
 /* More differences than news under way would explain. */
 bool gossip__sync_many(const struct gossip *g, uint32_t diffs);
 /* Handlers of SYNC_STATE, SYNC_DIFF, SYNC_RECORDS in g->in. */
@@ -430,12 +453,6 @@ uint32_t gossip__range_hash(const struct gossip *g, unsigned leaf);
 
 /* ---- serve.c ---- */
 
-/* Nodes given in one answer, at most: more than three datagrams hold records of. */
-#define GIVE_MAX 96
-struct give {
-    uint32_t nodes[GIVE_MAX];
-    unsigned count;
-};
 /* Notes a node to give; beyond GIVE_MAX the next push-pull brings it. */
 void gossip__give_add(struct give *give, uint32_t index);
 /*

@@ -101,20 +101,27 @@ static void clock_in(struct gossip *g, uint64_t host_us)
     if (host_us > g->host_us)
         g->host_us = host_us;
     uint64_t now_us = g->host_us - g->paused_us;
-    uint64_t deadline_us = local_deadline(g);
-    if (deadline_us < now_us && now_us - deadline_us > PAUSE_US) {
-        g->paused_us += now_us - deadline_us;
-        now_us = deadline_us;
+    if (g->deadline_us < now_us && now_us - g->deadline_us > PAUSE_US) {
+        g->paused_us += now_us - g->deadline_us;
+        now_us = g->deadline_us;
         gossip__health_change(g, 1);
     }
+    ASSERT(now_us >= g->now_us);
     g->now_us = now_us;
     g->reply_left = 0;
 }
 
+/* And ends here, with the promise by which the next one judges whether it comes late. */
+static void clock_out(struct gossip *g)
+{
+    uint64_t deadline_us = local_deadline(g);
+    g->deadline_us = deadline_us < g->now_us ? g->now_us : deadline_us;
+}
+
 uint64_t gossip_deadline_us(const struct gossip *g)
 {
-    uint64_t deadline = local_deadline(g);
-    return deadline > UINT64_MAX - g->paused_us ? UINT64_MAX : deadline + g->paused_us;
+    bool never = g->deadline_us > UINT64_MAX - g->paused_us;
+    return never ? UINT64_MAX : g->deadline_us + g->paused_us;
 }
 
 void gossip_advance(struct gossip *g, uint64_t now_us)
@@ -130,6 +137,7 @@ void gossip_advance(struct gossip *g, uint64_t now_us)
             gossip__announce(g, gossip__self(g)->pub.state);
     }
     gossip__spread_advance(g);
+    clock_out(g);
 }
 
 /* ---- life cycle ---- */
@@ -220,6 +228,7 @@ int gossip_new(const struct env *env, const struct gossip_config *config, uint64
         gossip_free(g);
         return err;
     }
+    clock_out(g);
     *out = g;
     return 0;
 }
@@ -244,10 +253,11 @@ void gossip_join(struct gossip *g, uint64_t now_us, const struct peer_addr *addr
                  size_t addr_count)
 {
     clock_in(g, now_us);
-    if (g->left)
-        return;
-    gossip__join_add(g, addrs, addr_count);
-    gossip__join_advance(g);
+    if (!g->left) {
+        gossip__join_add(g, addrs, addr_count);
+        gossip__join_advance(g);
+    }
+    clock_out(g);
 }
 
 void gossip__announce(struct gossip *g, enum member_state state)
@@ -269,28 +279,28 @@ void gossip_leave(struct gossip *g, uint64_t now_us, bool final)
 {
     clock_in(g, now_us);
     enum member_state state = gossip__self(g)->pub.state;
-    if (g->left || (!final && state == MEMBER_LEAVING))
-        return;
-    gossip__announce(g, final ? MEMBER_LEFT : MEMBER_LEAVING);
-    g->left = final;
-    /* All sends of the last news at once: the host may be gone before the next round. */
-    gossip__spread_now(g, final ? gossip__sends_limit(g) : FANOUT);
+    if (!g->left && (final || state != MEMBER_LEAVING)) {
+        gossip__announce(g, final ? MEMBER_LEFT : MEMBER_LEAVING);
+        g->left = final;
+        /* All sends of the last news at once: the host may be gone before the next round. */
+        gossip__spread_now(g, final ? gossip__sends_limit(g) : FANOUT);
+    }
+    clock_out(g);
 }
 
 void gossip_update_self(struct gossip *g, uint64_t now_us, const struct topology *topology,
                         uint8_t capacity_class, uint8_t load)
 {
     clock_in(g, now_us);
-    if (g->left)
-        return;
     const struct member *self = &gossip__self(g)->pub;
     bool labels = memcmp(&self->topology, topology, sizeof *topology) != 0 ||
                   self->capacity_class != capacity_class;
     g->config.self.topology = *topology;
     g->config.self.capacity_class = capacity_class;
     g->load_wanted = load;
-    if (labels || load_deadline(g) <= g->now_us)
+    if (!g->left && (labels || load_deadline(g) <= g->now_us))
         gossip__announce(g, self->state);
+    clock_out(g);
 }
 
 void gossip_unreachable(struct gossip *g, uint64_t now_us, const struct node_id *id)
@@ -299,6 +309,7 @@ void gossip_unreachable(struct gossip *g, uint64_t now_us, const struct node_id 
     uint32_t index = gossip__by_id(g, id);
     if (index != NODE_NONE && !g->left)
         gossip__doubt(g, index);
+    clock_out(g);
 }
 
 /* ---- messages ---- */
@@ -354,13 +365,17 @@ int gossip_receive(struct gossip *g, uint64_t now_us, const struct peer_addr *fr
         msg_bytes > MESSAGE_BYTES_MAX ? E_TOO_LARGE : wire_gossip_decode(msg, msg_bytes, &g->in);
     if (err == 0 && peer_addr_equal(from, &gossip__self(g)->pub.addr))
         err = E_MALFORMED; /* nobody else has our address */
-    if (err != 0) {
+    if (err == 0) {
+        g->reply_left = 3 * ((uint64_t)msg_bytes + DATAGRAM_OVERHEAD_MAX);
+        g->corrections.count = 0;
+        dispatch(g, from);
+        gossip__send_corrections(g, from);
+    } else {
         g->stats.rejected++;
-        return err == E_NOT_FOUND ? E_NOT_FOUND : E_MALFORMED;
+        err = err == E_NOT_FOUND ? E_NOT_FOUND : E_MALFORMED;
     }
-    g->reply_left = 3 * ((uint64_t)msg_bytes + DATAGRAM_OVERHEAD_MAX);
-    dispatch(g, from);
-    return 0;
+    clock_out(g);
+    return err;
 }
 
 /* ---- view ---- */

@@ -269,7 +269,9 @@ static void live_remove(struct gossip *g, uint32_t index)
         gossip__node(g, g->live[at])->list_pos = at;
         at = last_visited;
     }
-    g->live[at] = g->live[--g->live_count];
+    if (at == --g->live_count)
+        return; /* the hole is the end: whoever was there has moved above */
+    g->live[at] = g->live[g->live_count];
     gossip__node(g, g->live[at])->list_pos = at;
 }
 
@@ -277,6 +279,8 @@ static void gone_add(struct gossip *g, uint32_t index)
 {
     ASSERT(g->gone_count < g->list_capacity);
     gossip__node(g, index)->list_pos = g->gone_count;
+    if (g->gone_count == 0) /* the timer has been at rest */
+        g->dead_probe_us = g->now_us + gossip__between(g, 0, gossip__dead_probe_interval(g));
     g->gone[g->gone_count++] = index;
 }
 
@@ -296,6 +300,7 @@ static void toggle_hash(struct gossip *g, const struct node *node, int count)
     uint64_t hash = mix(prefix ^ mix(node->pub.incarnation + 0x9e3779b97f4a7c15ULL));
     unsigned leaf = node->pub.id.bytes[0];
     g->view_hash ^= hash;
+    g->sync.changed_us = g->now_us;
     g->leaf_hash[leaf] ^= hash;
     g->leaf_count[leaf] = (uint16_t)(g->leaf_count[leaf] + count);
 }

@@ -186,8 +186,10 @@ static bool take_record(struct gossip *g, const struct wire_gossip_record *recor
 static void take_own_claim(struct gossip *g, const struct wire_gossip_claim *claim,
                            const struct peer_addr *from)
 {
-    if (claim->incarnation < gossip__self(g)->pub.incarnation)
+    if (claim->incarnation < gossip__self(g)->pub.incarnation) {
+        gossip__give_add(&g->corrections, g->self);
         return;
+    }
     if (!gossip__refute(g, claim->incarnation))
         return;
     g->stats.refutations++;
@@ -210,8 +212,10 @@ static void take_claim(struct gossip *g, const struct wire_gossip_claim *claim,
         gossip__heard(g, index);
         return;
     }
-    if (claim->incarnation < held->incarnation)
-        return; /* refuted since */
+    if (claim->incarnation < held->incarnation) {
+        gossip__give_add(&g->corrections, index); /* refuted since */
+        return;
+    }
     if (claim->incarnation - held->incarnation > INCARNATION_JUMP_MAX) {
         g->stats.rejected++;
         return;
@@ -245,4 +249,18 @@ unsigned gossip__take_news(struct gossip *g, const struct peer_addr *from, bool 
     for (unsigned i = 0; i < news->claim_count; i++)
         take_claim(g, &news->claims[i], from, sync);
     return changes;
+}
+
+void gossip__send_corrections(struct gossip *g, const struct peer_addr *from)
+{
+    if (g->corrections.count == 0)
+        return;
+    gossip__begin(g, WIRE_GOSSIP_NEWS, 0, from);
+    gossip__limit_to_reply(g);
+    for (unsigned i = 0; i < g->corrections.count; i++) {
+        if (!gossip__add_record(g, gossip__node(g, g->corrections.nodes[i])))
+            break;
+    }
+    if (g->out.news.record_count > 0)
+        gossip__send(g, from, 0);
 }

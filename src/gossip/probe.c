@@ -107,7 +107,9 @@ void gossip__ping(struct gossip *g, uint32_t index, bool again)
         node->ping_seq = gossip__seq(g);
     bool wants_record = node->pub.state == MEMBER_SUSPECT || node->pub.state == MEMBER_DEAD;
     gossip__begin(g, WIRE_GOSSIP_PING, node->ping_seq, &node->pub.addr);
-    gossip__add_queued(g);
+    g->out.view_check = gossip__view_check(g);
+    if (!wants_record) /* news are not wasted on those who are probably gone */
+        gossip__add_queued(g);
     gossip__send(g, &node->pub.addr, wants_record ? PING_PAD : 0);
 }
 
@@ -232,14 +234,18 @@ void gossip__on_ping(struct gossip *g, const struct peer_addr *from)
     (void)gossip__take_news(g, from, false);
     gossip__begin(g, WIRE_GOSSIP_ACK, seq, from);
     gossip__limit_to_reply(g);
+    g->out.view_check = gossip__view_check(g);
     if (attach)
         (void)gossip__add_record(g, gossip__self(g));
     gossip__add_queued(g);
     gossip__send(g, from, 0);
     uint32_t sender = gossip__by_addr(g, from);
-    /* It can reach us: perhaps we can reach it again. */
-    if (sender != NODE_NONE && gossip__node(g, sender)->pub.state == MEMBER_DEAD)
-        gossip__revive_later(g, sender);
+    if (sender == NODE_NONE)
+        return;
+    if (gossip__is_live(gossip__node(g, sender)->pub.state))
+        gossip__compare_view(g, from, g->in.view_check);
+    else if (gossip__node(g, sender)->pub.state == MEMBER_DEAD)
+        gossip__revive_later(g, sender); /* it can reach us: perhaps we can reach it again */
 }
 
 /* An ACK ends all that wait for this node. */
@@ -278,6 +284,8 @@ void gossip__on_ack(struct gossip *g, const struct peer_addr *from)
         gossip__set_state(g, index, MEMBER_ALIVE);
     if (was_gone && gossip__is_live(state))
         gossip__sync_with(g, from); /* a partition may have healed (N-1) */
+    else if (gossip__is_live(state))
+        gossip__compare_view(g, from, g->in.view_check);
 }
 
 /* ---- silence ---- */

@@ -10,6 +10,8 @@
 #define SUSPICIONS_FIRST 16
 /* Entries handled in one call: the rest comes with the next, due at once. */
 #define STEPS_MAX 256
+/* Others asked whether they know better before a node is held dead. */
+#define ASKED 2
 
 /* 1,000 * (1 - log(C+1) / log(K+1)), Lifeguard §IV.B: share of the time beyond the shortest that is
  * left with C confirmations of K that count. */
@@ -250,6 +252,21 @@ static void declare_dead(struct gossip *g, uint32_t index)
     gossip__enqueue(g, index);
 }
 
+/* Tells a few others of the suspicion, for their corrections (merge.c): where the suspect cannot be
+ * heard by us and its refutation was lost on the way, they know better. */
+static void ask_around(struct gossip *g, const struct node *suspect)
+{
+    for (unsigned i = 0; i < ASKED; i++) {
+        uint32_t index = gossip__random_live(g);
+        const struct node *other = gossip__node(g, index); /* there is one: the suspect */
+        if (other == suspect)
+            continue;
+        gossip__begin(g, WIRE_GOSSIP_NEWS, 0, &other->pub.addr);
+        (void)gossip__add_claim(g, suspect);
+        gossip__send(g, &other->pub.addr, 0);
+    }
+}
+
 static void step(struct gossip *g, uint32_t entry)
 {
     struct suspicion *suspicion = &g->suspicions[entry];
@@ -263,6 +280,8 @@ static void step(struct gossip *g, uint32_t entry)
     suspicion->stage = first ? SUSPICION_FIRST : SUSPICION_SECOND;
     set_due(g, entry, g->now_us + confirm_us(g) / 2);
     gossip__ping(g, index, again);
+    if (first)
+        ask_around(g, gossip__node(g, index));
 }
 
 void gossip__suspect_advance(struct gossip *g)

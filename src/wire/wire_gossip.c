@@ -167,10 +167,11 @@ static void put_records(struct wire_writer *writer, const struct wire_gossip *me
 static uint32_t field_count(enum wire_gossip_type type)
 {
     switch (type) {
-    case WIRE_GOSSIP_PING:
-    case WIRE_GOSSIP_ACK:
     case WIRE_GOSSIP_NEWS:
         return 3;
+    case WIRE_GOSSIP_PING:
+    case WIRE_GOSSIP_ACK:
+        return 4;
     case WIRE_GOSSIP_PING_REQ:
     case WIRE_GOSSIP_RELAYED:
     case WIRE_GOSSIP_SYNC_DIGEST:
@@ -194,6 +195,9 @@ static void put_fields(struct wire_writer *writer, const struct wire_gossip *mes
     switch (message->type) {
     case WIRE_GOSSIP_PING:
     case WIRE_GOSSIP_ACK:
+        wire_put_uint(writer, message->view_check);
+        put_news(writer, &message->news);
+        break;
     case WIRE_GOSSIP_NEWS:
         put_news(writer, &message->news);
         break;
@@ -383,6 +387,9 @@ static int get_fields(struct wire_reader *reader, struct wire_gossip *out)
     switch (out->type) {
     case WIRE_GOSSIP_PING:
     case WIRE_GOSSIP_ACK:
+        out->view_check = (uint32_t)wire_get_uint(reader, UINT32_MAX);
+        get_news(reader, &out->news);
+        return 0;
     case WIRE_GOSSIP_NEWS:
         get_news(reader, &out->news);
         return 0;

@@ -14,6 +14,7 @@
 #include "bytes.h"
 #include "gossip.h"
 #include "log.h"
+#include "wire.h"
 
 #define NET_SECOND 1000000ULL
 #define NET_NONE   UINT32_MAX
@@ -66,6 +67,8 @@ struct net {
     struct gossip_config config; /* of the next node started */
     uint64_t trace_hash;         /* over every delivery: same seed, same hash */
     uint64_t delivered;
+    uint64_t types[WIRE_GOSSIP_LAST - WIRE_GOSSIP_FIRST + 1]; /* messages sent, by type */
+    uint64_t type_bytes[WIRE_GOSSIP_LAST - WIRE_GOSSIP_FIRST + 1];
     unsigned zones;
 };
 
@@ -159,6 +162,12 @@ static int net_send(void *host, const struct peer_addr *to, const uint8_t *msg, 
     uint32_t index = net_index(net, to);
     if (msg_bytes > MESSAGE_BYTES_MAX)
         abort(); /* DHT-8 */
+    unsigned type;
+    if (wire_type(msg, msg_bytes, &type) != 0 || type < WIRE_GOSSIP_FIRST ||
+        type > WIRE_GOSSIP_LAST)
+        abort();
+    net->types[type - WIRE_GOSSIP_FIRST]++;
+    net->type_bytes[type - WIRE_GOSSIP_FIRST] += msg_bytes;
     if (index == NET_NONE || net->nodes[index].gossip == NULL)
         return 0;
     if (net->link != NULL && !net->link(net, node->index, index))
@@ -303,10 +312,10 @@ static void net_open(struct net *net, uint64_t seed, uint32_t node_count)
     }
 }
 
-static void net_label(struct label *out, const char *format, unsigned number)
+static void net_label(struct label *out, const char *stem, unsigned number)
 {
     char text[LABEL_BYTES_MAX + 1];
-    int bytes = snprintf(text, sizeof text, format, number);
+    int bytes = snprintf(text, sizeof text, "%s%u", stem, number);
     memset(out, 0, sizeof *out);
     memcpy(out->text, text, (size_t)bytes);
 }
@@ -319,9 +328,10 @@ static struct gossip_config net_config(const struct net *net, uint32_t index)
     config.self.capacity_class = 10;
     memset(config.self.key.bytes, 0x40 + (int)(index % 64), sizeof config.self.key.bytes);
     unsigned zone = index % net->zones;
-    net_label(&config.self.topology.region, "cn-hangzhou", 0);
-    net_label(&config.self.topology.zone, "cn-hangzhou-%u", zone);
-    net_label(&config.self.topology.vswitch, "vsw-bp1s6cq2u3lnxh0tr%04u", zone * 100 + index % 4);
+    net_label(&config.self.topology.region, "cn-hangzhou", 1);
+    net_label(&config.self.topology.zone, "cn-hangzhou-", zone);
+    net_label(&config.self.topology.vswitch, "vsw-bp1s6cq2u3lnxh0tr",
+              1000 + zone * 100 + index % 4);
     return config;
 }
 
