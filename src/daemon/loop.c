@@ -267,14 +267,24 @@ static void on_signal(uv_signal_t *handle, int number)
 
 /* ---- watchdog ---- */
 
+/* One tick; true when the loop is closing. */
+static bool watchdog_wait(struct loop *loop)
+{
+    struct timespec until;
+    if (clock_gettime(CLOCK_MONOTONIC, &until) != 0)
+        return true;
+    until.tv_nsec += LOOP_WATCHDOG_TICK_MS * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    return sem_clockwait(&loop->watchdog_stop, CLOCK_MONOTONIC, &until) == 0;
+}
+
 static void *watchdog_main(void *arg)
 {
     struct loop *loop = arg;
     uint64_t last = 0;
     unsigned silent = 0;
-    while (!atomic_load_explicit(&loop->watchdog_stop, memory_order_relaxed)) {
-        struct timespec tick = {0, LOOP_WATCHDOG_TICK_MS * 1000000L};
-        (void)nanosleep(&tick, NULL);
+    while (!watchdog_wait(loop)) {
         uint64_t beats = atomic_load_explicit(&loop->beats, memory_order_relaxed);
         silent = beats == last ? silent + 1 : 0;
         last = beats;
@@ -289,6 +299,8 @@ static int watchdog_start(struct loop *loop)
     sigset_t all;
     sigset_t before;
     (void)sigfillset(&all);
+    if (sem_init(&loop->watchdog_stop, 0, 0) != 0)
+        return E_NO_MEMORY;
     /* Signals are the loop thread's. */
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
     int code = pthread_create(&loop->watchdog, NULL, watchdog_main, loop);
@@ -395,8 +407,9 @@ int loop_run(struct loop *loop)
 void loop_close(struct loop *loop)
 {
     if (loop->watchdog_on) {
-        atomic_store_explicit(&loop->watchdog_stop, true, memory_order_relaxed);
+        (void)sem_post(&loop->watchdog_stop);
         (void)pthread_join(loop->watchdog, NULL);
+        (void)sem_destroy(&loop->watchdog_stop);
         loop->watchdog_on = false;
     }
     close_handle((uv_handle_t *)&loop->prepare);

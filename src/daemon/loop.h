@@ -7,6 +7,7 @@
 #ifndef SHOAL_DAEMON_LOOP_H
 #define SHOAL_DAEMON_LOOP_H
 
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <uv.h>
 
@@ -71,7 +72,7 @@ struct loop {
     pthread_t watchdog;
     bool watchdog_on;
     _Atomic uint64_t beats;
-    _Atomic bool watchdog_stop;
+    sem_t watchdog_stop;
 };
 
 struct loop_options {
