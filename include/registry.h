@@ -169,6 +169,10 @@ MUST_USE int origin_new(const struct env *env, const struct fetch_engine *engine
                         const struct origin_timer *timer, struct origin **out);
 /* Cancels what runs, without callbacks. Not inside a callback. NULL is fine. */
 void origin_free(struct origin *origin);
+/* Timeouts of the attempts that start from now on, ms as in struct fetch_request; 0: the default.
+ */
+void origin_set_timeouts(struct origin *origin, uint32_t connect_ms, uint32_t first_byte_ms,
+                         uint32_t idle_ms);
 /* Copies the request (the registry entry too). Callbacks come later, never inside. 0, E_NO_MEMORY,
    E_INVALID (endpoint, method, path, header bytes, or range), E_FULL (ORIGIN_FETCHES_MAX or the
    engine's limit). */

@@ -166,6 +166,7 @@ int origin_new(const struct env *env, const struct fetch_engine *engine,
     if (origin == NULL)
         return E_NO_MEMORY;
     *origin = (struct origin){.env = *env, .engine = *engine, .timer = *timer};
+    origin_set_timeouts(origin, 0, 0, 0);
     env->random(env->host, origin->key, sizeof origin->key);
     env->random(env->host, seed, sizeof seed);
     prng_seed(&origin->prng, seed, sizeof seed);
@@ -191,6 +192,14 @@ void origin_free(struct origin *origin)
     origin__targets_close(origin);
     explicit_bzero(origin, sizeof *origin);
     (void)env.alloc(env.host, origin, 0);
+}
+
+void origin_set_timeouts(struct origin *origin, uint32_t connect_ms, uint32_t first_byte_ms,
+                         uint32_t idle_ms)
+{
+    origin->connect_ms = connect_ms != 0 ? connect_ms : ORIGIN_CONNECT_MS;
+    origin->first_byte_ms = first_byte_ms != 0 ? first_byte_ms : ORIGIN_FIRST_BYTE_MS;
+    origin->idle_ms = idle_ms != 0 ? idle_ms : ORIGIN_IDLE_MS;
 }
 
 int origin_start(struct origin *origin, uint64_t now_us, const struct origin_request *request,

@@ -143,6 +143,7 @@ struct origin {
     struct origin_timer timer;
     uint8_t key[32]; /* for pool and target keys */
     struct prng prng;
+    uint32_t connect_ms, first_byte_ms, idle_ms;
     uint64_t now_us; /* last told */
     bool turn_asked;
     unsigned depth; /* callbacks or turns on the stack; fetches are freed at 0 */

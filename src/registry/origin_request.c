@@ -285,9 +285,9 @@ int origin__send(struct origin_fetch *fetch)
         .url = fetch->url,
         .ca_file = fetch->ca_file,
         .allow_private = fetch->allow_private,
-        .connect_timeout_ms = clip(ORIGIN_CONNECT_MS, fetch->budget_ms),
-        .first_byte_timeout_ms = clip(ORIGIN_FIRST_BYTE_MS, fetch->budget_ms),
-        .idle_timeout_ms = ORIGIN_IDLE_MS,
+        .connect_timeout_ms = clip(origin->connect_ms, fetch->budget_ms),
+        .first_byte_timeout_ms = clip(origin->first_byte_ms, fetch->budget_ms),
+        .idle_timeout_ms = origin->idle_ms,
     };
     char range[64] = "";
 

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <sys/stat.h>
 
+#include "../../src/registry/fetch_curl.h"
 #include "registry_server.h"
 
 #define BIG_BYTES (8u << 20)
@@ -288,6 +289,24 @@ static void nobody_listens(void **state)
     assert_int_equal(world->client.err, E_UNREACHABLE);
 }
 
+/* A name server may take its time; cancelling and closing do not wait for it. */
+static void resolving_does_not_hold_the_loop(void **state)
+{
+    struct world *world = *state;
+    uint64_t begun = loop_ms();
+
+    client_request(&world->request, world->url, &world->server, "/hello");
+    world->request.url = "http://name.invalid/";
+    assert_int_equal(client_start(&world->client, &world->loop, &world->request), 0);
+    loop_turn(&world->loop, 0);
+    loop_turn(&world->loop, 0);
+    if (world->client.dones == 0)
+        world->loop.engine.cancel(world->loop.engine.self, world->client.fetch);
+    loop_turn(&world->loop, 0);
+    fetch(world, "/hello", 0);
+    assert_true(loop_ms() - begun < 1000);
+}
+
 static void bad_requests_are_refused(void **state)
 {
     struct world *world = *state;
@@ -429,6 +448,25 @@ static void busy_pools_leave_the_spare_one(void **state)
     fetch_as(world, 200);
     assert_int_equal(server_connections(&world->server), before + 4);
     free(clients);
+}
+
+/* Tokens live minutes; the connections of old ones do not. */
+static void idle_pools_are_closed(void **state)
+{
+    struct world *world = *state;
+    uint64_t now_ms;
+
+    fetch_as(world, 1);
+    fetch_as(world, 1);
+    assert_int_equal(server_connections(&world->server), 1);
+    now_ms = fetch_curl__clock_ms();
+    fetch_curl__pools_expire(world->loop.curl, now_ms + POOL_IDLE_MS - 1000);
+    fetch_as(world, 1);
+    assert_int_equal(server_connections(&world->server), 1);
+    fetch_curl__pools_expire(world->loop.curl, now_ms + POOL_IDLE_MS + 1000);
+    assert_null(fetch_curl__pool_at(world->loop.curl, 0)->multi);
+    fetch_as(world, 1);
+    assert_int_equal(server_connections(&world->server), 2);
 }
 
 static void requests_queue_for_a_connection(void **state)
@@ -670,12 +708,14 @@ int main(void)
         TEST(headers_are_bounded),
         TEST(timeouts),
         TEST(nobody_listens),
+        TEST(resolving_does_not_hold_the_loop),
         TEST(bad_requests_are_refused),
         TEST(addresses_are_refused),
         TEST(allowed_connection_is_not_lent),
         TEST(connections_are_reused_within_a_key),
         TEST(pools_are_bounded_and_the_oldest_goes),
         TEST(busy_pools_leave_the_spare_one),
+        TEST(idle_pools_are_closed),
         TEST(requests_queue_for_a_connection),
         TEST(requests_are_bounded),
         TEST(pause_holds_bytes_back),

@@ -310,6 +310,22 @@ static void unreachable_is_retried_within_the_window(void **state)
     expect_done(world, E_TIMEOUT);
 }
 
+static void timeouts_can_be_set(void **state)
+{
+    struct world *world = *state;
+
+    origin_set_timeouts(world->origin, 100, 200, 300);
+    start(world);
+    assert_int_equal(call(world, 0)->connect_timeout_ms, 100);
+    assert_int_equal(call(world, 0)->first_byte_timeout_ms, 200);
+    assert_int_equal(call(world, 0)->idle_timeout_ms, 300);
+    origin_set_timeouts(world->origin, 0, 0, 0);
+    fake_done(call(world, 0), E_CLOSED);
+    assert_true(fake_next_call(&world->fake, world->origin));
+    assert_int_equal(call(world, 1)->connect_timeout_ms, ORIGIN_CONNECT_MS);
+    assert_int_equal(call(world, 1)->idle_timeout_ms, ORIGIN_IDLE_MS);
+}
+
 /* O-4: a blob waits as told if that fits; else, and for what a runtime asks, 429 goes up. */
 static void retry_after_is_honoured(void **state)
 {
@@ -443,6 +459,10 @@ static void dead_target_is_dropped_and_resolved_anew(void **state)
     assert_int_equal(world->caller.status, 401);
     expect_done(world, E_ORIGIN);
     assert_true(origin_counters(world->origin)->retries == 0);
+    /* It is forgotten: the next one asks the registry first. */
+    caller_init(&world->caller, &world->fake, world->origin);
+    start(world);
+    assert_string_equal(call(world, 4)->url, HERE);
 }
 
 /* ---- time and dates ---- */
@@ -528,6 +548,7 @@ int main(void)
         TEST(passing_status_then_success),
         TEST(lasting_errors_are_not_retried),
         TEST(unreachable_is_retried_within_the_window),
+        TEST(timeouts_can_be_set),
         TEST(retry_after_is_honoured),
         TEST(retries_stay_under_a_tenth),
         TEST(buckets_are_per_registry),
