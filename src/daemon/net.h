@@ -19,9 +19,11 @@ MUST_USE int net_to_sockaddr(const struct peer_addr *addr, bool v6, struct socka
 /* 0, or E_INVALID for other families. */
 MUST_USE int net_from_sockaddr(const struct sockaddr *addr, struct peer_addr *out);
 
+/* 127.0.0.0/8 or ::1. */
 bool net_loopback(const struct peer_addr *addr);
 /* 0.0.0.0 or [::]. */
 bool net_unspecified(const struct peer_addr *addr);
+/* Ports do not matter. */
 bool net_same_ip(const struct peer_addr *a, const struct peer_addr *b);
 /* True if the address belongs to an interface of this host. */
 bool net_is_local(const struct peer_addr *addr);

@@ -121,6 +121,7 @@ void node_free(struct node *node);
  */
 MUST_USE int node_data_dir(const struct config *config, struct config_error *error);
 
+/* The mesh and its parts, for calls on them; never free them. */
 struct mesh *node_mesh(struct node *node);
 struct transfer *node_transfer(struct node *node);
 struct gossip *node_gossip(struct node *node);
@@ -143,6 +144,7 @@ const uint8_t *node_lookup_key(const struct node *node);
 void node_upload_ready(struct node *node, uint64_t upload_id, int status, struct buffer *bytes,
                        const struct voucher *voucher);
 
+/* Copies the counters as they are now. */
 void node_counters(const struct node *node, struct node_counters *out);
 /* Copies up to `max` links; returns how many. Established first. */
 size_t node_links(const struct node *node, struct node_link_view *out, size_t max);

@@ -21,7 +21,8 @@ MUST_USE int secret_file_check(const char *path, struct config_error *error);
 MUST_USE int secret_file_read(const char *path, uint8_t out[CLUSTER_SECRET_BYTES],
                               struct config_error *error);
 
-/* Writes a fresh secret to a new file with mode 0400. 0; E_EXISTS, E_IO with one line in `error`. */
+/* Writes a fresh secret to a new file with mode 0400. 0; E_EXISTS, E_IO with one line in `error`.
+ */
 MUST_USE int secret_file_create(const char *path, struct config_error *error);
 
 /* Reads identity keys to refuse: one of 64 hex digits a line, '#' begins a comment. 0 with *count;
@@ -33,7 +34,8 @@ MUST_USE int deny_file_read(const char *path, struct identity_key *out, unsigned
 uint64_t file_stamp(const char *path);
 
 /* Reads a whole file of at most `max` bytes into memory from loop_alloc, with a zero behind it; to
- * be freed with loop_alloc(NULL, *out, 0). 0; E_NOT_FOUND, E_DENIED, E_TOO_LARGE, E_IO, E_NO_MEMORY. */
+ * be freed with loop_alloc(NULL, *out, 0). 0; E_NOT_FOUND, E_DENIED, E_TOO_LARGE, E_IO,
+ * E_NO_MEMORY. */
 MUST_USE int file_read_whole(const char *path, size_t max, char **out, size_t *out_bytes);
 
 /* Writes `bytes` to path.tmp with `mode`, syncs, renames over `path`, syncs the directory (DSK-2).
