@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Blobs, their swarms and the requests in them: blob.c (what is had and wanted, readers), swarm.c
+ * (neighbours and what they have), board.c (who announced a blob: the blob keeper's part),
+ * select.c (which piece, from whom), request.c (requests under way), upload.c (the other side).
+ */
+#ifndef SHOAL_TRANSFER_BLOB_H
+#define SHOAL_TRANSFER_BLOB_H
+
+#include "core.h"
+
+/* uthash takes its memory through env->alloc; `transfer` is in scope wherever tables are used. */
+#define uthash_malloc(bytes)    transfer__alloc(transfer, NULL, (bytes))
+#define uthash_free(ptr, bytes) ((void)(bytes), transfer__release(transfer, (ptr)))
+#define HASH_NONFATAL_OOM       1
+#include <uthash.h>
+
+/* Neighbours accepted (ALGORITHMS §3.4), and those a keeper referred on top. */
+#define NEIGHBOURS_ACCEPT 24
+#define NEIGHBOURS_MAX    32
+#define CANDIDATES_MAX    32
+#define REMOTES_MAX       8
+/* Requests on record: in flight, hedges, imports, and those whose bytes are being verified. */
+#define REQUESTS_MAX 128
+/* Neighbours must have been in touch within this; HAVE is repeated more often. */
+#define NEIGHBOUR_QUIET_US (10 * S)
+
+/* Pages of the largest bitfield. */
+#define PAGES_MAX (PIECE_COUNT_MAX / 8 / WIRE_PAGE_BYTES + 1)
+
+enum piece_flag {
+    PIECE_WANTED = 1,  /* inside what a reader still waits for */
+    PIECE_LEASED = 2,  /* ours to bring in: fetched or imported */
+    PIECE_FAILED = 4,  /* every source failed; readers were told */
+    PIECE_PASSED = 8,  /* had by readers but not stored */
+    PIECE_REPAIR = 16, /* proved wrong here: only the origin will do */
+};
+
+struct reader {
+    struct reader *next;
+    uint64_t id;
+    struct blob *blob;
+    enum transfer_read_mode mode;
+    uint32_t first, end; /* wants [at, end) */
+    uint32_t at;
+    bool can_fetch;
+};
+
+enum neighbour_state {
+    NEIGHBOUR_ASKED = 1, /* HELLO sent; ends by theirs, BYE or silence */
+    NEIGHBOUR_UP,        /* both proved the digest; ends by BYE, silence, or nothing to exchange */
+};
+
+struct neighbour {
+    uint16_t node;
+    enum neighbour_state state;
+    bool initiated;  /* by us */
+    bool complete;   /* has every piece */
+    bool wants;      /* pulls */
+    bool distrusted; /* sent a wrong piece */
+    bool referred;   /* a keeper named it */
+    bool useful;     /* counted in avail */
+    uint8_t hello_tries;
+    uint8_t fallbacks;
+    uint32_t lease_us;
+    uint32_t rx_sequence, tx_sequence;
+    uint32_t wait_us;  /* its hint, as of heard_us */
+    uint32_t requests; /* ours, waiting for bytes */
+    uint32_t piece_us; /* mean from request to piece */
+    uint64_t hello_us, sent_us, heard_us, resync_us;
+    uint64_t free_at_us; /* said BUSY, or was slow: not before */
+    struct bitfield known;
+};
+
+/* A holder that a keeper named and that did not deliver. */
+struct avoid {
+    uint32_t segment;
+    uint16_t node;
+};
+
+/* What a pulled or served blob needs beyond `have`. Freed when nobody here reads it and no
+ * neighbour is left. */
+struct swarm {
+    struct bitfield open;     /* wanted, missing, not under way */
+    struct bitfield injected; /* exists in the zone, as far as is known */
+    uint8_t *flags;           /* enum piece_flag, per piece */
+    uint8_t *avail;           /* neighbours that have it, per piece */
+    uint8_t *asked;           /* our requests for it, per piece */
+    uint8_t *mask;            /* scratch bits of select.c */
+    uint32_t *retry_ms;       /* per segment: not asked for before, ms since started_us */
+    uint8_t *fails;           /* per segment: failed origin reads */
+
+    struct neighbour neighbours[NEIGHBOURS_MAX];
+    uint32_t neighbour_count;
+    uint16_t candidates[CANDIDATES_MAX];
+    uint32_t candidate_count;
+    uint16_t remotes[REMOTES_MAX]; /* whole copies outside the zone, from the DHT */
+    uint32_t remote_count;
+    bool near_whole; /* the DHT named a whole copy inside the zone */
+    struct avoid avoid;
+
+    uint32_t readers, fetchers; /* readers, and those of them whose credentials may fetch */
+    bool origin_denied;
+    bool locating;                    /* LOCATE is out */
+    bool peers_known;                 /* a blob keeper answered ANNOUNCE */
+    uint32_t tick;                    /* counts ticks, for work not done at each */
+    uint8_t dirty[PAGES_MAX / 8 + 1]; /* pages of have changed since the last HAVE */
+    uint32_t requests;                /* under way for this blob */
+    uint32_t leases;                  /* held or asked for */
+    uint32_t piece_us;                /* mean from request to piece */
+    uint32_t rate;                    /* mean rate of one transfer from a peer, bytes/s */
+    uint32_t lease_us;                /* own mean from grant to held */
+    uint32_t run_bytes; /* how much is leased in one go while nobody else is interested */
+    int origin_status;
+    uint64_t passed_turn; /* of requests_fill: had nothing to ask for */
+    uint64_t started_us;
+    uint64_t gate_us;    /* grants wait for providers until then */
+    uint64_t crowd_us;   /* last evidence that others pull too; 0: none */
+    uint64_t working_us; /* last time something was under way */
+    uint32_t front;      /* piece the foremost reader waits for, and since when */
+    uint64_t front_us;
+    uint64_t progress_us;
+    uint64_t fallback_us; /* next origin read for lack of progress, not before */
+    uint64_t origin_pause_us;
+    uint64_t sourceless_us; /* since when no source is left at all; 0: not so */
+    uint64_t have_due_us, have_sent_us;
+    uint64_t announce_due_us, grow_due_us, locate_due_us;
+    uint32_t announces;
+};
+
+struct blob {
+    UT_hash_handle by_key, by_handle;
+    blob_handle handle;
+    struct blob_info info;
+    struct piece_layout layout;
+    struct bitfield have;
+    bool complete_told;
+    uint8_t published;
+    uint64_t publish_due_us;
+    struct swarm *swarm; /* NULL: nobody asks */
+    struct blob *next_active, *prev_active;
+};
+
+/* ---- blob.c ---- */
+
+struct blob *transfer__blob(const struct transfer *transfer, blob_handle handle);
+struct blob *transfer__blob_by_key(const struct transfer *transfer, const struct blob_key *key);
+/* Makes the swarm; NULL without memory. */
+struct swarm *transfer__swarm(struct transfer *transfer, struct blob *blob);
+/* Frees the swarm if nothing needs it. */
+void transfer__swarm_retire(struct transfer *transfer, struct blob *blob);
+/* Recomputes whether a piece is open after any of its reasons changed. */
+void transfer__piece_settle(struct blob *blob, uint32_t piece);
+/* Every reason of a segment is that it is not open: nothing of it is missing. */
+bool transfer__segment_had(const struct blob *blob, uint32_t segment);
+/* `piece` of have changed: HAVE is due, a provider record perhaps. */
+void transfer__blob_changed(struct transfer *transfer, struct blob *blob, uint32_t piece);
+/* A piece is not had any more. */
+void transfer__piece_forget(struct transfer *transfer, struct blob *blob, uint32_t piece);
+bool transfer__can_fetch(const struct transfer *transfer, const struct blob *blob);
+/* A piece cannot be had: readers are told once. */
+void transfer__piece_give_up(struct transfer *transfer, struct blob *blob, uint32_t piece,
+                             int status);
+/* An interactive reader is on the blob. */
+bool transfer__interactive(const struct transfer *transfer, const struct blob *blob);
+/* First piece the foremost interactive reader waits for; piece_count if none waits. */
+uint32_t transfer__front(const struct transfer *transfer, const struct blob *blob);
+void transfer__blob_tick(struct transfer *transfer, struct blob *blob);
+void transfer__blobs_close(struct transfer *transfer);
+
+/* ---- swarm.c ---- */
+
+struct neighbour *transfer__neighbour(struct swarm *swarm, uint16_t node);
+/* A node that may have pieces: asked by HELLO when there is room. `referred`: at once. */
+void transfer__candidate(struct transfer *transfer, struct blob *blob, uint16_t node,
+                         bool referred);
+void transfer__neighbour_remove(struct transfer *transfer, struct blob *blob, uint16_t node);
+/* It lied about a piece, or proved slow: not asked (again) before. */
+void transfer__neighbour_distrust(struct transfer *transfer, struct blob *blob, uint16_t node);
+/* A keeper or the node itself says that it has this piece. */
+void transfer__neighbour_has(struct swarm *swarm, uint16_t node, uint32_t piece);
+/* It says that it does not, whatever it announced. */
+void transfer__neighbour_lacks(struct swarm *swarm, uint16_t node, uint32_t piece);
+/* Announces, finds and greets neighbours, repeats HELLO, drops the silent. */
+void transfer__swarm_tick(struct transfer *transfer, struct blob *blob);
+/* Sends HAVE to those who lack it, if due. */
+void transfer__have_flush(struct transfer *transfer, struct blob *blob);
+/* Tells neighbours goodbye. */
+void transfer__swarm_leave(struct transfer *transfer, struct blob *blob,
+                           enum wire_note_reason reason);
+/* Others pull this blob, too. */
+bool transfer__crowd(struct transfer *transfer, const struct blob *blob);
+/* Mean lease time of the neighbours and us; 0 unknown. */
+uint32_t transfer__mesh_lease_us(const struct swarm *swarm);
+/* Fallback reads the neighbours said they have running. */
+uint32_t transfer__mesh_fallbacks(const struct swarm *swarm);
+void transfer__on_hello(struct transfer *transfer, uint16_t from, const struct wire_have *have);
+void transfer__on_have(struct transfer *transfer, uint16_t from, const struct wire_have *have);
+void transfer__on_resync(struct transfer *transfer, uint16_t from, const struct wire_note *note);
+void transfer__on_bye(struct transfer *transfer, uint16_t from, const struct wire_note *note);
+void transfer__on_peers(struct transfer *transfer, uint16_t from, const struct wire_peers *peers);
+
+/* ---- board.c ---- */
+
+/* Announces us at the blob's keepers. */
+void transfer__announce(struct transfer *transfer, struct blob *blob, bool leaving);
+void transfer__on_announce(struct transfer *transfer, uint16_t from,
+                           const struct wire_announce *announce);
+void transfer__boards_forget(struct transfer *transfer, uint16_t node);
+void transfer__boards_sweep(struct transfer *transfer);
+void transfer__boards_close(struct transfer *transfer);
+
+/* ---- select.c ---- */
+
+struct choice {
+    uint32_t piece;
+    uint16_t node;
+};
+/* The next piece to ask for and whom; false if there is none. */
+bool transfer__select(struct transfer *transfer, struct blob *blob, struct choice *out);
+/* Endgame: a piece under way for long, and another that has it; false if there is none. */
+bool transfer__select_duplicate(struct transfer *transfer, struct blob *blob, struct choice *out);
+/* Another free holder of a piece than those asked; NODE_NONE if none. */
+uint16_t transfer__other_holder(struct transfer *transfer, struct blob *blob, uint32_t piece);
+/* Most requests to one neighbour at a time. */
+uint32_t transfer__neighbour_requests_max(const struct blob *blob);
+
+/* ---- request.c ---- */
+
+struct request {
+    struct blob *blob;
+    uint32_t piece;
+    uint16_t node;
+    uint8_t flags; /* enum wire_piece_flags */
+    uint8_t tries; /* sent without an answer */
+    bool answered; /* QUEUED, or bytes came */
+    bool started;  /* bytes came */
+    bool received; /* all bytes are here, being verified */
+    bool hedged;   /* asked elsewhere, too */
+    uint32_t serial;
+    uint32_t bytes;
+    uint64_t sent_us;   /* first */
+    uint64_t resend_us; /* next */
+    uint64_t heard_us;  /* last answer or bytes */
+    uint64_t started_us;
+};
+/* Asks for a piece. False: no room. */
+bool transfer__request(struct transfer *transfer, struct blob *blob, const struct choice *choice,
+                       uint8_t flags);
+struct request *transfer__request_find(const struct transfer *transfer, const struct blob *blob,
+                                       uint32_t piece, uint16_t node);
+/* Forgets a request; `cancel`: tells the other side. */
+void transfer__request_end(struct transfer *transfer, struct request *request, bool cancel);
+/* Ends the requests of a blob, or those for a piece of it, or to a node; NULL, piece_count or
+ * NODE_NONE: any. */
+void transfer__requests_end(struct transfer *transfer, const struct blob *blob, uint32_t piece,
+                            uint16_t node);
+/* Nobody reads the blob any more: ends what is not ours to bring in for others. */
+void transfer__requests_unwanted(struct transfer *transfer, struct blob *blob);
+/* A session to a node is up: what waited for it is asked now. */
+void transfer__requests_linked(struct transfer *transfer, uint16_t node);
+/* The session is gone: what it was to bring is asked elsewhere at once. */
+void transfer__requests_lost(struct transfer *transfer, uint16_t node);
+void transfer__requests_fill(struct transfer *transfer);
+void transfer__requests_tick(struct transfer *transfer);
+void transfer__on_queued(struct transfer *transfer, uint16_t from, const struct wire_piece *piece);
+void transfer__on_busy(struct transfer *transfer, uint16_t from, const struct wire_piece *piece);
+
+/* ---- upload.c ---- */
+
+/* Room beyond the queue's limit for imports of other zones: they must not starve. */
+#define UPLOADS_EXTRA 8
+
+struct upload {
+    uint64_t id;
+    struct blob *blob;
+    uint32_t piece, serial;
+    uint16_t node;
+    bool running, cancelled, lease;
+    uint64_t queued_us, started_us;
+};
+/* Serial 0 never names a request. */
+void transfer__on_request(struct transfer *transfer, uint16_t from, const struct wire_piece *piece);
+void transfer__on_cancel(struct transfer *transfer, uint16_t from, const struct wire_piece *piece);
+void transfer__uploads_start(struct transfer *transfer);
+/* Expected wait of a new upload. */
+uint32_t transfer__upload_wait_us(const struct transfer *transfer);
+/* Lets go of uploads to a node, of a blob, or of one piece; NULL, piece_count, NODE_NONE: any. */
+void transfer__uploads_end(struct transfer *transfer, const struct blob *blob, uint32_t piece,
+                           uint16_t node);
+void transfer__uploads_tick(struct transfer *transfer);
+/* Tells the asker of a queued upload BUSY and forgets it. */
+void transfer__upload_refuse(struct transfer *transfer, struct upload *upload);
+
+#endif

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The transfer object and what all its parts use: nodes and their places, links, memory, sending,
+ * results. Parts: nodes.c (who there is), placement.c (zones and keepers), link.c (sessions and
+ * silence), transfer.c (public calls, dispatch, time).
+ *
+ * Nodes are named by their slot in one table: two bytes wherever a node is referred to. Slot 0 is
+ * this node. When a node goes, transfer__node_gone takes it out of every part before its slot is
+ * used again.
+ */
+#ifndef SHOAL_TRANSFER_CORE_H
+#define SHOAL_TRANSFER_CORE_H
+
+#include <string.h>
+
+#include "bytes.h"
+#include "digest.h"
+#include "env.h"
+#include "log.h"
+#include "member.h"
+#include "piece_map.h"
+#include "transfer.h"
+#include "wire_transfer.h"
+
+#define MS 1000u    /* microseconds */
+#define S  1000000u /* microseconds */
+
+/* Keepers of a segment per zone (ALGORITHMS §3.3). */
+#define KEEPERS 3
+/* Zones with fewer live members merge (ALGORITHMS §3.5). */
+#define ZONE_MEMBERS_MIN 8
+/* Nodes that talk to us before gossip has told of them; at most this many, forgotten when quiet. */
+#define STRANGERS_MAX 1024
+/* Distinct topologies (region, zone, vSwitch); further ones count as unknown. */
+#define TOPOLOGIES_MAX 4096
+
+#define NODE_NONE 0xffffu
+#define NODE_SELF 0u
+
+static_assert(MEMBERS_MAX + STRANGERS_MAX < NODE_NONE, "a slot fits 16 bits");
+
+struct blob;
+struct desk;
+struct fetch;
+struct home;
+struct board;
+struct lease;
+struct reader;
+struct request;
+struct upload;
+
+struct node {
+    struct node_id id;
+    struct peer_addr addr;
+    uint16_t topology; /* index */
+    uint8_t state;     /* enum member_state; UNKNOWN: a stranger */
+    bool used;
+    struct peer *peer; /* NULL until it is dealt with */
+};
+
+enum link_state {
+    LINK_NONE = 1,   /* no session; ends by a wish for one, or by the other side's */
+    LINK_CONNECTING, /* the host was asked for one; ends by its answer */
+    LINK_UP,         /* pieces can flow; ends by transfer_session_down */
+};
+
+/* What this node remembers of a node it deals with. */
+struct peer {
+    struct peer *next, *prev;
+    uint16_t node;
+    enum link_state link;
+    bool released;           /* RELEASE was given; a new use takes it back */
+    uint8_t connect_fails;   /* in a row */
+    uint64_t connect_due_us; /* ask the host for a session then; UINT64_MAX: not wanted */
+    uint64_t connect_us;     /* asked at */
+    uint64_t retry_us;       /* not before */
+    uint64_t heard_us;       /* last sign of life */
+    uint64_t silent_until_us;
+    uint64_t used_us;
+    uint32_t neighbours; /* blobs in which it is our neighbour */
+    uint32_t requests;   /* ours to it */
+    uint32_t uploads;    /* to it, queued and running */
+};
+
+struct zone {
+    uint64_t id;
+    uint32_t first, count; /* in nodes.placed, sorted by node id */
+};
+
+struct nodes {
+    struct node *slots;
+    uint32_t slot_count; /* high-water mark */
+    uint32_t slot_capacity;
+    uint16_t *by_id; /* used slots in order of id */
+    uint32_t count;
+    uint32_t stranger_count;
+    struct topology *topologies;
+    uint16_t *topology_zone; /* zone of each topology */
+    uint32_t topology_count, topology_capacity;
+    /* Placement, made anew when `stale`. */
+    bool stale;
+    uint16_t *placed; /* live members zone by zone */
+    struct zone *zones;
+    uint32_t zone_count;
+    uint32_t live; /* live members, self included unless draining */
+    uint32_t capacity_placed;
+};
+
+/* Results waiting for the host. */
+struct results {
+    struct transfer_result *ring;
+    uint32_t capacity, first, count;
+};
+
+/* Lease messages of this node to itself, taken up by the pump. */
+struct loopback {
+    struct wire_transfer *ring;
+    uint32_t capacity, first, count;
+};
+
+#define RATE_SLOTS   16
+#define RATE_SLOT_US (100u * MS)
+/* Bytes had in each of the last slots of time: how fast this node gets what it asks for. */
+struct rate {
+    uint64_t bytes[RATE_SLOTS];
+    uint64_t slot; /* number of the current one */
+    uint64_t started_us;
+    uint64_t best; /* best rate over RATE_BEST_SLOTS seen lately, bytes/s */
+};
+
+struct transfer {
+    const struct env *env;
+    struct transfer_config config; /* defaults filled in */
+    struct prng prng;
+    uint64_t now_us;
+    uint64_t deadline_us;
+    bool draining;
+    bool pump_again;
+
+    struct nodes nodes;
+    struct peer *peers, *peers_last;
+    uint32_t peer_count;
+    uint64_t connect_due_us; /* earliest of the peers' */
+    uint64_t heard_us;       /* any message at all */
+    uint64_t mesh_quiet_us;  /* since when asked keepers have all been silent; 0: not so */
+
+    struct blob *blobs_by_key;    /* uthash */
+    struct blob *blobs_by_handle; /* uthash */
+    uint32_t blob_count;
+    struct blob *active, *active_last; /* with a swarm */
+    struct reader *readers;
+    uint64_t next_id; /* blob handles, readers, fetches, uploads */
+
+    struct request *requests;
+    uint32_t request_count;
+    uint32_t inflight;       /* requests whose bytes are not all here */
+    uint64_t inflight_bytes; /* of those */
+    uint32_t request_serial;
+    uint64_t fill_turn;
+    struct rate rate;
+
+    struct lease *leases, *leases_last;
+    uint32_t lease_count;
+    uint32_t lease_budget;
+    uint32_t lease_slow_us;      /* how long the last pause for slowness was */
+    uint64_t lease_pause_us;     /* no new leases before */
+    uint64_t lease_backoff_us;   /* no new question before: the last ones were PENDING */
+    uint32_t lease_pending_runs; /* PENDING answers in a row */
+    uint64_t renew_due_us;
+    struct fetch *fetches, *fetches_last;
+    uint32_t fetch_count;
+    uint32_t fallbacks; /* fetches without a lease because of silence */
+
+    struct upload *uploads;
+    uint32_t upload_count, uploads_running;
+    uint32_t upload_us; /* mean time of an upload */
+    uint32_t served_next;
+    struct {
+        uint16_t node;
+        uint32_t serial;
+    } served[64]; /* last requests done with, so that a late repeat is not served twice */
+
+    struct desk *desks, *desks_oldest, *desks_newest;
+    uint32_t desk_count;
+    struct home *homes, *homes_oldest, *homes_newest;
+    uint32_t home_count;
+    struct board *boards;
+    uint32_t board_count;
+
+    uint64_t tick_due_us, sweep_due_us;
+    struct {
+        struct node_id id;
+        uint64_t until_us;
+    } liars[64];
+    uint32_t liar_next;
+
+    struct results results;
+    struct loopback loopback;
+    struct transfer_stats stats;
+};
+
+/* ---- memory, messages, results (transfer.c) ---- */
+
+/* env->alloc: realloc-shaped, NULL on exhaustion. */
+void *transfer__alloc(const struct transfer *transfer, void *old, size_t bytes);
+/* Zeroed memory, or NULL. */
+void *transfer__zalloc(const struct transfer *transfer, size_t bytes);
+/* NULL is fine. */
+void transfer__release(const struct transfer *transfer, void *old);
+/*
+ * Grows *array (elements of `each` bytes) to hold at least `wanted`; *capacity follows. 0 or
+ * E_NO_MEMORY with everything as it was.
+ */
+MUST_USE int transfer__grow(const struct transfer *transfer, void **array, uint32_t *capacity,
+                            uint32_t wanted, size_t each);
+/* Sends a message to a node; to ourselves only leases, through the loopback. Refused or without
+ * memory: lost like a datagram. */
+void transfer__send(struct transfer *transfer, uint16_t node, const struct wire_transfer *message);
+/* Queues a result for the host. False without memory: nothing queued. */
+bool transfer__push(struct transfer *transfer, const struct transfer_result *result);
+/* The same with kind and node alone. */
+bool transfer__push_peer(struct transfer *transfer, enum transfer_result_kind kind, uint16_t node);
+/* Every public call begins with enter (time) and ends with leave (the pump: what may now be asked,
+ * sent or begun, and the next deadline). */
+void transfer__enter(struct transfer *transfer, uint64_t now_us);
+void transfer__leave(struct transfer *transfer);
+/* Something changed that may allow new requests, leases or uploads. */
+void transfer__touch(struct transfer *transfer);
+/* A node goes or changes its address: every part lets go of it. */
+void transfer__node_gone(struct transfer *transfer, uint16_t node);
+
+/* ---- nodes (nodes.c) ---- */
+
+/* 0 or E_NO_MEMORY. Slot 0 becomes this node. */
+MUST_USE int transfer__nodes_init(struct transfer *transfer);
+void transfer__nodes_close(struct transfer *transfer);
+/* Slot of an id, NODE_NONE if unknown. O(log n). */
+uint16_t transfer__node_find(const struct transfer *transfer, const struct node_id *id);
+/* Adds or changes a member. 0, E_NO_MEMORY, E_FULL. */
+MUST_USE int transfer__node_member(struct transfer *transfer, const struct member *member);
+/* Slot of whoever sent a message or was named by one; a stranger is added. `addr` may be NULL if
+ * not known. NODE_NONE if there is no room. */
+uint16_t transfer__node_meet(struct transfer *transfer, const struct node_id *id,
+                             const struct peer_addr *addr);
+/* Where a stranger stands, by its provider record. */
+void transfer__node_place(struct transfer *transfer, uint16_t node,
+                          const struct topology *topology);
+/* Frees the slot; the parts have let go (transfer__node_gone). */
+void transfer__node_remove(struct transfer *transfer, uint16_t node);
+/* May be asked for anything: alive or suspect, or a stranger; not one that lied to us. */
+bool transfer__node_usable(const struct transfer *transfer, uint16_t node);
+bool transfer__node_lied(const struct transfer *transfer, const struct node_id *id);
+enum distance transfer__node_distance(const struct transfer *transfer, uint16_t node);
+struct wire_contact transfer__node_contact(const struct transfer *transfer, uint16_t node);
+
+/* ---- placement (placement.c) ---- */
+
+/* Members that count for placement, this node included unless it drains. */
+uint32_t transfer__live(struct transfer *transfer);
+/* Zone of a node, as this node sees it; zone_count if there is none. */
+uint32_t transfer__zone_of(struct transfer *transfer, uint16_t node);
+/* Index of a zone id; zone_count if unknown. */
+uint32_t transfer__zone_find(struct transfer *transfer, uint64_t zone_id);
+uint64_t transfer__zone_id(struct transfer *transfer, uint32_t zone);
+/* Home zone of a key: the highest random weight over zone ids, so that a zone that comes or goes
+ * moves only its own share. zone_count if there is none. */
+uint32_t transfer__home_zone(struct transfer *transfer, const uint8_t key[32]);
+/* The up to `count` (<= KEEPERS) live members of a zone closest to key, nearest first. O(log n). */
+uint32_t transfer__closest(struct transfer *transfer, uint32_t zone, const uint8_t key[32],
+                           uint32_t count, uint16_t out[KEEPERS]);
+/* The same in the order in which they are asked: those known to be silent last. */
+uint32_t transfer__keepers(struct transfer *transfer, uint32_t zone, const uint8_t key[32],
+                           uint16_t out[KEEPERS]);
+/* A random live member of a zone other than this node; NODE_NONE if there is none. */
+uint16_t transfer__random_member(struct transfer *transfer, uint32_t zone);
+
+/* ---- links (link.c) ---- */
+
+/* The peer record of a node, made if needed; NULL without memory. */
+struct peer *transfer__peer(struct transfer *transfer, uint16_t node);
+/* Frees a node's peer record, if any. */
+void transfer__peer_drop(struct transfer *transfer, uint16_t node);
+bool transfer__link_up(const struct transfer *transfer, uint16_t node);
+/* A session is wanted, in delay_us at the latest: the side that need not start waits a little, so
+ * that one session results and not two. */
+void transfer__link_want(struct transfer *transfer, uint16_t node, uint64_t delay_us);
+void transfer__link_set(struct transfer *transfer, uint16_t node, bool up);
+/* Starts due connects, ends hopeless ones, releases idle links; forgets idle peers. */
+void transfer__links_due(struct transfer *transfer);
+void transfer__links_sweep(struct transfer *transfer);
+/* A sign of life. */
+void transfer__heard(struct transfer *transfer, uint16_t node);
+/* It did not answer: it is asked last for a while, and gossip is told. */
+void transfer__silent(struct transfer *transfer, uint16_t node);
+bool transfer__is_silent(const struct transfer *transfer, uint16_t node);
+
+/* ---- rate (link.c) ---- */
+
+void transfer__rate_add(struct transfer *transfer, uint64_t bytes);
+/* Bytes per second over the last second or two; 0 while unknown. */
+uint64_t transfer__rate(struct transfer *transfer);
+/* Best of the last minutes: what the network seems able to give. */
+uint64_t transfer__rate_best(const struct transfer *transfer);
+
+/* Mean that moves by an eighth; the first value counts whole. */
+uint32_t transfer__mean(uint32_t mean, uint64_t value);
+
+#endif

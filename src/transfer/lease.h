@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Leases: who brings a segment into a zone and into the mesh (ALGORITHMS §3.3).
+ *
+ *   lease.c   our side: asking, answers, repetition, what comes after a grant
+ *   run.c     which segments to ask for, how many; reads from the origin and imports
+ *   desk.c    keeper of a zone: one lessee per segment, then who holds it
+ *   home.c    keeper for the mesh: which zone reads the origin, which imports from which
+ *
+ * A pull asks its zone's keeper (WANT, level 0). If the segment is to be had in the zone, that one
+ * refers to a holder or names who is at it; else it makes the asker the zone's importer and hands
+ * the WANT on to the home keeper (level 1), which lets it read the origin, refers it to a holder in
+ * another zone, or lets it wait for one. Who has the segment tells both keepers (HOLD).
+ */
+#ifndef SHOAL_TRANSFER_LEASE_H
+#define SHOAL_TRANSFER_LEASE_H
+
+#include "blob.h"
+
+#define LEASES_MAX 256
+
+enum lease_state {
+    LEASE_ASKING = 1, /* the zone keeper; ends by its answer or the silence of all */
+    LEASE_HOME,       /* the zone's lease is ours; the home keeper decides */
+    LEASE_WAITING,    /* another zone brings it in; ends by REFER, or asked again */
+    LEASE_GRANTED,    /* the origin may be read; waits to be part of a run */
+    LEASE_FETCHING,   /* being read; ends by fetch_end */
+    LEASE_IMPORTING,  /* being had from a holder in another zone */
+    LEASE_HELD,       /* here; keepers are told until they say so */
+    LEASE_STATE_COUNT,
+};
+
+struct fetch {
+    struct fetch *next, *prev;
+    uint64_t id;
+    struct blob *blob; /* NULL: closed meanwhile, only the end is awaited */
+    uint32_t first, count;
+    enum fetch_reason reason;
+    bool cancelled;
+    bool ended; /* well, but a piece is still being verified */
+    uint64_t started_us, progress_us;
+    uint64_t bytes;
+};
+
+struct lease {
+    struct lease *next, *prev;
+    struct blob *blob;
+    uint32_t segment;
+    enum lease_state state;
+    enum fetch_reason reason;
+    bool keeperless; /* nobody granted it: no RENEW, HOLD, RETURN */
+    bool failed;     /* a piece of it came wrong */
+    bool zone_told, home_told;
+    uint8_t zone_rank, home_rank; /* whom we ask */
+    uint8_t tries;                /* of what is being repeated now */
+    uint16_t zone_keeper, home_keeper;
+    uint16_t holder; /* IMPORTING: from; HOME: did not deliver, if avoid */
+    bool avoid;
+    bool by_record; /* IMPORTING: a provider record named the holder */
+    uint32_t zone_epoch, home_epoch;
+    uint64_t asked_us;   /* first WANT */
+    uint64_t rank_us;    /* asking this rank since */
+    uint64_t due_us;     /* next repetition */
+    uint64_t granted_us; /* may read or import since */
+    uint64_t renewed_us;
+    uint64_t moved_us;   /* IMPORTING: last piece */
+    uint64_t give_up_us; /* asked no longer than this before reading without a lease */
+    struct fetch *fetch;
+};
+
+/* ---- lease.c ---- */
+
+struct lease *transfer__lease_find(const struct transfer *transfer, const struct blob *blob,
+                                   uint32_t segment);
+/* Asks for a segment; what nobody need be asked for (alone, repair) is granted at once. False
+ * without memory or room. */
+bool transfer__lease_ask(struct transfer *transfer, struct blob *blob, uint32_t segment);
+/* Makes a lease nobody granted, for `reason`, or turns one that is being asked for into one. */
+bool transfer__lease_take(struct transfer *transfer, struct blob *blob, uint32_t segment,
+                          enum fetch_reason reason);
+/* The one place where a lease changes state; checks the move. */
+void transfer__lease_move(struct lease *lease, enum lease_state state);
+bool transfer__lease_move_allowed(enum lease_state from, enum lease_state to);
+/* Gives a lease up; keepers are told, and that they should let pause_ms pass. */
+void transfer__lease_drop(struct transfer *transfer, struct lease *lease, uint32_t pause_ms);
+/* It did not come: `status` counts against the segment unless 0. */
+void transfer__lease_fail(struct transfer *transfer, struct lease *lease, int status);
+/* A piece came (0) or failed: a lease on it may be done. */
+void transfer__lease_piece(struct transfer *transfer, struct blob *blob, uint32_t piece,
+                           const struct piece_source *source, int status);
+/* A request for an import came to nothing. */
+void transfer__import_failed(struct transfer *transfer, struct blob *blob, uint32_t piece,
+                             uint16_t node);
+/* Leases of a blob that is being closed (and their fetches), or whose readers are gone. */
+void transfer__leases_end(struct transfer *transfer, struct blob *blob);
+void transfer__leases_unwanted(struct transfer *transfer, struct blob *blob);
+void transfer__leases_forget(struct transfer *transfer, uint16_t node);
+void transfer__leases_tick(struct transfer *transfer);
+uint64_t transfer__leases_deadline(const struct transfer *transfer);
+/* Answers, and answers of ourselves as keeper. */
+void transfer__on_grant(struct transfer *transfer, uint16_t from, const struct wire_lease *answer);
+void transfer__on_pending(struct transfer *transfer, uint16_t from,
+                          const struct wire_lease *answer);
+void transfer__on_refer(struct transfer *transfer, uint16_t from, const struct wire_lease *answer);
+void transfer__on_held(struct transfer *transfer, uint16_t from, const struct wire_lease *answer);
+
+/* ---- run.c ---- */
+
+/* Asks for new leases and begins to read what was granted. */
+void transfer__leases_pump(struct transfer *transfer);
+/* Neighbours of a blob changed: grants that waited for them may go on. */
+void transfer__lease_neighbour(struct transfer *transfer, struct blob *blob);
+/* Asks a holder for the missing pieces of a segment without being its neighbour. True if anything
+ * was asked for. */
+bool transfer__import(struct transfer *transfer, struct blob *blob, uint32_t segment,
+                      uint16_t holder, uint8_t flags);
+/* Origin reads for lack of progress or answers, where due. */
+void transfer__fallback_tick(struct transfer *transfer, struct blob *blob);
+void transfer__fetches_tick(struct transfer *transfer);
+/* Tells the host to stop; fetch_end is awaited. */
+void transfer__fetch_cancel(struct transfer *transfer, struct fetch *fetch);
+void transfer__fetches_close(struct transfer *transfer);
+/* A provider of a whole copy outside the zone proved useless. */
+void transfer__remote_remove(struct swarm *swarm, uint16_t node);
+/* Next time a grant that is held back may go on. */
+uint64_t transfer__runs_deadline(struct transfer *transfer);
+/* Learns from how a lease went: budget, mean, whether this node is too slow to take any. */
+void transfer__lease_done(struct transfer *transfer, struct lease *lease);
+/* A question was answered by "another has it". */
+void transfer__lease_contended(struct transfer *transfer, struct blob *blob);
+/* Nothing of it can be had here and now: first piece of a segment that is missing and not under way
+ * except by a lease. */
+bool transfer__segment_missing(const struct blob *blob, uint32_t segment, uint32_t *first,
+                               uint32_t *last);
+
+/* ---- desk.c, home.c: messages to keepers ---- */
+
+void transfer__desk_want(struct transfer *transfer, uint16_t from, const struct wire_lease *want);
+void transfer__desk_hold(struct transfer *transfer, uint16_t from, const struct wire_lease *hold);
+void transfer__desk_return(struct transfer *transfer, uint16_t from,
+                           const struct wire_lease *lease);
+void transfer__desk_renew(struct transfer *transfer, uint16_t from, const struct blob_key *blob,
+                          const struct wire_renewal *renewal);
+void transfer__desk_replica(struct transfer *transfer, uint16_t from,
+                            const struct wire_lease *replica);
+void transfer__desks_forget(struct transfer *transfer, uint16_t node);
+void transfer__desks_sweep(struct transfer *transfer);
+void transfer__desks_close(struct transfer *transfer);
+void transfer__desks_check(const struct transfer *transfer);
+
+void transfer__home_want(struct transfer *transfer, uint16_t from, const struct wire_lease *want);
+void transfer__home_hold(struct transfer *transfer, uint16_t from, const struct wire_lease *hold);
+void transfer__home_return(struct transfer *transfer, uint16_t from,
+                           const struct wire_lease *lease);
+/* `renew` gives blob and zone. */
+void transfer__home_renew(struct transfer *transfer, uint16_t from, const struct wire_renew *renew,
+                          const struct wire_renewal *renewal);
+void transfer__home_replica(struct transfer *transfer, uint16_t from,
+                            const struct wire_lease *replica);
+void transfer__homes_forget(struct transfer *transfer, uint16_t node);
+void transfer__homes_sweep(struct transfer *transfer);
+void transfer__homes_close(struct transfer *transfer);
+void transfer__homes_check(const struct transfer *transfer);
+
+/* A holder of a whole segment that this node knows of from its own swarm: itself or a neighbour,
+ * never `asker`. NODE_NONE if none. It makes a keeper that lost its state, or never had it, refuse
+ * a second copy. */
+uint16_t transfer__known_holder(struct transfer *transfer, const struct blob_key *key,
+                                uint32_t segment, uint16_t asker);
+/* Sends a lease message about a segment. */
+void transfer__send_lease(struct transfer *transfer, uint16_t to, unsigned type,
+                          const struct wire_lease *lease);
+/* Keepers of rank 2 and 3 learn what one of rank 1 decided; `zone`: whose keepers. */
+void transfer__replicate(struct transfer *transfer, uint32_t zone, struct wire_lease *replica);
+
+#endif

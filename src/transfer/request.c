@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Requests under way: how many, repeated until answered, asked elsewhere when late, given up when
+ * dead. The in-flight budget is the node's, shared over its blobs: interactive readers before
+ * prefetch, and among equals the blob with the fewest requests first (ALGORITHMS §6).
+ */
+#include "blob.h"
+#include "lease.h"
+
+#define RESEND_US     (150 * MS) /* doubling */
+#define TRIES_MAX     4
+#define POLL_US       (1 * S)    /* a queued request is asked about */
+#define STALL_US      (500 * MS) /* later than this and four piece times: asked elsewhere, too */
+#define SILENT_US     (3 * S)    /* without a byte: given up */
+#define SLOW_AFTER_US (1 * S)    /* a tenth of the usual rate for so long: given up */
+#define PENALTY_US    (2 * S)    /* not asked again for so long after such an end */
+#define VERIFY_US     (30 * S)   /* the host verifies and stores; its disk may be slow */
+/* Requests while nothing is known of the own rate, and at least. */
+#define UNKNOWN_REQUESTS 8
+#define LEAST_REQUESTS   2
+
+static struct peer *peer_of(const struct transfer *transfer, uint16_t node)
+{
+    return transfer->nodes.slots[node].peer;
+}
+
+struct request *transfer__request_find(const struct transfer *transfer, const struct blob *blob,
+                                       uint32_t piece, uint16_t node)
+{
+    for (uint32_t i = 0; i < transfer->request_count; i++) {
+        struct request *request = &transfer->requests[i];
+        if (request->piece == piece && request->node == node && request->blob == blob)
+            return request;
+    }
+    return NULL;
+}
+
+static void send_piece(struct transfer *transfer, const struct request *request, unsigned type)
+{
+    struct wire_transfer message = {.type = type};
+    message.of.piece = (struct wire_piece){
+        .blob = request->blob->info.key,
+        .piece = request->piece,
+        .serial = request->serial,
+        .flags = request->flags,
+    };
+    if (type == WIRE_TRANSFER_REQUEST && (request->flags & WIRE_PIECE_IMPORT) != 0)
+        digest_proof(&request->blob->info.digest, &transfer->config.self_id,
+                     &transfer->nodes.slots[request->node].id, message.of.piece.proof);
+    transfer__send(transfer, request->node, &message);
+}
+
+static void count_inflight(struct transfer *transfer, const struct request *request, bool add)
+{
+    uint32_t bytes = piece_length(&request->blob->layout, request->piece);
+    struct neighbour *neighbour = transfer__neighbour(request->blob->swarm, request->node);
+    if (add) {
+        transfer->inflight++;
+        transfer->inflight_bytes += bytes;
+    } else {
+        ASSERT(transfer->inflight > 0 && transfer->inflight_bytes >= bytes);
+        transfer->inflight--;
+        transfer->inflight_bytes -= bytes;
+    }
+    if (neighbour != NULL && add)
+        neighbour->requests++;
+    else if (neighbour != NULL && neighbour->requests > 0)
+        neighbour->requests--;
+}
+
+bool transfer__request(struct transfer *transfer, struct blob *blob, const struct choice *choice,
+                       uint8_t flags)
+{
+    struct peer *peer = transfer__peer(transfer, choice->node);
+    if (transfer->request_count == REQUESTS_MAX || peer == NULL)
+        return false;
+    struct request *request = &transfer->requests[transfer->request_count++];
+    uint32_t serial = ++transfer->request_serial;
+    *request = (struct request){
+        .blob = blob,
+        .piece = choice->piece,
+        .node = choice->node,
+        .flags = flags,
+        .tries = 1,
+        .serial = serial == 0 ? ++transfer->request_serial : serial,
+        .sent_us = transfer->now_us,
+        .heard_us = transfer->now_us,
+        .resend_us = transfer->now_us + RESEND_US,
+    };
+    peer->requests++;
+    peer->used_us = transfer->now_us;
+    blob->swarm->requests++;
+    blob->swarm->asked[choice->piece]++;
+    transfer__piece_settle(blob, choice->piece);
+    count_inflight(transfer, request, true);
+    if (peer->link == LINK_UP)
+        send_piece(transfer, request, WIRE_TRANSFER_REQUEST);
+    else
+        transfer__link_want(transfer, choice->node, 0);
+    return true;
+}
+
+void transfer__request_end(struct transfer *transfer, struct request *request, bool cancel)
+{
+    struct blob *blob = request->blob;
+    struct peer *peer = peer_of(transfer, request->node);
+    ASSERT(transfer->request_count > 0 && peer != NULL && peer->requests > 0);
+    ASSERT(blob->swarm->requests > 0 && blob->swarm->asked[request->piece] > 0);
+    if (cancel)
+        send_piece(transfer, request, WIRE_TRANSFER_CANCEL);
+    if (!request->received)
+        count_inflight(transfer, request, false);
+    peer->requests--;
+    blob->swarm->requests--;
+    blob->swarm->asked[request->piece]--;
+    uint32_t piece = request->piece;
+    *request = transfer->requests[--transfer->request_count];
+    transfer__piece_settle(blob, piece);
+    transfer__touch(transfer);
+}
+
+void transfer__requests_end(struct transfer *transfer, const struct blob *blob, uint32_t piece,
+                            uint16_t node)
+{
+    for (uint32_t i = 0; i < transfer->request_count;) {
+        struct request *request = &transfer->requests[i];
+        bool meant =
+            (blob == NULL || request->blob == blob) &&
+            (blob == NULL || piece == blob->layout.piece_count || request->piece == piece) &&
+            (node == NODE_NONE || request->node == node);
+        if (meant)
+            transfer__request_end(transfer, request, true);
+        else
+            i++;
+    }
+}
+
+void transfer__requests_unwanted(struct transfer *transfer, struct blob *blob)
+{
+    for (uint32_t i = 0; i < transfer->request_count;) {
+        struct request *request = &transfer->requests[i];
+        if (request->blob == blob && (request->flags & WIRE_PIECE_LEASE) == 0)
+            transfer__request_end(transfer, request, true);
+        else
+            i++;
+    }
+}
+
+/* ---- filling ---- */
+
+/* May one more piece of this blob be asked for? At most half a second of the own rate, so that slow
+ * nodes do not hoard what others wait for. */
+static bool has_room(struct transfer *transfer, const struct blob *blob)
+{
+    if (transfer->inflight >= transfer->config.inflight)
+        return false;
+    uint64_t rate = transfer__rate_best(transfer);
+    if (rate == 0)
+        return transfer->inflight < UNKNOWN_REQUESTS;
+    if (transfer->inflight < LEAST_REQUESTS)
+        return true;
+    return transfer->inflight_bytes + blob->layout.piece_bytes <= rate / 2;
+}
+
+/* The blob to serve next; NULL if none is left. `passed` marks those that had nothing. */
+static struct blob *next_blob(const struct transfer *transfer, uint64_t turn, bool interactive)
+{
+    struct blob *best = NULL;
+    for (struct blob *blob = transfer->active; blob != NULL; blob = blob->next_active) {
+        const struct swarm *swarm = blob->swarm;
+        if (swarm->readers == 0 || swarm->passed_turn == turn ||
+            transfer__interactive(transfer, blob) != interactive)
+            continue;
+        if (best == NULL || swarm->requests < best->swarm->requests)
+            best = blob;
+    }
+    return best;
+}
+
+static bool fill_one(struct transfer *transfer, struct blob *blob)
+{
+    struct choice choice;
+    if (!has_room(transfer, blob))
+        return false;
+    if (transfer__select(transfer, blob, &choice))
+        return transfer__request(transfer, blob, &choice, 0);
+    if (!transfer__select_duplicate(transfer, blob, &choice))
+        return false;
+    transfer->stats.hedges++;
+    return transfer__request(transfer, blob, &choice, 0);
+}
+
+void transfer__requests_fill(struct transfer *transfer)
+{
+    uint64_t turn = ++transfer->fill_turn;
+    for (unsigned round = 0; round < 2; round++) {
+        struct blob *blob = next_blob(transfer, turn, round == 0);
+        while (blob != NULL) {
+            if (!fill_one(transfer, blob))
+                blob->swarm->passed_turn = turn;
+            blob = next_blob(transfer, turn, round == 0);
+        }
+    }
+}
+
+/* ---- time ---- */
+
+/* Gives a request up; the neighbour is left alone for a while. */
+static void give_up(struct transfer *transfer, struct request *request, bool silent)
+{
+    struct blob *blob = request->blob;
+    uint32_t piece = request->piece;
+    uint16_t node = request->node;
+    struct neighbour *neighbour = transfer__neighbour(blob->swarm, node);
+    if (neighbour != NULL)
+        neighbour->free_at_us = transfer->now_us + PENALTY_US;
+    transfer->stats.request_timeouts++;
+    if (silent)
+        transfer__silent(transfer, node);
+    transfer__request_end(transfer, request, true);
+    transfer__import_failed(transfer, blob, piece, node);
+}
+
+static uint64_t late_us(const struct swarm *swarm)
+{
+    uint64_t typical_us = 4 * (uint64_t)swarm->piece_us;
+    return typical_us > STALL_US ? typical_us : STALL_US;
+}
+
+/* Later than usual, stuck in the middle, or repeated without an answer. */
+static bool is_late(const struct transfer *transfer, const struct request *request)
+{
+    const struct swarm *swarm = request->blob->swarm;
+    uint64_t quiet_us = transfer->now_us - request->heard_us;
+    uint64_t stall_us = swarm->piece_us > STALL_US ? swarm->piece_us : STALL_US;
+    return transfer->now_us - request->sent_us >= late_us(swarm) ||
+           (request->started && quiet_us >= stall_us) || (!request->answered && request->tries > 2);
+}
+
+/* Asks another holder, too, if the request is late; the first to deliver ends the other. */
+static void hedge(struct transfer *transfer, struct request *request)
+{
+    struct blob *blob = request->blob;
+    uint32_t piece = request->piece;
+    if (request->hedged || !is_late(transfer, request))
+        return;
+    struct choice choice = {.piece = piece, .node = transfer__other_holder(transfer, blob, piece)};
+    if (choice.node == NODE_NONE)
+        return;
+    request->hedged = true;
+    transfer->stats.hedges++;
+    (void)transfer__request(transfer, blob, &choice, 0);
+}
+
+static bool too_slow(const struct transfer *transfer, const struct request *request)
+{
+    const struct swarm *swarm = request->blob->swarm;
+    uint64_t flowing_us = transfer->now_us - request->started_us;
+    if (!request->started || flowing_us < SLOW_AFTER_US || swarm->rate == 0)
+        return false;
+    uint64_t rate = (uint64_t)request->bytes * S / flowing_us;
+    return rate < swarm->rate / 10 && swarm->avail[request->piece] > 1;
+}
+
+/* True if the request is gone. */
+static bool request_tick(struct transfer *transfer, struct request *request)
+{
+    uint64_t now_us = transfer->now_us;
+    uint64_t quiet_us = now_us - request->heard_us;
+    if (request->received && quiet_us < VERIFY_US)
+        return false;
+    if (peer_of(transfer, request->node)->link != LINK_UP) {
+        if (now_us - request->sent_us < SILENT_US)
+            return false;
+        give_up(transfer, request, false);
+        return true;
+    }
+    bool unanswered = request->tries >= TRIES_MAX && now_us >= request->resend_us;
+    if (unanswered || (request->started && quiet_us >= SILENT_US) || quiet_us >= VERIFY_US) {
+        give_up(transfer, request, true);
+        return true;
+    }
+    if (too_slow(transfer, request)) {
+        give_up(transfer, request, false);
+        return true;
+    }
+    if (!request->started && now_us >= request->resend_us) {
+        request->resend_us = now_us + ((uint64_t)RESEND_US << request->tries);
+        request->tries++;
+        send_piece(transfer, request, WIRE_TRANSFER_REQUEST);
+    }
+    hedge(transfer, request);
+    return false;
+}
+
+void transfer__requests_tick(struct transfer *transfer)
+{
+    for (uint32_t i = 0; i < transfer->request_count;) {
+        if (!request_tick(transfer, &transfer->requests[i]))
+            i++;
+    }
+}
+
+void transfer__requests_linked(struct transfer *transfer, uint16_t node)
+{
+    for (uint32_t i = 0; i < transfer->request_count; i++) {
+        struct request *request = &transfer->requests[i];
+        if (request->node != node || request->answered)
+            continue;
+        request->resend_us = transfer->now_us + RESEND_US;
+        request->heard_us = transfer->now_us;
+        send_piece(transfer, request, WIRE_TRANSFER_REQUEST);
+    }
+}
+
+void transfer__requests_lost(struct transfer *transfer, uint16_t node)
+{
+    for (uint32_t i = 0; i < transfer->request_count;) {
+        struct request *request = &transfer->requests[i];
+        if (request->node != node || request->received) {
+            i++;
+            continue;
+        }
+        struct blob *blob = request->blob;
+        uint32_t piece = request->piece;
+        transfer__request_end(transfer, request, false);
+        transfer__import_failed(transfer, blob, piece, node);
+    }
+}
+
+/* ---- answers ---- */
+
+static struct request *answered(struct transfer *transfer, uint16_t from,
+                                const struct wire_piece *piece)
+{
+    struct blob *blob = transfer__blob_by_key(transfer, &piece->blob);
+    if (blob == NULL)
+        return NULL;
+    struct request *request = transfer__request_find(transfer, blob, piece->piece, from);
+    return request != NULL && request->serial == piece->serial ? request : NULL;
+}
+
+void transfer__on_queued(struct transfer *transfer, uint16_t from, const struct wire_piece *piece)
+{
+    struct request *request = answered(transfer, from, piece);
+    if (request == NULL)
+        return;
+    request->answered = true;
+    request->tries = 1;
+    request->heard_us = transfer->now_us;
+    request->resend_us = transfer->now_us + POLL_US;
+}
+
+void transfer__on_busy(struct transfer *transfer, uint16_t from, const struct wire_piece *piece)
+{
+    struct request *request = answered(transfer, from, piece);
+    if (request == NULL || request->started)
+        return;
+    struct blob *blob = request->blob;
+    struct neighbour *neighbour = transfer__neighbour(blob->swarm, from);
+    if (neighbour != NULL)
+        neighbour->free_at_us =
+            transfer->now_us + (piece->wait_us > PENALTY_US ? PENALTY_US : piece->wait_us);
+    if (neighbour != NULL && (piece->flags & WIRE_PIECE_MISSING) != 0)
+        transfer__neighbour_lacks(blob->swarm, from, piece->piece);
+    transfer->stats.busy++;
+    transfer__request_end(transfer, request, false);
+    transfer__import_failed(transfer, blob, piece->piece, from);
+}
+
+bool transfer_expects(const struct transfer *transfer, const struct blob_key *key, uint32_t piece,
+                      const struct node_id *peer)
+{
+    uint16_t node = transfer__node_find(transfer, peer);
+    const struct blob *blob = transfer__blob_by_key(transfer, key);
+    return node != NODE_NONE && blob != NULL &&
+           transfer__request_find(transfer, blob, piece, node) != NULL;
+}
+
+void transfer_piece_progress(struct transfer *transfer, uint64_t now_us, blob_handle handle,
+                             uint32_t piece, const struct node_id *peer, uint32_t bytes_so_far)
+{
+    transfer__enter(transfer, now_us);
+    struct blob *blob = transfer__blob(transfer, handle);
+    uint16_t node = transfer__node_find(transfer, peer);
+    struct request *request = NULL;
+    if (blob != NULL && node != NODE_NONE)
+        request = transfer__request_find(transfer, blob, piece, node);
+    if (request != NULL && bytes_so_far > request->bytes) {
+        if (!request->started)
+            request->started_us = transfer->now_us;
+        request->answered = request->started = true;
+        request->heard_us = transfer->now_us;
+        request->bytes = bytes_so_far;
+        transfer__heard(transfer, node);
+        if (!request->received && bytes_so_far >= piece_length(&blob->layout, piece)) {
+            count_inflight(transfer, request, false);
+            request->received = true;
+            transfer__touch(transfer);
+        }
+    }
+    transfer__leave(transfer);
+}

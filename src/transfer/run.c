@@ -1,0 +1,763 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which segments to bring in, how many at a time, and how: reads from the origin in runs, imports
+ * from other zones, reads without a lease when the mesh gives nothing.
+ *
+ * With others interested a run is one segment, chosen at random among the first few that the zone
+ * lacks, and a measured budget keeps slow nodes from taking leases (ALGORITHMS §3.3 rule 3). With
+ * nobody else interested runs are long and in order, so that a lone pull is as fast as one without
+ * a mesh.
+ */
+#include "lease.h"
+
+/* Segments from which a crowd chooses; see lease_window. */
+#define WINDOW_MAX    32
+#define WINDOW_MIN    8
+#define RUN_BYTES_MIN (4u * 1024 * 1024)
+#define RUN_BYTES_MAX (16u * 1024 * 1024)
+/* Leases of a run are asked for together; their answers are awaited so long to make one read. */
+#define GATHER_US (10 * MS)
+/* A neighbour that has it all may still be greeting. */
+#define NEAR_WHOLE_US (200 * MS)
+/* Pieces that exist in the zone, but not at our neighbours, are asked for after this. */
+#define STARVED_US (200 * MS)
+/* A lease 2.5 times slower than the mesh's mean, and above this, makes a node pause (rule 3). */
+#define SLOW_LEASE_US     (100 * MS)
+#define SLOW_PAUSE_US     (5u * S)
+#define SLOW_PAUSE_MAX_US (60u * S)
+#define BACKOFF_US        (10 * MS)
+#define BACKOFF_SHIFT_MAX 4
+/* A long run is split when others come and it would hold them up for longer than this. */
+#define SPLIT_US (1 * S)
+/* Verification of the last pieces may lag behind the end of a read. */
+#define VERIFY_US      (10 * S)
+#define NO_PROGRESS_US (3 * S)
+/* Reads without lease for lack of progress that all neighbours together may have running. */
+#define MESH_FALLBACKS_MAX 8
+/* A client waits and not one node answered: its first pieces come from the origin (HTTP-6, and the
+ * figures for a dead mesh in SECURITY-RELIABILITY §5). */
+#define FIRST_BYTE_US       (120 * MS)
+#define ORIGIN_PAUSE_MAX_MS 60000u
+
+bool transfer__segment_missing(const struct blob *blob, uint32_t segment, uint32_t *first,
+                               uint32_t *last)
+{
+    uint32_t begin = segment_first(&blob->layout, segment);
+    uint32_t end = begin + segment_length(&blob->layout, segment);
+    bool any = false;
+    for (uint32_t piece = begin; piece < end; piece++) {
+        if (bitfield_get(&blob->have, piece) ||
+            (blob->swarm != NULL && (blob->swarm->flags[piece] & PIECE_PASSED) != 0))
+            continue;
+        if (!any)
+            *first = piece;
+        *last = piece;
+        any = true;
+    }
+    return any;
+}
+
+static uint32_t segment_bytes(const struct blob *blob)
+{
+    return blob->layout.segment_pieces * blob->layout.piece_bytes;
+}
+
+/* Nobody else pulls it, as far as is known: leases may be taken in long runs. */
+static bool is_solo(struct transfer *transfer, const struct blob *blob)
+{
+    if (transfer->draining || transfer__live(transfer) <= 1 || transfer->mesh_quiet_us != 0)
+        return true;
+    return blob->swarm->peers_known && !transfer__crowd(transfer, blob);
+}
+
+/* ---- choosing ---- */
+
+static bool uses_budget(const struct lease *lease)
+{
+    return lease->state != LEASE_WAITING && lease->state != LEASE_HELD;
+}
+
+static uint32_t budget_used(const struct transfer *transfer, const struct blob *blob)
+{
+    uint32_t used = 0;
+    for (const struct lease *lease = transfer->leases; lease != NULL; lease = lease->next) {
+        if (uses_budget(lease) && (blob == NULL || lease->blob == blob))
+            used++;
+    }
+    return used;
+}
+
+/* How far ahead of what the zone has leases are taken: this bounds how many are out at a time. Too
+ * many share the origin's rate and all come late; too few leave it idle. */
+static uint32_t lease_window(const struct blob *blob)
+{
+    uint32_t window = blob->layout.segment_count / 8;
+    if (window < WINDOW_MIN)
+        return WINDOW_MIN;
+    return window > WINDOW_MAX ? WINDOW_MAX : window;
+}
+
+static bool may_ask_segment(const struct transfer *transfer, const struct blob *blob,
+                            uint32_t segment)
+{
+    uint64_t age_ms = (transfer->now_us - blob->swarm->started_us) / MS;
+    return blob->swarm->retry_ms[segment] <= age_ms &&
+           transfer__lease_find(transfer, blob, segment) == NULL;
+}
+
+/* Is an open piece of the segment at no neighbour? `injected`: and yet said to be in the zone. */
+static bool is_absent(const struct blob *blob, uint32_t segment, bool injected)
+{
+    const struct swarm *swarm = blob->swarm;
+    uint32_t first = segment_first(&blob->layout, segment);
+    uint32_t end = first + segment_length(&blob->layout, segment);
+    for (uint32_t piece = bitfield_next_set(&swarm->open, first); piece < end;
+         piece = bitfield_next_set(&swarm->open, piece + 1)) {
+        bool known = bitfield_get(&swarm->injected, piece);
+        if (swarm->avail[piece] == 0 &&
+            (injected || !known || (swarm->flags[piece] & PIECE_REPAIR) != 0))
+            return true;
+    }
+    return false;
+}
+
+/* Fills `out` with those that may be asked for, of the first `window` absent ones. */
+static uint32_t absent_segments(const struct transfer *transfer, const struct blob *blob,
+                                bool injected, uint32_t window, uint32_t out[WINDOW_MAX])
+{
+    const struct bitfield *open = &blob->swarm->open;
+    uint32_t seen = 0, count = 0;
+    uint32_t piece = bitfield_next_set(open, 0);
+    while (piece < open->bit_count && seen < window) {
+        uint32_t segment = segment_of(&blob->layout, piece);
+        if (is_absent(blob, segment, injected)) {
+            seen++;
+            if (may_ask_segment(transfer, blob, segment))
+                out[count++] = segment;
+        }
+        uint32_t next =
+            segment_first(&blob->layout, segment) + segment_length(&blob->layout, segment);
+        piece = next < open->bit_count ? bitfield_next_set(open, next) : open->bit_count;
+    }
+    return count;
+}
+
+static bool is_starved(const struct transfer *transfer, const struct swarm *swarm)
+{
+    bool idle = transfer->now_us - swarm->working_us > STARVED_US;
+    bool stuck = swarm->front < swarm->open.bit_count && swarm->avail[swarm->front] == 0 &&
+                 transfer->now_us - swarm->front_us > STARVED_US;
+    return idle || stuck;
+}
+
+/* The next segment to ask for; false if there is none. */
+static bool pick_segment(struct transfer *transfer, struct blob *blob, bool solo, uint32_t *out)
+{
+    uint32_t found[WINDOW_MAX];
+    uint32_t window = solo ? 1 : lease_window(blob);
+    uint32_t count = absent_segments(transfer, blob, false, window, found);
+    if (solo && count == 0)
+        count = absent_segments(transfer, blob, false, WINDOW_MAX, found);
+    if (count == 0 && is_starved(transfer, blob->swarm))
+        count = absent_segments(transfer, blob, true, WINDOW_MAX, found);
+    if (count == 0)
+        return false;
+    *out = solo ? found[0] : found[prng_below(&transfer->prng, count)];
+    return true;
+}
+
+static bool has_budget(struct transfer *transfer, const struct blob *blob, bool solo)
+{
+    if (!solo)
+        return budget_used(transfer, NULL) < transfer->lease_budget &&
+               transfer->lease_pause_us <= transfer->now_us &&
+               transfer->lease_backoff_us <= transfer->now_us;
+    uint64_t leased = (uint64_t)budget_used(transfer, blob) * segment_bytes(blob);
+    return leased + segment_bytes(blob) <= 2 * (uint64_t)blob->swarm->run_bytes;
+}
+
+static bool ask_one(struct transfer *transfer, struct blob *blob)
+{
+    uint32_t segment;
+    if (!transfer__can_fetch(transfer, blob) || blob->swarm->open.set_count == 0)
+        return false;
+    bool solo = is_solo(transfer, blob);
+    if (!has_budget(transfer, blob, solo) || !pick_segment(transfer, blob, solo, &segment))
+        return false;
+    return transfer__lease_ask(transfer, blob, segment);
+}
+
+/* Blobs take turns: interactive ones first, then whoever has the fewest leases. */
+static struct blob *next_blob(const struct transfer *transfer, uint64_t turn, bool interactive)
+{
+    struct blob *best = NULL;
+    for (struct blob *blob = transfer->active; blob != NULL; blob = blob->next_active) {
+        if (blob->swarm->readers == 0 || blob->swarm->passed_turn == turn ||
+            transfer__interactive(transfer, blob) != interactive)
+            continue;
+        if (best == NULL || blob->swarm->leases < best->swarm->leases)
+            best = blob;
+    }
+    return best;
+}
+
+static void ask_all(struct transfer *transfer)
+{
+    uint64_t turn = ++transfer->fill_turn;
+    for (unsigned round = 0; round < 2; round++) {
+        struct blob *blob = next_blob(transfer, turn, round == 0);
+        while (blob != NULL) {
+            if (!ask_one(transfer, blob))
+                blob->swarm->passed_turn = turn;
+            blob = next_blob(transfer, turn, round == 0);
+        }
+    }
+}
+
+static void repair_all(struct transfer *transfer, struct blob *blob)
+{
+    const struct swarm *swarm = blob->swarm;
+    if (!transfer__can_fetch(transfer, blob))
+        return;
+    for (uint32_t piece = bitfield_next_set(&swarm->open, 0); piece < swarm->open.bit_count;
+         piece = bitfield_next_set(&swarm->open, piece + 1)) {
+        if ((swarm->flags[piece] & PIECE_REPAIR) != 0)
+            (void)transfer__lease_take(transfer, blob, segment_of(&blob->layout, piece),
+                                       FETCH_REPAIR);
+    }
+}
+
+void transfer__lease_contended(struct transfer *transfer, struct blob *blob)
+{
+    (void)blob;
+    uint32_t shift = transfer->lease_pending_runs;
+    shift = shift < BACKOFF_SHIFT_MAX ? shift : BACKOFF_SHIFT_MAX;
+    uint64_t wait_us = (uint64_t)BACKOFF_US << shift;
+    transfer->lease_backoff_us =
+        transfer->now_us + wait_us / 2 + prng_below(&transfer->prng, wait_us);
+    transfer->lease_pending_runs++;
+    transfer->lease_budget = transfer->lease_budget > 1 ? transfer->lease_budget / 2 : 1;
+}
+
+void transfer__lease_done(struct transfer *transfer, struct lease *lease)
+{
+    struct swarm *swarm = lease->blob->swarm;
+    if (is_solo(transfer, lease->blob))
+        return;
+    uint64_t took_us = transfer->now_us - lease->granted_us;
+    uint32_t mean_us = transfer__mesh_lease_us(swarm);
+    swarm->lease_us = transfer__mean(swarm->lease_us, took_us);
+    bool slow = mean_us != 0 && took_us > SLOW_LEASE_US && 2 * took_us > 5 * (uint64_t)mean_us;
+    if (!slow) {
+        transfer->lease_slow_us = 0;
+        if (transfer->lease_budget < transfer->config.leases_max)
+            transfer->lease_budget++;
+        return;
+    }
+    uint32_t pause_us = transfer->lease_slow_us == 0 ? SLOW_PAUSE_US : 2 * transfer->lease_slow_us;
+    transfer->lease_slow_us = pause_us > SLOW_PAUSE_MAX_US ? SLOW_PAUSE_MAX_US : pause_us;
+    transfer->lease_pause_us = transfer->now_us + transfer->lease_slow_us;
+    transfer->lease_budget = 1;
+}
+
+/* ---- imports ---- */
+
+bool transfer__import(struct transfer *transfer, struct blob *blob, uint32_t segment,
+                      uint16_t holder, uint8_t flags)
+{
+    bool any = false;
+    uint32_t first = segment_first(&blob->layout, segment);
+    uint32_t end = first + segment_length(&blob->layout, segment);
+    for (uint32_t piece = first; piece < end; piece++) {
+        bool leased = (blob->swarm->flags[piece] & PIECE_LEASED) != 0;
+        bool missing = leased ? !bitfield_get(&blob->have, piece) && blob->swarm->asked[piece] == 0
+                              : bitfield_get(&blob->swarm->open, piece);
+        struct choice choice = {.piece = piece, .node = holder};
+        if (missing && transfer__request(transfer, blob, &choice, flags | WIRE_PIECE_IMPORT))
+            any = true;
+    }
+    return any;
+}
+
+static void start_import(struct transfer *transfer, struct lease *lease)
+{
+    transfer__lease_move(lease, LEASE_IMPORTING);
+    lease->moved_us = transfer->now_us;
+    lease->due_us = transfer->now_us + GATHER_US;
+    (void)transfer__import(transfer, lease->blob, lease->segment, lease->holder, WIRE_PIECE_LEASE);
+}
+
+void transfer__remote_remove(struct swarm *swarm, uint16_t node)
+{
+    for (uint32_t i = 0; i < swarm->remote_count; i++) {
+        if (swarm->remotes[i] == node) {
+            swarm->remotes[i] = swarm->remotes[--swarm->remote_count];
+            return;
+        }
+    }
+}
+
+/* A whole copy outside the zone that a provider record named; NODE_NONE if there is none. */
+static uint16_t pick_remote(struct transfer *transfer, const struct lease *lease)
+{
+    const struct swarm *swarm = lease->blob->swarm;
+    if (swarm->remote_count == 0 || transfer->config.copies != TRANSFER_COPIES_MESH ||
+        lease->reason != FETCH_LEASE)
+        return NODE_NONE;
+    uint32_t at = (uint32_t)prng_below(&transfer->prng, swarm->remote_count);
+    return swarm->remotes[at];
+}
+
+/* ---- reads ---- */
+
+static bool is_fallback(enum fetch_reason reason)
+{
+    return reason == FETCH_NO_KEEPER || reason == FETCH_NO_PROGRESS;
+}
+
+/* A read that the host could not be told of comes to nothing. */
+static struct fetch *fetch_add(struct transfer *transfer, struct blob *blob, uint32_t first,
+                               uint32_t count, enum fetch_reason reason)
+{
+    struct fetch *fetch = transfer__zalloc(transfer, sizeof *fetch);
+    if (fetch == NULL)
+        return NULL;
+    struct transfer_result result = {
+        .kind = TRANSFER_FETCH,
+        .blob = blob->handle,
+        .key = blob->info.key,
+        .piece = first,
+        .piece_count = count,
+        .id = ++transfer->next_id,
+        .reason = reason,
+    };
+    if (!transfer__push(transfer, &result)) {
+        transfer__release(transfer, fetch);
+        return NULL;
+    }
+    *fetch = (struct fetch){
+        .prev = transfer->fetches_last,
+        .id = result.id,
+        .blob = blob,
+        .first = first,
+        .count = count,
+        .reason = reason,
+        .started_us = transfer->now_us,
+        .progress_us = transfer->now_us,
+    };
+    if (transfer->fetches_last != NULL)
+        transfer->fetches_last->next = fetch;
+    else
+        transfer->fetches = fetch;
+    transfer->fetches_last = fetch;
+    transfer->fetch_count++;
+    transfer->fallbacks += is_fallback(reason) ? 1 : 0;
+    transfer->stats.fetches_by_reason[reason]++;
+    return fetch;
+}
+
+static void fetch_remove(struct transfer *transfer, struct fetch *fetch)
+{
+    if (fetch->prev != NULL)
+        fetch->prev->next = fetch->next;
+    else
+        transfer->fetches = fetch->next;
+    if (fetch->next != NULL)
+        fetch->next->prev = fetch->prev;
+    else
+        transfer->fetches_last = fetch->prev;
+    ASSERT(transfer->fetch_count > 0);
+    transfer->fetch_count--;
+    transfer__release(transfer, fetch);
+}
+
+void transfer__fetch_cancel(struct transfer *transfer, struct fetch *fetch)
+{
+    struct transfer_result result = {.kind = TRANSFER_FETCH_CANCEL, .id = fetch->id};
+    if (fetch->cancelled || fetch->ended)
+        return;
+    if (fetch->blob != NULL) {
+        result.blob = fetch->blob->handle;
+        result.key = fetch->blob->info.key;
+    }
+    fetch->cancelled = transfer__push(transfer, &result);
+}
+
+void transfer__fetches_close(struct transfer *transfer)
+{
+    while (transfer->fetches != NULL)
+        fetch_remove(transfer, transfer->fetches);
+}
+
+/* The granted lease of the blob with the lowest segment above `after` that waits to be read. */
+static struct lease *next_granted(const struct transfer *transfer, const struct blob *blob,
+                                  uint32_t from)
+{
+    struct lease *best = NULL;
+    for (struct lease *lease = transfer->leases; lease != NULL; lease = lease->next) {
+        if (lease->blob != blob || lease->state != LEASE_GRANTED || lease->segment < from)
+            continue;
+        if (best == NULL || lease->segment < best->segment)
+            best = lease;
+    }
+    return best;
+}
+
+/* Questions of the same run are still out. */
+static bool is_gathering(const struct transfer *transfer, const struct blob *blob)
+{
+    for (const struct lease *lease = transfer->leases; lease != NULL; lease = lease->next) {
+        if (lease->blob == blob && lease->state < LEASE_GRANTED &&
+            transfer->now_us - lease->asked_us < GATHER_US)
+            return true;
+    }
+    return false;
+}
+
+/* Adds leases to the run from `lease` on while they follow one another; the last piece. */
+static uint32_t extend_run(const struct transfer *transfer, const struct lease *lease,
+                           uint32_t last, uint32_t bytes_max)
+{
+    const struct blob *blob = lease->blob;
+    uint64_t bytes = segment_bytes(blob);
+    const struct lease *next = next_granted(transfer, blob, lease->segment + 1);
+    while (next != NULL && bytes + segment_bytes(blob) <= bytes_max) {
+        uint32_t next_first, next_last;
+        if (!transfer__segment_missing(blob, next->segment, &next_first, &next_last) ||
+            next_first != last + 1 || next->holder != NODE_NONE || next->reason != lease->reason)
+            break;
+        last = next_last;
+        bytes += segment_bytes(blob);
+        next = next_granted(transfer, blob, next->segment + 1);
+    }
+    return last;
+}
+
+static void start_run(struct transfer *transfer, struct lease *lease, uint32_t first, uint32_t last,
+                      uint32_t bytes_max)
+{
+    struct blob *blob = lease->blob;
+    last = extend_run(transfer, lease, last, bytes_max);
+    uint32_t first_segment = lease->segment, last_segment = segment_of(&blob->layout, last);
+    struct fetch *fetch = fetch_add(transfer, blob, first, last - first + 1, lease->reason);
+    struct lease *each = transfer->leases;
+    while (each != NULL) {
+        struct lease *next = each->next;
+        if (each->blob == blob && each->state == LEASE_GRANTED && each->segment >= first_segment &&
+            each->segment <= last_segment && each->holder == NODE_NONE) {
+            if (fetch != NULL) {
+                transfer__lease_move(each, LEASE_FETCHING);
+                each->fetch = fetch;
+            } else {
+                transfer__lease_fail(transfer, each, 0);
+            }
+        }
+        each = next;
+    }
+}
+
+/* All that is missing is at neighbours by now: asking them is better. */
+static bool is_superfluous(const struct blob *blob, const struct lease *lease, uint32_t first,
+                           uint32_t last)
+{
+    const struct swarm *swarm = blob->swarm;
+    if (lease->reason != FETCH_LEASE && lease->reason != FETCH_ALONE)
+        return false;
+    for (uint32_t piece = first; piece <= last; piece++) {
+        if (!bitfield_get(&blob->have, piece) && swarm->avail[piece] == 0)
+            return false;
+    }
+    return true;
+}
+
+/* Providers may still be named, or a neighbour with everything still be greeting. */
+static bool is_gated(const struct transfer *transfer, const struct swarm *swarm)
+{
+    if (swarm->locating && transfer->now_us < swarm->gate_us)
+        return true;
+    if (!swarm->near_whole || transfer->now_us - swarm->started_us > NEAR_WHOLE_US)
+        return false;
+    for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
+        if (swarm->neighbours[i].state == NEIGHBOUR_ASKED)
+            return true;
+    }
+    return false;
+}
+
+/* Begins with one granted lease; false if it must wait. */
+static bool begin(struct transfer *transfer, struct lease *lease)
+{
+    struct blob *blob = lease->blob;
+    uint32_t first, last;
+    if (!transfer__segment_missing(blob, lease->segment, &first, &last) ||
+        is_superfluous(blob, lease, first, last)) {
+        transfer__lease_fail(transfer, lease, 0);
+        return true;
+    }
+    if (lease->holder == NODE_NONE) {
+        lease->holder = pick_remote(transfer, lease);
+        lease->by_record = lease->holder != NODE_NONE;
+    }
+    if (lease->holder != NODE_NONE) {
+        start_import(transfer, lease);
+        return true;
+    }
+    bool solo = is_solo(transfer, blob);
+    if (solo && is_gathering(transfer, blob))
+        return false;
+    if (is_fallback(lease->reason) && transfer->fallbacks >= transfer->config.fallbacks_max)
+        return false;
+    start_run(transfer, lease, first, last, solo ? blob->swarm->run_bytes : segment_bytes(blob));
+    return true;
+}
+
+static void begin_all(struct transfer *transfer, struct blob *blob)
+{
+    if (is_gated(transfer, blob->swarm))
+        return;
+    uint32_t from = 0;
+    struct lease *lease = next_granted(transfer, blob, from);
+    while (lease != NULL) {
+        from = lease->segment + 1;
+        (void)begin(transfer, lease);
+        lease = next_granted(transfer, blob, from);
+    }
+}
+
+static void note_front(struct transfer *transfer, struct blob *blob)
+{
+    struct swarm *swarm = blob->swarm;
+    uint32_t front = transfer__front(transfer, blob);
+    if (front != swarm->front || swarm->asked[front < swarm->open.bit_count ? front : 0] > 0) {
+        swarm->front = front;
+        swarm->front_us = transfer->now_us;
+    }
+}
+
+void transfer__leases_pump(struct transfer *transfer)
+{
+    for (struct blob *blob = transfer->active; blob != NULL; blob = blob->next_active) {
+        struct swarm *swarm = blob->swarm;
+        if (swarm->requests > 0 || swarm->leases > 0)
+            swarm->working_us = transfer->now_us;
+        if (swarm->readers > 0 && blob->layout.piece_count > 0)
+            note_front(transfer, blob);
+        repair_all(transfer, blob);
+    }
+    ask_all(transfer);
+    for (struct blob *blob = transfer->active; blob != NULL; blob = blob->next_active)
+        begin_all(transfer, blob);
+}
+
+void transfer__lease_neighbour(struct transfer *transfer, struct blob *blob)
+{
+    (void)blob;
+    transfer__touch(transfer);
+}
+
+uint64_t transfer__runs_deadline(struct transfer *transfer)
+{
+    uint64_t deadline_us = UINT64_MAX;
+    for (const struct lease *lease = transfer->leases; lease != NULL; lease = lease->next) {
+        const struct swarm *swarm = lease->blob->swarm;
+        uint64_t at_us = UINT64_MAX;
+        if (lease->state == LEASE_GRANTED && swarm->locating && swarm->gate_us > transfer->now_us)
+            at_us = swarm->gate_us;
+        else if (lease->state < LEASE_GRANTED && transfer->now_us < lease->asked_us + GATHER_US)
+            at_us = lease->asked_us + GATHER_US;
+        if (at_us < deadline_us)
+            deadline_us = at_us;
+    }
+    bool waits = transfer->lease_backoff_us > transfer->now_us && transfer->active != NULL;
+    if (waits && transfer->lease_backoff_us < deadline_us)
+        deadline_us = transfer->lease_backoff_us;
+    return deadline_us;
+}
+
+/* ---- how reads end ---- */
+
+static void end_leases(struct transfer *transfer, struct fetch *fetch, int status)
+{
+    struct lease *lease = transfer->leases;
+    while (lease != NULL) {
+        struct lease *next = lease->next;
+        if (lease->fetch == fetch && lease->state == LEASE_FETCHING) {
+            int why = lease->failed && status == 0 ? E_ORIGIN : status;
+            lease->fetch = NULL;
+            transfer__lease_fail(transfer, lease, why);
+            next = transfer->leases; /* a refusal drops others, too */
+        }
+        lease = next;
+    }
+}
+
+static bool has_failed_lease(const struct transfer *transfer, const struct fetch *fetch)
+{
+    for (const struct lease *lease = transfer->leases; lease != NULL; lease = lease->next) {
+        if (lease->fetch == fetch && lease->state == LEASE_FETCHING && lease->failed)
+            return true;
+    }
+    return false;
+}
+
+static bool has_open_lease(const struct transfer *transfer, const struct fetch *fetch)
+{
+    for (const struct lease *lease = transfer->leases; lease != NULL; lease = lease->next) {
+        if (lease->fetch == fetch && lease->state == LEASE_FETCHING)
+            return true;
+    }
+    return false;
+}
+
+static void grow_run(struct transfer *transfer, struct swarm *swarm)
+{
+    (void)transfer;
+    swarm->run_bytes = swarm->run_bytes < RUN_BYTES_MAX / 2 ? 2 * swarm->run_bytes : RUN_BYTES_MAX;
+}
+
+static void pause_origin(struct transfer *transfer, struct swarm *swarm, uint32_t retry_after_ms)
+{
+    if (retry_after_ms == 0)
+        return;
+    uint64_t pause_ms = retry_after_ms > ORIGIN_PAUSE_MAX_MS ? ORIGIN_PAUSE_MAX_MS : retry_after_ms;
+    uint64_t jitter_ms = prng_below(&transfer->prng, pause_ms / 4 + 1);
+    swarm->origin_pause_us = transfer->now_us + (pause_ms + jitter_ms) * MS;
+}
+
+void transfer_fetch_progress(struct transfer *transfer, uint64_t now_us, uint64_t fetch_id,
+                             uint64_t bytes_so_far)
+{
+    transfer__enter(transfer, now_us);
+    for (struct fetch *fetch = transfer->fetches; fetch != NULL; fetch = fetch->next) {
+        if (fetch->id != fetch_id || bytes_so_far <= fetch->bytes)
+            continue;
+        fetch->bytes = bytes_so_far;
+        fetch->progress_us = transfer->now_us;
+        if (fetch->blob != NULL && fetch->blob->swarm != NULL)
+            fetch->blob->swarm->progress_us = transfer->now_us;
+    }
+    transfer__leave(transfer);
+}
+
+void transfer_fetch_end(struct transfer *transfer, uint64_t now_us, uint64_t fetch_id, int status,
+                        uint32_t retry_after_ms)
+{
+    transfer__enter(transfer, now_us);
+    struct fetch *fetch = transfer->fetches;
+    while (fetch != NULL && (fetch->id != fetch_id || fetch->ended))
+        fetch = fetch->next;
+    if (fetch == NULL) {
+        transfer__leave(transfer);
+        return;
+    }
+    if (is_fallback(fetch->reason)) {
+        ASSERT(transfer->fallbacks > 0);
+        transfer->fallbacks--;
+    }
+    struct swarm *swarm = fetch->blob == NULL ? NULL : fetch->blob->swarm;
+    fetch->ended = true;
+    fetch->progress_us = transfer->now_us;
+    if (swarm != NULL) {
+        pause_origin(transfer, swarm, retry_after_ms);
+        if (status == 0)
+            grow_run(transfer, swarm);
+    }
+    if (status != 0 || fetch->cancelled || has_failed_lease(transfer, fetch))
+        end_leases(transfer, fetch, fetch->cancelled ? 0 : status);
+    if (!has_open_lease(transfer, fetch))
+        fetch_remove(transfer, fetch);
+    transfer__touch(transfer);
+    transfer__leave(transfer);
+}
+
+/* Others came while a long run is being read: if it would take long yet, its rest is shared. */
+static void split_if_long(struct transfer *transfer, struct fetch *fetch)
+{
+    struct blob *blob = fetch->blob;
+    uint64_t total = (uint64_t)fetch->count * blob->layout.piece_bytes;
+    uint64_t age_us = transfer->now_us - fetch->started_us;
+    if (fetch->reason != FETCH_LEASE || total <= RUN_BYTES_MIN || fetch->bytes == 0 ||
+        fetch->bytes >= total || age_us == 0 || !transfer__crowd(transfer, blob))
+        return;
+    blob->swarm->run_bytes = RUN_BYTES_MIN;
+    uint64_t left_us = (total - fetch->bytes) * age_us / fetch->bytes;
+    if (left_us > SPLIT_US)
+        transfer__fetch_cancel(transfer, fetch);
+}
+
+void transfer__fetches_tick(struct transfer *transfer)
+{
+    struct fetch *fetch = transfer->fetches;
+    while (fetch != NULL) {
+        struct fetch *next = fetch->next;
+        if (!fetch->ended && fetch->blob != NULL)
+            split_if_long(transfer, fetch);
+        bool late = transfer->now_us - fetch->progress_us > VERIFY_US;
+        if (fetch->ended && (late || !has_open_lease(transfer, fetch))) {
+            end_leases(transfer, fetch, E_TIMEOUT);
+            fetch_remove(transfer, fetch);
+        }
+        fetch = next;
+    }
+}
+
+/* ---- without a lease ---- */
+
+/* What to read when nothing moves: what the reader waits for, else the first that is open, else
+ * what has been asked of others in vain. */
+static uint32_t stuck_piece(const struct transfer *transfer, const struct blob *blob)
+{
+    uint32_t none = blob->layout.piece_count;
+    uint32_t front = transfer__front(transfer, blob);
+    if (front != none && (blob->swarm->flags[front] & (PIECE_FAILED | PIECE_PASSED)) == 0)
+        return front;
+    uint32_t piece = bitfield_next_set(&blob->swarm->open, 0);
+    if (piece < none)
+        return piece;
+    for (uint32_t i = 0; i < transfer->request_count; i++) {
+        if (transfer->requests[i].blob == blob && !transfer->requests[i].received)
+            return transfer->requests[i].piece;
+    }
+    return none;
+}
+
+static void no_progress(struct transfer *transfer, struct blob *blob)
+{
+    struct swarm *swarm = blob->swarm;
+    uint64_t patience_us = 6 * (uint64_t)swarm->piece_us;
+    patience_us = patience_us > NO_PROGRESS_US ? patience_us : NO_PROGRESS_US;
+    uint32_t piece = stuck_piece(transfer, blob);
+    if (piece == blob->layout.piece_count || transfer->now_us - swarm->progress_us < patience_us) {
+        swarm->fallback_us = 0;
+        return;
+    }
+    uint64_t jitter_us = prng_below(&transfer->prng, transfer->config.fallback_us / 2 + 1);
+    if (swarm->fallback_us == 0)
+        swarm->fallback_us = transfer->now_us + jitter_us;
+    if (transfer->now_us < swarm->fallback_us ||
+        transfer->fallbacks >= transfer->config.fallbacks_max ||
+        transfer__mesh_fallbacks(swarm) >= MESH_FALLBACKS_MAX)
+        return;
+    (void)transfer__lease_take(transfer, blob, segment_of(&blob->layout, piece), FETCH_NO_PROGRESS);
+    swarm->fallback_us = transfer->now_us + 1 * S + jitter_us;
+}
+
+/* A client waits for its first byte and not one node said a word. */
+static void first_byte(struct transfer *transfer, struct blob *blob)
+{
+    const struct swarm *swarm = blob->swarm;
+    uint32_t front = transfer__front(transfer, blob);
+    if (front == blob->layout.piece_count || transfer->heard_us >= swarm->started_us ||
+        transfer->now_us - swarm->started_us < FIRST_BYTE_US ||
+        swarm->progress_us > swarm->started_us || transfer->fallbacks > 0)
+        return;
+    (void)transfer__lease_take(transfer, blob, segment_of(&blob->layout, front), FETCH_NO_KEEPER);
+}
+
+void transfer__fallback_tick(struct transfer *transfer, struct blob *blob)
+{
+    if (blob->swarm->readers == 0 || !transfer__can_fetch(transfer, blob))
+        return;
+    first_byte(transfer, blob);
+    no_progress(transfer, blob);
+}

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which piece to ask for next, and whom (ALGORITHMS §3.4). In order: the very next pieces of an
+ * interactive reader; the rarest piece of its window; the rarest of all. Ties are broken at random.
+ * The holder is the one with the least expected wait.
+ */
+#include "blob.h"
+
+/* Pieces right at a reader are taken in order: it cannot go on without them. A tighter window costs
+ * mixing. */
+#define URGENT_PIECES 4
+/* Requests to one neighbour: as many pieces as make up this. */
+#define NEIGHBOUR_BYTES (4u * 1024 * 1024)
+
+uint32_t transfer__neighbour_requests_max(const struct blob *blob)
+{
+    return (NEIGHBOUR_BYTES + blob->layout.piece_bytes - 1) / blob->layout.piece_bytes;
+}
+
+static bool is_free(const struct transfer *transfer, const struct blob *blob,
+                    const struct neighbour *neighbour)
+{
+    return neighbour->state == NEIGHBOUR_UP && !neighbour->distrusted &&
+           neighbour->free_at_us <= transfer->now_us &&
+           neighbour->requests < transfer__neighbour_requests_max(blob) &&
+           transfer__link_up(transfer, neighbour->node) &&
+           transfer__node_usable(transfer, neighbour->node);
+}
+
+static size_t mask_bytes(const struct blob *blob)
+{
+    return ((size_t)blob->layout.piece_count + 7) / 8;
+}
+
+/* Marks what free neighbours have; false if nobody is free. */
+static bool fill_mask(const struct transfer *transfer, const struct blob *blob)
+{
+    struct swarm *swarm = blob->swarm;
+    size_t bytes = mask_bytes(blob);
+    bool any = false;
+    memset(swarm->mask, 0, bytes);
+    for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
+        const struct neighbour *neighbour = &swarm->neighbours[i];
+        if (neighbour->known.set_count == 0 || !is_free(transfer, blob, neighbour))
+            continue;
+        for (size_t at = 0; at < bytes; at++)
+            swarm->mask[at] |= neighbour->known.bits[at];
+        any = true;
+    }
+    for (size_t at = 0; at < bytes; at++)
+        swarm->mask[at] &= swarm->open.bits[at];
+    return any;
+}
+
+/* Next marked piece in [from, end); `end` if there is none. A piece that only the origin can repair
+ * is passed over. */
+static uint32_t next_marked(const struct swarm *swarm, uint32_t from, uint32_t end)
+{
+    while (from < end) {
+        uint8_t rest = (uint8_t)(swarm->mask[from / 8] & (0xffu >> (from % 8)));
+        if (rest == 0) {
+            from = from / 8 * 8 + 8;
+            continue;
+        }
+        from = from / 8 * 8 + (uint32_t)__builtin_clz((unsigned)rest) - 24;
+        if (from >= end || (swarm->flags[from] & PIECE_REPAIR) == 0)
+            return from < end ? from : end;
+        from++;
+    }
+    return end;
+}
+
+/* The rarest marked piece in [first, end), a random one of several; `end` if there is none. */
+static uint32_t rarest(struct transfer *transfer, const struct swarm *swarm, uint32_t first,
+                       uint32_t end)
+{
+    uint32_t least = UINT32_MAX, ties = 0;
+    for (uint32_t piece = next_marked(swarm, first, end); piece < end;
+         piece = next_marked(swarm, piece + 1, end)) {
+        if (swarm->avail[piece] < least) {
+            least = swarm->avail[piece];
+            ties = 0;
+        }
+        ties += swarm->avail[piece] == least ? 1 : 0;
+    }
+    if (ties == 0)
+        return end;
+    uint64_t skip = prng_below(&transfer->prng, ties);
+    for (uint32_t piece = next_marked(swarm, first, end); piece < end;
+         piece = next_marked(swarm, piece + 1, end)) {
+        if (swarm->avail[piece] == least && skip-- == 0)
+            return piece;
+    }
+    return end;
+}
+
+static uint32_t capped_end(uint32_t at, uint32_t count, uint32_t end)
+{
+    return count < end - at ? at + count : end;
+}
+
+/* For one interactive reader; `none` if its window has nothing. */
+static uint32_t for_reader(struct transfer *transfer, const struct blob *blob,
+                           const struct reader *reader, uint32_t none)
+{
+    uint32_t front = bitfield_next_clear(&blob->have, reader->at);
+    if (front >= reader->end)
+        return none;
+    uint32_t urgent_end = capped_end(front, URGENT_PIECES, reader->end);
+    uint32_t piece = next_marked(blob->swarm, front, urgent_end);
+    if (piece < urgent_end)
+        return piece;
+    uint32_t window_end = capped_end(front, transfer->config.window_pieces, reader->end);
+    piece = rarest(transfer, blob->swarm, front, window_end);
+    return piece < window_end ? piece : none;
+}
+
+static uint32_t pick_piece(struct transfer *transfer, const struct blob *blob)
+{
+    uint32_t none = blob->layout.piece_count;
+    for (const struct reader *reader = transfer->readers; reader != NULL; reader = reader->next) {
+        if (reader->blob != blob || reader->mode == TRANSFER_READ_PREFETCH)
+            continue;
+        uint32_t piece = for_reader(transfer, blob, reader, none);
+        if (piece != none)
+            return piece;
+    }
+    return rarest(transfer, blob->swarm, 0, none);
+}
+
+/* Expected wait at a neighbour: its own hint, less what has passed, and what we already ask of it.
+ * Distance breaks ties: a microsecond per step. */
+static uint64_t expected_wait_us(const struct transfer *transfer, const struct swarm *swarm,
+                                 const struct neighbour *neighbour)
+{
+    uint64_t passed_us = transfer->now_us - neighbour->heard_us;
+    uint64_t wait_us = neighbour->wait_us > passed_us ? neighbour->wait_us - passed_us : 0;
+    uint64_t each_us = neighbour->piece_us != 0 ? neighbour->piece_us : swarm->piece_us;
+    return wait_us + neighbour->requests * each_us +
+           (uint64_t)transfer__node_distance(transfer, neighbour->node);
+}
+
+static uint16_t pick_holder(struct transfer *transfer, const struct blob *blob, uint32_t piece)
+{
+    const struct swarm *swarm = blob->swarm;
+    uint16_t best = NODE_NONE;
+    uint64_t best_us = UINT64_MAX;
+    uint32_t start = 0;
+    if (swarm->neighbour_count > 0)
+        start = (uint32_t)prng_below(&transfer->prng, swarm->neighbour_count);
+    for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
+        const struct neighbour *neighbour =
+            &swarm->neighbours[(start + i) % swarm->neighbour_count];
+        if (!bitfield_get(&neighbour->known, piece) || !is_free(transfer, blob, neighbour) ||
+            transfer__request_find(transfer, blob, piece, neighbour->node) != NULL)
+            continue;
+        uint64_t wait_us = expected_wait_us(transfer, swarm, neighbour);
+        if (wait_us < best_us) {
+            best = neighbour->node;
+            best_us = wait_us;
+        }
+    }
+    return best;
+}
+
+bool transfer__select(struct transfer *transfer, struct blob *blob, struct choice *out)
+{
+    if (blob->swarm->open.set_count == 0 || !fill_mask(transfer, blob))
+        return false;
+    uint32_t piece = pick_piece(transfer, blob);
+    if (piece == blob->layout.piece_count)
+        return false;
+    *out = (struct choice){.piece = piece, .node = pick_holder(transfer, blob, piece)};
+    ASSERT(out->node != NODE_NONE); /* the mask holds only what a free neighbour has */
+    return true;
+}
+
+uint16_t transfer__other_holder(struct transfer *transfer, struct blob *blob, uint32_t piece)
+{
+    if (blob->swarm->avail[piece] == 0)
+        return NODE_NONE;
+    return pick_holder(transfer, blob, piece);
+}
+
+bool transfer__select_duplicate(struct transfer *transfer, struct blob *blob, struct choice *out)
+{
+    struct swarm *swarm = blob->swarm;
+    if (swarm->open.set_count > 0)
+        return false;
+    uint64_t late_us = 2 * (uint64_t)swarm->piece_us;
+    for (uint32_t i = 0; i < transfer->request_count; i++) {
+        const struct request *request = &transfer->requests[i];
+        if (request->blob != blob || request->received || swarm->asked[request->piece] != 1 ||
+            transfer->now_us - request->sent_us <= late_us)
+            continue;
+        uint16_t node = transfer__other_holder(transfer, blob, request->piece);
+        if (node == NODE_NONE)
+            continue;
+        *out = (struct choice){.piece = request->piece, .node = node};
+        return true;
+    }
+    return false;
+}

@@ -1,0 +1,656 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The swarm of one blob: neighbours inside the zone and what each of them has. Owns HELLO, HAVE,
+ * RESYNC, BYE and PEERS. HAVE carries state, not change, a page of the bitfield at a time: lost,
+ * doubled and reordered ones do no harm, and with up to 3,584 pieces one page is all there is.
+ */
+#include "blob.h"
+#include "lease.h"
+
+#define HELLO_RETRY_US  (150 * MS) /* doubling */
+#define HELLO_TRIES_MAX 4
+#define HELLO_FIRST     8 /* neighbours asked on joining, +2 per GROW_US (ALGORITHMS §3.4) */
+#define GROW_US         (500 * MS)
+/* After this without filling up, random members are asked less often. */
+#define GROW_EAGER_US (5 * S)
+#define GROW_CALM_US  (2 * S)
+/* HAVE on change at most every so often (ALGORITHMS §3.4), and unchanged as a sign of life. */
+#define HAVE_MIN_US     (5 * MS)
+#define HAVE_MAX_US     (100 * MS)
+#define HAVE_REFRESH_US (1 * S)
+#define RESYNC_US       (200 * MS)
+/* Others are thought interested so long after the last sign of it. */
+#define CROWD_US (3 * S)
+/* The side that was greeted leaves the connecting to the one that greeted, for so long. */
+#define CONNECT_COURTESY_US (300 * MS)
+/* Not asked again for pieces after a wrong one: for good, in the life of a swarm. */
+#define DISTRUST_US (3600 * (uint64_t)S)
+
+struct neighbour *transfer__neighbour(struct swarm *swarm, uint16_t node)
+{
+    for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
+        if (swarm->neighbours[i].node == node)
+            return &swarm->neighbours[i];
+    }
+    return NULL;
+}
+
+/* ---- what a neighbour has ---- */
+
+static void count_bits(struct swarm *swarm, const struct neighbour *neighbour, bool add)
+{
+    const struct bitfield *known = &neighbour->known;
+    for (uint32_t piece = bitfield_next_set(known, 0); piece < known->bit_count;
+         piece = bitfield_next_set(known, piece + 1)) {
+        if (add)
+            swarm->avail[piece]++;
+        else
+            swarm->avail[piece]--;
+    }
+}
+
+static void set_useful(struct swarm *swarm, struct neighbour *neighbour, bool useful)
+{
+    if (neighbour->useful == useful)
+        return;
+    neighbour->useful = useful;
+    count_bits(swarm, neighbour, useful);
+}
+
+static void set_known(struct swarm *swarm, struct neighbour *neighbour, uint32_t piece, bool has)
+{
+    bool changed =
+        has ? bitfield_set(&neighbour->known, piece) : bitfield_clear(&neighbour->known, piece);
+    if (!changed || !neighbour->useful)
+        return;
+    if (has)
+        swarm->avail[piece]++;
+    else
+        swarm->avail[piece]--;
+}
+
+void transfer__neighbour_has(struct swarm *swarm, uint16_t node, uint32_t piece)
+{
+    struct neighbour *neighbour = transfer__neighbour(swarm, node);
+    if (neighbour != NULL && neighbour->state == NEIGHBOUR_UP)
+        set_known(swarm, neighbour, piece, true);
+}
+
+void transfer__neighbour_lacks(struct swarm *swarm, uint16_t node, uint32_t piece)
+{
+    struct neighbour *neighbour = transfer__neighbour(swarm, node);
+    if (neighbour != NULL)
+        set_known(swarm, neighbour, piece, false);
+}
+
+/* Takes one byte of a page: the eight pieces from `first` on. */
+static void take_byte(struct swarm *swarm, struct neighbour *neighbour, uint32_t first,
+                      uint8_t byte)
+{
+    uint8_t changed = (uint8_t)(neighbour->known.bits[first / 8] ^ byte);
+    for (uint32_t i = 0; i < 8 && changed != 0; i++) {
+        uint8_t mask = (uint8_t)(0x80u >> i);
+        if ((changed & mask) != 0 && first + i < neighbour->known.bit_count)
+            set_known(swarm, neighbour, first + i, (byte & mask) != 0);
+    }
+}
+
+/* The page of a HELLO or HAVE. Bytes behind the end of the blob are ignored. */
+static void take_page(struct blob *blob, struct neighbour *neighbour, const struct wire_have *have)
+{
+    struct swarm *swarm = blob->swarm;
+    uint32_t bytes = (blob->layout.piece_count + 7) / 8;
+    for (uint32_t i = 0; i < have->page_bytes && have->first_byte + i < bytes; i++)
+        take_byte(swarm, neighbour, 8 * (have->first_byte + i), have->have[i]);
+    if (have->first_byte < bytes) {
+        uint32_t room = bytes - have->first_byte;
+        uint32_t count = have->page_bytes < room ? have->page_bytes : room;
+        int err = bitfield_merge(&swarm->injected, 8 * have->first_byte, have->injected, count);
+        ASSERT(err == 0); /* cut to the end above */
+    }
+    neighbour->complete = (have->flags & WIRE_HAVE_COMPLETE) != 0;
+    for (uint32_t piece = 0; neighbour->complete && piece < blob->layout.piece_count; piece++) {
+        piece = bitfield_next_clear(&neighbour->known, piece);
+        if (piece < blob->layout.piece_count)
+            set_known(swarm, neighbour, piece, true);
+    }
+}
+
+static void take_hints(struct transfer *transfer, struct neighbour *neighbour,
+                       const struct wire_have *have)
+{
+    neighbour->heard_us = transfer->now_us;
+    neighbour->rx_sequence = have->sequence;
+    neighbour->wait_us = have->wait_us;
+    neighbour->lease_us = have->lease_us;
+    neighbour->fallbacks = have->fallbacks;
+    neighbour->wants = (have->flags & WIRE_HAVE_WANTS) != 0;
+}
+
+/* ---- sending ---- */
+
+static void fill_page(struct transfer *transfer, const struct blob *blob, uint32_t page,
+                      struct wire_have *have)
+{
+    const struct swarm *swarm = blob->swarm;
+    uint32_t bytes = (blob->layout.piece_count + 7) / 8;
+    have->first_byte = page * WIRE_PAGE_BYTES;
+    ASSERT(have->first_byte < bytes || bytes == 0);
+    uint32_t rest = bytes - have->first_byte;
+    have->page_bytes = rest < WIRE_PAGE_BYTES ? rest : WIRE_PAGE_BYTES;
+    if (have->page_bytes > 0) {
+        memcpy(have->have, blob->have.bits + have->first_byte, have->page_bytes);
+        memcpy(have->injected, swarm->injected.bits + have->first_byte, have->page_bytes);
+    }
+    if (transfer->draining)
+        memset(have->have, 0, have->page_bytes);
+}
+
+static void send_have(struct transfer *transfer, struct blob *blob, struct neighbour *neighbour,
+                      uint8_t flags, uint32_t page)
+{
+    const struct swarm *swarm = blob->swarm;
+    bool hello = neighbour->state == NEIGHBOUR_ASKED || (flags & WIRE_HAVE_REPLY) != 0;
+    struct wire_transfer message;
+    message.type = hello ? WIRE_TRANSFER_HELLO : WIRE_TRANSFER_HAVE;
+    struct wire_have *have = &message.of.have;
+    if (bitfield_full(&blob->have) && !transfer->draining)
+        flags |= WIRE_HAVE_COMPLETE;
+    if (swarm->readers > 0 && !bitfield_full(&blob->have))
+        flags |= WIRE_HAVE_WANTS;
+    have->blob = blob->info.key;
+    have->flags = flags;
+    if (hello)
+        digest_proof(&blob->info.digest, &transfer->config.self_id,
+                     &transfer->nodes.slots[neighbour->node].id, have->proof);
+    have->sequence = ++neighbour->tx_sequence;
+    have->wait_us = transfer__upload_wait_us(transfer);
+    have->lease_us = swarm->lease_us;
+    have->fallbacks = (uint8_t)(transfer->fallbacks < UINT8_MAX ? transfer->fallbacks : UINT8_MAX);
+    fill_page(transfer, blob, page, have);
+    transfer__send(transfer, neighbour->node, &message);
+    neighbour->sent_us = transfer->now_us;
+}
+
+static uint32_t page_count(const struct blob *blob)
+{
+    uint32_t bytes = (blob->layout.piece_count + 7) / 8;
+    return bytes == 0 ? 1 : (bytes + WIRE_PAGE_BYTES - 1) / WIRE_PAGE_BYTES;
+}
+
+/* Pages after the first, which the HELLO carried. */
+static void send_pages(struct transfer *transfer, struct blob *blob, struct neighbour *neighbour,
+                       uint32_t first_page)
+{
+    for (uint32_t page = first_page; page < page_count(blob); page++)
+        send_have(transfer, blob, neighbour, 0, page);
+}
+
+static uint64_t have_interval_us(struct transfer *transfer, const struct blob *blob)
+{
+    uint64_t rate = transfer__rate(transfer);
+    if (rate == 0)
+        return HAVE_MIN_US;
+    uint64_t interval_us = 4 * (uint64_t)blob->layout.piece_bytes * S / rate;
+    if (interval_us < HAVE_MIN_US)
+        return HAVE_MIN_US;
+    return interval_us > HAVE_MAX_US ? HAVE_MAX_US : interval_us;
+}
+
+static void send_dirty(struct transfer *transfer, struct blob *blob, struct neighbour *neighbour)
+{
+    for (uint32_t page = 0; page < page_count(blob); page++) {
+        if ((blob->swarm->dirty[page / 8] & (1u << (page % 8))) != 0)
+            send_have(transfer, blob, neighbour, 0, page);
+    }
+}
+
+void transfer__have_flush(struct transfer *transfer, struct blob *blob)
+{
+    struct swarm *swarm = blob->swarm;
+    if (swarm->have_due_us > transfer->now_us)
+        return;
+    uint64_t next_us = swarm->have_sent_us + have_interval_us(transfer, blob);
+    if (swarm->have_sent_us != 0 && next_us > transfer->now_us) {
+        swarm->have_due_us = next_us;
+        return;
+    }
+    for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
+        struct neighbour *neighbour = &swarm->neighbours[i];
+        /* Who has everything needs to know only when we do, to part. */
+        if (neighbour->state == NEIGHBOUR_UP &&
+            (!neighbour->complete || bitfield_full(&blob->have)))
+            send_dirty(transfer, blob, neighbour);
+    }
+    memset(swarm->dirty, 0, sizeof swarm->dirty);
+    swarm->have_sent_us = transfer->now_us;
+    swarm->have_due_us = UINT64_MAX;
+}
+
+static void send_note(struct transfer *transfer, const struct blob_key *key, uint16_t node,
+                      unsigned type, uint8_t arg)
+{
+    struct wire_transfer message = {.type = type};
+    message.of.note = (struct wire_note){.blob = *key, .arg = arg};
+    transfer__send(transfer, node, &message);
+}
+
+/* ---- neighbours come and go ---- */
+
+static struct neighbour *neighbour_add(struct transfer *transfer, struct blob *blob, uint16_t node)
+{
+    struct swarm *swarm = blob->swarm;
+    struct peer *peer = transfer__peer(transfer, node);
+    if (peer == NULL || swarm->neighbour_count == NEIGHBOURS_MAX)
+        return NULL;
+    struct neighbour *neighbour = &swarm->neighbours[swarm->neighbour_count];
+    *neighbour = (struct neighbour){
+        .node = node,
+        .state = NEIGHBOUR_ASKED,
+        .tx_sequence = (uint32_t)prng_next(&transfer->prng),
+        .heard_us = transfer->now_us,
+    };
+    if (bitfield_init(&neighbour->known, transfer->env, blob->layout.piece_count) != 0)
+        return NULL;
+    swarm->neighbour_count++;
+    peer->neighbours++;
+    return neighbour;
+}
+
+void transfer__neighbour_remove(struct transfer *transfer, struct blob *blob, uint16_t node)
+{
+    struct swarm *swarm = blob->swarm;
+    struct neighbour *neighbour = transfer__neighbour(swarm, node);
+    if (neighbour == NULL)
+        return;
+    set_useful(swarm, neighbour, false);
+    bitfield_close(&neighbour->known, transfer->env);
+    *neighbour = swarm->neighbours[--swarm->neighbour_count];
+    struct peer *peer = transfer->nodes.slots[node].peer;
+    ASSERT(peer != NULL && peer->neighbours > 0);
+    peer->neighbours--;
+    transfer__touch(transfer);
+}
+
+/* Leaves one neighbour; requests to it go elsewhere. */
+static void part(struct transfer *transfer, struct blob *blob, uint16_t node,
+                 enum wire_note_reason reason)
+{
+    send_note(transfer, &blob->info.key, node, WIRE_TRANSFER_BYE, (uint8_t)reason);
+    transfer__requests_end(transfer, blob, blob->layout.piece_count, node);
+    transfer__neighbour_remove(transfer, blob, node);
+}
+
+void transfer__swarm_leave(struct transfer *transfer, struct blob *blob,
+                           enum wire_note_reason reason)
+{
+    while (blob->swarm->neighbour_count > 0)
+        part(transfer, blob, blob->swarm->neighbours[0].node, reason);
+    if (blob->swarm->announces > 0)
+        transfer__announce(transfer, blob, true);
+    blob->swarm->announces = 0;
+}
+
+void transfer__neighbour_distrust(struct transfer *transfer, struct blob *blob, uint16_t node)
+{
+    struct neighbour *neighbour =
+        blob->swarm == NULL ? NULL : transfer__neighbour(blob->swarm, node);
+    if (neighbour == NULL)
+        return;
+    set_useful(blob->swarm, neighbour, false);
+    neighbour->distrusted = true;
+    neighbour->free_at_us = transfer->now_us + DISTRUST_US;
+    transfer__requests_end(transfer, blob, blob->layout.piece_count, node);
+}
+
+static void greet(struct transfer *transfer, struct blob *blob, uint16_t node, bool referred)
+{
+    struct neighbour *neighbour = neighbour_add(transfer, blob, node);
+    if (neighbour == NULL)
+        return;
+    neighbour->initiated = true;
+    neighbour->referred = referred;
+    neighbour->hello_us = transfer->now_us;
+    neighbour->hello_tries = 1;
+    send_have(transfer, blob, neighbour, referred ? WIRE_HAVE_REFERRED : 0, 0);
+}
+
+static bool acceptable(struct transfer *transfer, struct blob *blob, uint16_t node)
+{
+    return transfer__node_usable(transfer, node) && !transfer__is_silent(transfer, node) &&
+           transfer__neighbour(blob->swarm, node) == NULL;
+}
+
+void transfer__candidate(struct transfer *transfer, struct blob *blob, uint16_t node, bool referred)
+{
+    struct swarm *swarm = blob->swarm;
+    if (!acceptable(transfer, blob, node))
+        return;
+    if (referred && swarm->neighbour_count < NEIGHBOURS_MAX) {
+        greet(transfer, blob, node, true);
+        return;
+    }
+    for (uint32_t i = 0; i < swarm->candidate_count; i++) {
+        if (swarm->candidates[i] == node)
+            return;
+    }
+    if (swarm->candidate_count < CANDIDATES_MAX)
+        swarm->candidates[swarm->candidate_count++] = node;
+    if (swarm->neighbour_count < HELLO_FIRST)
+        swarm->grow_due_us = transfer->now_us;
+}
+
+/* A random candidate that is still of use; NODE_NONE if there is none. */
+static uint16_t take_candidate(struct transfer *transfer, struct blob *blob)
+{
+    struct swarm *swarm = blob->swarm;
+    while (swarm->candidate_count > 0) {
+        uint32_t at = (uint32_t)prng_below(&transfer->prng, swarm->candidate_count);
+        uint16_t node = swarm->candidates[at];
+        swarm->candidates[at] = swarm->candidates[--swarm->candidate_count];
+        if (acceptable(transfer, blob, node))
+            return node;
+    }
+    return NODE_NONE;
+}
+
+/* Half of the new neighbours come from the list, half are random members: the list alone mixes
+ * badly, members alone find nobody in a sparse swarm (ALGORITHMS §3.4). */
+static void grow(struct transfer *transfer, struct blob *blob)
+{
+    struct swarm *swarm = blob->swarm;
+    uint64_t age_us = transfer->now_us - swarm->started_us;
+    uint64_t target = HELLO_FIRST + 2 * (age_us / GROW_US);
+    if (target > transfer->config.neighbours)
+        target = transfer->config.neighbours;
+    uint32_t zone = transfer__zone_of(transfer, NODE_SELF);
+    for (unsigned tries = 0; swarm->neighbour_count < target && tries < 3 * HELLO_FIRST; tries++) {
+        uint16_t node = NODE_NONE;
+        if (tries % 2 == 0)
+            node = take_candidate(transfer, blob);
+        if (node == NODE_NONE)
+            node = transfer__random_member(transfer, zone);
+        if (node != NODE_NONE && acceptable(transfer, blob, node))
+            greet(transfer, blob, node, false);
+    }
+    swarm->grow_due_us = transfer->now_us + (age_us < GROW_EAGER_US ? GROW_US : GROW_CALM_US);
+}
+
+/* A HELLO without an answer: again, or given up. True if the neighbour is gone. */
+static bool hello_tick(struct transfer *transfer, struct blob *blob, struct neighbour *neighbour)
+{
+    uint64_t wait_us = (uint64_t)HELLO_RETRY_US << (neighbour->hello_tries - 1);
+    if (transfer->now_us - neighbour->hello_us < wait_us)
+        return false;
+    if (neighbour->hello_tries == HELLO_TRIES_MAX) {
+        uint16_t node = neighbour->node;
+        transfer__silent(transfer, node);
+        transfer__neighbour_remove(transfer, blob, node);
+        return true;
+    }
+    neighbour->hello_tries++;
+    neighbour->hello_us = transfer->now_us;
+    send_have(transfer, blob, neighbour, neighbour->referred ? WIRE_HAVE_REFERRED : 0, 0);
+    return false;
+}
+
+static bool nothing_to_exchange(const struct blob *blob, const struct neighbour *neighbour)
+{
+    const struct swarm *swarm = blob->swarm;
+    bool we_want = swarm->readers > 0 && !bitfield_full(&blob->have);
+    bool they_want = neighbour->wants && blob->have.set_count > 0;
+    return !(we_want || they_want);
+}
+
+/* True if the neighbour is gone. */
+static bool neighbour_tick(struct transfer *transfer, struct blob *blob,
+                           struct neighbour *neighbour)
+{
+    uint64_t now_us = transfer->now_us;
+    if (neighbour->state == NEIGHBOUR_ASKED)
+        return hello_tick(transfer, blob, neighbour);
+    if (now_us - neighbour->heard_us > NEIGHBOUR_QUIET_US) {
+        uint16_t node = neighbour->node;
+        transfer__silent(transfer, node);
+        part(transfer, blob, node, WIRE_BYE_DONE);
+        return true;
+    }
+    if (nothing_to_exchange(blob, neighbour) && now_us - neighbour->heard_us < HAVE_REFRESH_US &&
+        now_us - neighbour->hello_us > 2 * (uint64_t)HAVE_REFRESH_US) {
+        part(transfer, blob, neighbour->node, WIRE_BYE_DONE);
+        return true;
+    }
+    if (now_us - neighbour->sent_us > HAVE_REFRESH_US)
+        send_have(transfer, blob, neighbour, 0, blob->swarm->tick % page_count(blob));
+    return false;
+}
+
+static void announce_tick(struct transfer *transfer, struct blob *blob)
+{
+    struct swarm *swarm = blob->swarm;
+    if (swarm->readers == 0 || swarm->announce_due_us > transfer->now_us)
+        return;
+    transfer__announce(transfer, blob, false);
+    uint32_t shift = swarm->announces < 6 ? swarm->announces : 6;
+    swarm->announces++;
+    uint64_t wait_us = (uint64_t)(250 * MS) << shift;
+    swarm->announce_due_us = transfer->now_us + (wait_us > 10 * S ? 10 * S : wait_us);
+}
+
+void transfer__swarm_tick(struct transfer *transfer, struct blob *blob)
+{
+    struct swarm *swarm = blob->swarm;
+    swarm->tick++;
+    announce_tick(transfer, blob);
+    for (uint32_t i = 0; i < swarm->neighbour_count;) {
+        if (!neighbour_tick(transfer, blob, &swarm->neighbours[i]))
+            i++;
+    }
+    bool wants = swarm->readers > 0 && !bitfield_full(&blob->have);
+    if (wants && swarm->grow_due_us <= transfer->now_us && !transfer->draining)
+        grow(transfer, blob);
+}
+
+/* ---- what the swarm is like ---- */
+
+bool transfer__crowd(struct transfer *transfer, const struct blob *blob)
+{
+    const struct swarm *swarm = blob->swarm;
+    if (transfer__live(transfer) <= 1)
+        return false;
+    if (swarm->crowd_us != 0 && transfer->now_us - swarm->crowd_us < CROWD_US)
+        return true;
+    for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
+        if (swarm->neighbours[i].state == NEIGHBOUR_UP && swarm->neighbours[i].wants)
+            return true;
+    }
+    return false;
+}
+
+uint32_t transfer__mesh_lease_us(const struct swarm *swarm)
+{
+    uint64_t sum = swarm->lease_us;
+    uint32_t count = swarm->lease_us != 0 ? 1 : 0;
+    for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
+        if (swarm->neighbours[i].lease_us == 0)
+            continue;
+        sum += swarm->neighbours[i].lease_us;
+        count++;
+    }
+    return count == 0 ? 0 : (uint32_t)(sum / count);
+}
+
+uint32_t transfer__mesh_fallbacks(const struct swarm *swarm)
+{
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < swarm->neighbour_count; i++)
+        sum += swarm->neighbours[i].fallbacks;
+    return sum;
+}
+
+/* ---- messages ---- */
+
+/* Two nodes that greet each other at once: the smaller id connects. */
+static uint64_t connect_delay_us(const struct transfer *transfer, const struct neighbour *neighbour,
+                                 bool they_initiated)
+{
+    if (!neighbour->initiated)
+        return CONNECT_COURTESY_US;
+    if (!they_initiated)
+        return 0;
+    const struct node_id *theirs = &transfer->nodes.slots[neighbour->node].id;
+    return node_id_compare(&transfer->config.self_id, theirs) < 0 ? 0 : CONNECT_COURTESY_US;
+}
+
+static void neighbour_up(struct transfer *transfer, struct blob *blob, struct neighbour *neighbour,
+                         bool they_initiated)
+{
+    if (neighbour->state == NEIGHBOUR_UP)
+        return;
+    neighbour->state = NEIGHBOUR_UP;
+    neighbour->hello_us = transfer->now_us;
+    set_useful(blob->swarm, neighbour, true);
+    transfer__link_want(transfer, neighbour->node,
+                        connect_delay_us(transfer, neighbour, they_initiated));
+}
+
+/* Why a HELLO is refused; 0: it is not. */
+static uint8_t refuse(struct transfer *transfer, uint16_t from, struct blob *blob,
+                      const struct wire_have *have)
+{
+    if (blob == NULL)
+        return WIRE_BYE_UNKNOWN_BLOB;
+    uint8_t proof[DIGEST_PROOF_BYTES];
+    digest_proof(&blob->info.digest, &transfer->nodes.slots[from].id, &transfer->config.self_id,
+                 proof);
+    if (memcmp(proof, have->proof, sizeof proof) != 0) { /* ACL-9 */
+        transfer->stats.rejected++;
+        return WIRE_BYE_REFUSED;
+    }
+    if (transfer__node_lied(transfer, &transfer->nodes.slots[from].id))
+        return WIRE_BYE_REFUSED;
+    if (transfer->draining)
+        return WIRE_BYE_LEAVING;
+    bool idle = blob->swarm == NULL || blob->swarm->readers == 0;
+    return idle && blob->have.set_count == 0 ? WIRE_BYE_UNKNOWN_BLOB : 0;
+}
+
+/* The neighbour record for a HELLO; NULL if there are enough. */
+static struct neighbour *welcome(struct transfer *transfer, struct blob *blob, uint16_t from,
+                                 const struct wire_have *have)
+{
+    struct swarm *swarm = transfer__swarm(transfer, blob);
+    if (swarm == NULL)
+        return NULL;
+    struct neighbour *neighbour = transfer__neighbour(swarm, from);
+    bool referred = (have->flags & WIRE_HAVE_REFERRED) != 0;
+    bool unasked_reply = (have->flags & WIRE_HAVE_REPLY) != 0 && neighbour == NULL;
+    if (unasked_reply)
+        return NULL;
+    if (neighbour != NULL)
+        return neighbour;
+    if (swarm->neighbour_count >= (referred ? NEIGHBOURS_MAX : NEIGHBOURS_ACCEPT))
+        return NULL;
+    return neighbour_add(transfer, blob, from);
+}
+
+void transfer__on_hello(struct transfer *transfer, uint16_t from, const struct wire_have *have)
+{
+    struct blob *blob = transfer__blob_by_key(transfer, &have->blob);
+    uint8_t reason = refuse(transfer, from, blob, have);
+    struct neighbour *neighbour = NULL;
+    if (reason == 0)
+        neighbour = welcome(transfer, blob, from, have);
+    if (neighbour == NULL) {
+        if (reason != 0 && blob != NULL && blob->swarm != NULL &&
+            transfer__neighbour(blob->swarm, from) != NULL)
+            part(transfer, blob, from, reason);
+        else
+            send_note(transfer, &have->blob, from, WIRE_TRANSFER_BYE,
+                      reason == 0 ? WIRE_BYE_FULL : reason);
+        if (blob != NULL)
+            transfer__swarm_retire(transfer, blob);
+        return;
+    }
+    bool reply = (have->flags & WIRE_HAVE_REPLY) != 0;
+    bool known = neighbour->state == NEIGHBOUR_UP;
+    int32_t newer = (int32_t)(have->sequence - neighbour->rx_sequence);
+    neighbour_up(transfer, blob, neighbour, !reply);
+    /* A repeat that comes after later news must not undo it. */
+    if (!known || newer > 0 || newer < -64) {
+        take_hints(transfer, neighbour, have);
+        take_page(blob, neighbour, have);
+    }
+    if (!reply)
+        send_have(transfer, blob, neighbour, WIRE_HAVE_REPLY, 0);
+    if (!known)
+        send_pages(transfer, blob, neighbour, 1);
+    transfer__lease_neighbour(transfer, blob);
+    transfer__touch(transfer);
+}
+
+void transfer__on_have(struct transfer *transfer, uint16_t from, const struct wire_have *have)
+{
+    struct blob *blob = transfer__blob_by_key(transfer, &have->blob);
+    struct neighbour *neighbour = NULL;
+    if (blob != NULL && blob->swarm != NULL)
+        neighbour = transfer__neighbour(blob->swarm, from);
+    if (neighbour == NULL || neighbour->state != NEIGHBOUR_UP) {
+        /* We forgot it (restart, long silence): let it greet anew. */
+        if (neighbour == NULL)
+            send_note(transfer, &have->blob, from, WIRE_TRANSFER_BYE, WIRE_BYE_UNKNOWN_BLOB);
+        return;
+    }
+    int32_t newer = (int32_t)(have->sequence - neighbour->rx_sequence);
+    if (newer <= 0)
+        return;
+    bool gap = newer > 1 && page_count(blob) > 1;
+    if (gap && transfer->now_us - neighbour->resync_us > RESYNC_US) {
+        neighbour->resync_us = transfer->now_us;
+        send_note(transfer, &blob->info.key, from, WIRE_TRANSFER_RESYNC, 0);
+    }
+    take_hints(transfer, neighbour, have);
+    take_page(blob, neighbour, have);
+    transfer__touch(transfer);
+}
+
+void transfer__on_resync(struct transfer *transfer, uint16_t from, const struct wire_note *note)
+{
+    struct blob *blob = transfer__blob_by_key(transfer, &note->blob);
+    if (blob == NULL || blob->swarm == NULL)
+        return;
+    struct neighbour *neighbour = transfer__neighbour(blob->swarm, from);
+    if (neighbour == NULL || neighbour->state != NEIGHBOUR_UP ||
+        transfer->now_us - neighbour->sent_us < HAVE_MIN_US)
+        return;
+    send_pages(transfer, blob, neighbour, 0);
+}
+
+void transfer__on_bye(struct transfer *transfer, uint16_t from, const struct wire_note *note)
+{
+    struct blob *blob = transfer__blob_by_key(transfer, &note->blob);
+    if (blob == NULL || blob->swarm == NULL || transfer__neighbour(blob->swarm, from) == NULL)
+        return;
+    transfer__requests_end(transfer, blob, blob->layout.piece_count, from);
+    transfer__neighbour_remove(transfer, blob, from);
+    transfer__lease_neighbour(transfer, blob);
+    transfer__swarm_retire(transfer, blob);
+}
+
+void transfer__on_peers(struct transfer *transfer, uint16_t from, const struct wire_peers *peers)
+{
+    (void)from;
+    struct blob *blob = transfer__blob_by_key(transfer, &peers->blob);
+    if (blob == NULL || blob->swarm == NULL || blob->swarm->readers == 0)
+        return;
+    blob->swarm->peers_known = true;
+    if (peers->others > 0)
+        blob->swarm->crowd_us = transfer->now_us;
+    for (uint32_t i = 0; i < peers->contact_count; i++) {
+        const struct wire_contact *contact = &peers->contacts[i];
+        uint16_t node = transfer__node_meet(transfer, &contact->id, &contact->addr);
+        if (node != NODE_NONE)
+            transfer__candidate(transfer, blob, node, false);
+    }
+    transfer__touch(transfer);
+}

@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The giving side: a few uploads at a time, a short queue, then BUSY. Few slots let copies double
+ * faster, a long queue costs 20-30 % (ALGORITHMS §3.4). Transfers for a whole zone go first, the
+ * rest in order of arrival, with a share per peer so that a flood of requests starves nobody (P-8).
+ */
+#include "blob.h"
+
+/* A queued upload whose session is gone waits so long for a new one. */
+#define LINKLESS_US (3 * S)
+#define BUSY_MIN_US (20 * MS)
+/* A node is refused for so long when it asks without proof, or for what is not here. */
+#define REFUSED_US (1 * S)
+
+static uint32_t queued_count(const struct transfer *transfer)
+{
+    return transfer->upload_count - transfer->uploads_running;
+}
+
+uint32_t transfer__upload_wait_us(const struct transfer *transfer)
+{
+    uint64_t wait_us = (uint64_t)queued_count(transfer) * transfer->upload_us;
+    wait_us /= transfer->config.upload_slots;
+    return (uint32_t)(wait_us > 10 * S ? 10 * S : wait_us);
+}
+
+static void answer(struct transfer *transfer, uint16_t node, const struct wire_piece *request,
+                   unsigned type, uint8_t flags, uint64_t wait_us)
+{
+    struct wire_transfer message = {.type = type};
+    message.of.piece = (struct wire_piece){
+        .blob = request->blob,
+        .piece = request->piece,
+        .serial = request->serial,
+        .flags = flags,
+        .wait_us = (uint32_t)wait_us,
+    };
+    transfer__send(transfer, node, &message);
+}
+
+static void busy(struct transfer *transfer, uint16_t node, const struct wire_piece *request,
+                 uint64_t wait_us)
+{
+    answer(transfer, node, request, WIRE_TRANSFER_BUSY, 0, wait_us);
+}
+
+static bool was_served(const struct transfer *transfer, uint16_t node, uint32_t serial)
+{
+    for (size_t i = 0; i < sizeof transfer->served / sizeof transfer->served[0]; i++) {
+        if (transfer->served[i].serial == serial && transfer->served[i].node == node)
+            return serial != 0;
+    }
+    return false;
+}
+
+static void note_served(struct transfer *transfer, uint16_t node, uint32_t serial)
+{
+    uint32_t places = sizeof transfer->served / sizeof transfer->served[0];
+    transfer->served[transfer->served_next].node = node;
+    transfer->served[transfer->served_next].serial = serial;
+    transfer->served_next = (transfer->served_next + 1) % places;
+}
+
+static struct upload *find_upload(const struct transfer *transfer, uint16_t node, uint32_t serial)
+{
+    for (uint32_t i = 0; i < transfer->upload_count; i++) {
+        if (transfer->uploads[i].node == node && transfer->uploads[i].serial == serial)
+            return &transfer->uploads[i];
+    }
+    return NULL;
+}
+
+static void count_upload(struct transfer *transfer, const struct upload *upload, bool add)
+{
+    struct peer *peer = NULL;
+    if (upload->node != NODE_NONE)
+        peer = transfer->nodes.slots[upload->node].peer;
+    if (peer == NULL)
+        return;
+    if (add) {
+        peer->uploads++;
+    } else {
+        ASSERT(peer->uploads > 0);
+        peer->uploads--;
+    }
+}
+
+/* Keeps the order of the queue. */
+static void remove_upload(struct transfer *transfer, struct upload *upload)
+{
+    count_upload(transfer, upload, false);
+    if (upload->running) {
+        ASSERT(transfer->uploads_running > 0);
+        transfer->uploads_running--;
+    }
+    uint32_t at = (uint32_t)(upload - transfer->uploads);
+    transfer->upload_count--;
+    memmove(upload, upload + 1, (transfer->upload_count - at) * sizeof *upload);
+    transfer__touch(transfer);
+}
+
+static bool push_upload(struct transfer *transfer, const struct upload *upload,
+                        enum transfer_result_kind kind)
+{
+    struct transfer_result result = {
+        .kind = kind,
+        .piece = upload->piece,
+        .id = upload->id,
+        .across_zones = upload->lease,
+    };
+    if (upload->blob != NULL) {
+        result.blob = upload->blob->handle;
+        result.key = upload->blob->info.key;
+    }
+    if (upload->node != NODE_NONE) {
+        result.peer = transfer->nodes.slots[upload->node].id;
+        result.peer_addr = transfer->nodes.slots[upload->node].addr;
+    }
+    return transfer__push(transfer, &result);
+}
+
+/* Ends an upload from our side: a queued one is gone, a running one when the host says so. */
+static void cancel_upload(struct transfer *transfer, struct upload *upload)
+{
+    if (!upload->running) {
+        remove_upload(transfer, upload);
+        return;
+    }
+    if (!upload->cancelled)
+        (void)push_upload(transfer, upload, TRANSFER_UPLOAD_CANCEL);
+    upload->cancelled = true;
+}
+
+static struct upload *next_upload(struct transfer *transfer)
+{
+    struct upload *first = NULL;
+    for (uint32_t i = 0; i < transfer->upload_count; i++) {
+        struct upload *upload = &transfer->uploads[i];
+        if (upload->running || !transfer__link_up(transfer, upload->node))
+            continue;
+        if (upload->lease)
+            return upload;
+        if (first == NULL)
+            first = upload;
+    }
+    return first;
+}
+
+void transfer__uploads_start(struct transfer *transfer)
+{
+    while (transfer->uploads_running < transfer->config.upload_slots) {
+        struct upload *upload = next_upload(transfer);
+        if (upload == NULL || !push_upload(transfer, upload, TRANSFER_UPLOAD))
+            return;
+        upload->running = true;
+        upload->started_us = transfer->now_us;
+        transfer->uploads_running++;
+    }
+}
+
+/* Only who proved to know the digest is served (ACL-9): as a neighbour, or in the request. */
+static bool authorised(const struct transfer *transfer, uint16_t from, const struct blob *blob,
+                       const struct wire_piece *piece)
+{
+    const struct node_id *id = &transfer->nodes.slots[from].id;
+    if (transfer__node_lied(transfer, id))
+        return false;
+    if ((piece->flags & WIRE_PIECE_IMPORT) != 0) {
+        uint8_t proof[DIGEST_PROOF_BYTES];
+        digest_proof(&blob->info.digest, id, &transfer->config.self_id, proof);
+        return memcmp(proof, piece->proof, sizeof proof) == 0;
+    }
+    const struct neighbour *neighbour =
+        blob->swarm == NULL ? NULL : transfer__neighbour(blob->swarm, from);
+    return neighbour != NULL && neighbour->state == NEIGHBOUR_UP;
+}
+
+static bool too_many(const struct transfer *transfer, uint16_t from, const struct blob *blob,
+                     bool lease)
+{
+    const struct peer *peer = transfer->nodes.slots[from].peer;
+    uint32_t room = transfer->config.upload_queue + (lease ? UPLOADS_EXTRA : 0);
+    uint32_t share = 2 * transfer__neighbour_requests_max(blob);
+    return queued_count(transfer) >= room || (peer != NULL && peer->uploads >= share);
+}
+
+static void enqueue(struct transfer *transfer, uint16_t from, struct blob *blob,
+                    const struct wire_piece *piece)
+{
+    if (transfer__peer(transfer, from) == NULL)
+        return;
+    struct upload *upload = &transfer->uploads[transfer->upload_count++];
+    *upload = (struct upload){
+        .id = ++transfer->next_id,
+        .blob = blob,
+        .piece = piece->piece,
+        .serial = piece->serial,
+        .node = from,
+        .lease = (piece->flags & WIRE_PIECE_LEASE) != 0,
+        .queued_us = transfer->now_us,
+    };
+    count_upload(transfer, upload, true);
+    transfer__uploads_start(transfer);
+    if (!upload->running)
+        answer(transfer, from, piece, WIRE_TRANSFER_QUEUED, 0, transfer__upload_wait_us(transfer));
+}
+
+void transfer__on_request(struct transfer *transfer, uint16_t from, const struct wire_piece *piece)
+{
+    struct blob *blob = transfer__blob_by_key(transfer, &piece->blob);
+    bool lease = (piece->flags & WIRE_PIECE_LEASE) != 0;
+    if (blob == NULL || !authorised(transfer, from, blob, piece)) {
+        transfer->stats.rejected++;
+        busy(transfer, from, piece, REFUSED_US);
+        return;
+    }
+    if (find_upload(transfer, from, piece->serial) != NULL ||
+        was_served(transfer, from, piece->serial)) {
+        answer(transfer, from, piece, WIRE_TRANSFER_QUEUED, 0, transfer__upload_wait_us(transfer));
+        return;
+    }
+    if (piece->piece >= blob->layout.piece_count || !bitfield_get(&blob->have, piece->piece)) {
+        answer(transfer, from, piece, WIRE_TRANSFER_BUSY, WIRE_PIECE_MISSING, 0);
+        return;
+    }
+    if (transfer->draining) {
+        busy(transfer, from, piece, REFUSED_US);
+        return;
+    }
+    if (too_many(transfer, from, blob, lease)) {
+        uint32_t wait_us = transfer__upload_wait_us(transfer) / 2;
+        busy(transfer, from, piece, wait_us > BUSY_MIN_US ? wait_us : BUSY_MIN_US);
+        return;
+    }
+    enqueue(transfer, from, blob, piece);
+}
+
+void transfer__on_cancel(struct transfer *transfer, uint16_t from, const struct wire_piece *piece)
+{
+    struct upload *upload = find_upload(transfer, from, piece->serial);
+    /* The request itself may still be on its way. */
+    if (!was_served(transfer, from, piece->serial))
+        note_served(transfer, from, piece->serial);
+    if (upload != NULL)
+        cancel_upload(transfer, upload);
+}
+
+void transfer__uploads_end(struct transfer *transfer, const struct blob *blob, uint32_t piece,
+                           uint16_t node)
+{
+    for (uint32_t i = transfer->upload_count; i > 0; i--) {
+        struct upload *upload = &transfer->uploads[i - 1];
+        bool whole = blob != NULL && piece == blob->layout.piece_count;
+        bool meant =
+            (blob == NULL || (upload->blob == blob && (whole || upload->piece == piece))) &&
+            (node == NODE_NONE || upload->node == node);
+        if (!meant)
+            continue;
+        bool running = upload->running;
+        cancel_upload(transfer, upload);
+        if (running && whole)
+            upload->blob = NULL;
+        if (running && node != NODE_NONE) {
+            count_upload(transfer, upload, false);
+            upload->node = NODE_NONE;
+        }
+    }
+}
+
+void transfer__upload_refuse(struct transfer *transfer, struct upload *upload)
+{
+    ASSERT(!upload->running);
+    struct wire_piece request = {
+        .blob = upload->blob->info.key,
+        .piece = upload->piece,
+        .serial = upload->serial,
+    };
+    busy(transfer, upload->node, &request, REFUSED_US);
+    remove_upload(transfer, upload);
+}
+
+void transfer__uploads_tick(struct transfer *transfer)
+{
+    for (uint32_t i = transfer->upload_count; i > 0; i--) {
+        struct upload *upload = &transfer->uploads[i - 1];
+        if (upload->running || transfer__link_up(transfer, upload->node) ||
+            transfer->now_us - upload->queued_us < LINKLESS_US)
+            continue;
+        remove_upload(transfer, upload);
+    }
+}
+
+void transfer_upload_end(struct transfer *transfer, uint64_t now_us, uint64_t upload_id,
+                         uint64_t bytes, int status)
+{
+    transfer__enter(transfer, now_us);
+    for (uint32_t i = 0; i < transfer->upload_count; i++) {
+        struct upload *upload = &transfer->uploads[i];
+        if (upload->id != upload_id || !upload->running)
+            continue;
+        transfer->stats.uploads += status == 0 ? 1 : 0;
+        transfer->stats.upload_bytes += bytes;
+        if (status == 0)
+            transfer->upload_us =
+                transfer__mean(transfer->upload_us, transfer->now_us - upload->started_us);
+        if (upload->node != NODE_NONE && status == 0)
+            note_served(transfer, upload->node, upload->serial);
+        remove_upload(transfer, upload);
+        break;
+    }
+    transfer__leave(transfer);
+}
