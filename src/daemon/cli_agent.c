@@ -3,9 +3,9 @@
 #include "cli.h"
 
 #include <string.h>
-#include <sys/prctl.h>
 
 #include "agent.h"
+#include "harden.h"
 #include "loop.h"
 
 /* Large: on the heap, in one piece. */
@@ -23,6 +23,7 @@ static int run(const struct cli_context *context, struct whole *whole)
         return cli_failed(context, "agent", "%s", whole->error.text);
     whole->config.options = &whole->options;
     err = config_verify(&whole->config, &whole->error);
+    (void)harden_process(); /* before the first thread; what the kernel refuses we do without */
     if (err == 0)
         err = agent_run(&whole->agent, &whole->config, &whole->error);
     config_close(&whole->config);
@@ -47,8 +48,6 @@ int cli_agent(const struct cli_context *context, int argc, char **argv)
         else if (taken == 0)
             code = cli_usage(context, "agent", "unknown argument \"%s\"", argv[i]);
     }
-    /* Secrets in memory stay out of core files and away from debuggers (HRD-3, HRD-4). */
-    (void)prctl(PR_SET_DUMPABLE, 0);
     if (code == CLI_OK)
         code = run(context, whole);
     (void)loop_alloc(NULL, whole, 0);

@@ -203,8 +203,7 @@ int config_value_parse(const struct config_key *key, const char *text, struct co
     case CONFIG_PATHS:
         return list_append(key, text, out);
     }
-    ASSERT(!"every type has a parser");
-    return E_CONFIG;
+    return E_CONFIG; /* a type without a parser: the unit test of all keys would see it */
 }
 
 /* The largest unit that divides the value without a rest. */
