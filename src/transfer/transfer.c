@@ -610,7 +610,8 @@ void transfer__leave(struct transfer *transfer)
         transfer__swarm_retire(transfer, blob);
         blob = next;
     }
-    transfer->deadline_us = next_deadline(transfer);
+    uint64_t next_us = next_deadline(transfer);
+    transfer->deadline_us = next_us > transfer->now_us ? next_us : transfer->now_us;
 }
 
 static void tick(struct transfer *transfer)

@@ -1,0 +1,1037 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A small deterministic world for the transfer core's property tests: N cores, members fed
+ * directly, datagrams with delay, loss, repetition and reordering, sessions, flow-level links and
+ * an origin. Each end of a flow shares its rate equally among its flows, and a flow runs at the
+ * smaller of its two shares: never more than a real network would give. Checks stand outside the
+ * core: pieces come from who has them, slots are kept, every pull ends.
+ *
+ * Everything is static: each test program includes its own copy.
+ */
+#ifndef SHOAL_TESTS_TRANSFER_WORLD_H
+#define SHOAL_TESTS_TRANSFER_WORLD_H
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bytes.h"
+#include "digest.h"
+#include "log.h"
+#include "member.h"
+#include "transfer.h"
+
+#define W_MS        1000u
+#define W_S         1000000u
+#define W_MIB       (1024u * 1024u)
+#define W_MBIT      125000u /* bytes per second */
+#define W_NODES_MAX 256
+#define W_BLOBS_MAX 8
+#define W_ORIGIN    W_NODES_MAX /* endpoint of fetches */
+
+enum w_kind {
+    W_DATAGRAM = 1,
+    W_WAKE,       /* a core's deadline */
+    W_FLOW,       /* end of a piece on a flow */
+    W_FLOW_START, /* first byte */
+    W_PROGRESS,   /* a flow tells how far it is */
+    W_VERIFIED,   /* a piece is hashed and stored */
+    W_SESSION,    /* comes up or goes down */
+    W_LOCATED,
+    W_PULL,
+    W_KILL,
+    W_GONE, /* gossip says so */
+    W_CALL, /* of the test */
+};
+
+struct w_event {
+    uint64_t at_us, sequence;
+    enum w_kind kind;
+    uint32_t node, other;
+    uint64_t arg, version;
+    uint8_t *bytes;
+    size_t byte_count;
+};
+
+struct w_flow {
+    bool used, flowing, fetch, cancelled;
+    uint32_t from, to;          /* from may be W_ORIGIN */
+    uint32_t blob, piece, left; /* FETCH: pieces left after this one */
+    uint64_t id, version;
+    double left_bytes, rate;
+    uint64_t updated_us, started_us, done_bytes;
+};
+
+struct w_pull {
+    bool wanted, done, failed;
+    uint64_t reader, started_us, ended_us, first_us;
+    uint32_t first, count, at;
+    enum transfer_read_mode mode;
+    bool can_fetch;
+    int failed_status;
+};
+
+struct w_world;
+struct w_node {
+    struct w_world *world;
+    uint32_t index;
+    struct env env;
+    struct transfer *core;
+    struct member member;
+    struct prng prng;
+    bool alive, lies, denied, blackholed; /* blackholed: datagrams to it vanish */
+    double up_rate, down_rate;
+    uint32_t up_flows, down_flows;
+    uint64_t wake_us;
+    blob_handle handles[W_BLOBS_MAX];
+    struct w_pull pulls[W_BLOBS_MAX];
+    uint8_t *truth[W_BLOBS_MAX]; /* pieces stored here */
+    uint8_t published[W_BLOBS_MAX];
+    uint32_t uploads;
+    uint64_t origin_bytes, peer_bytes;
+    uint64_t fail_fetches_until_us; /* origin answers this node with an error until then */
+    int fail_status;
+};
+
+struct w_config {
+    uint64_t seed;
+    uint32_t nodes, zones;
+    double up_rate, down_rate, origin_rate; /* bytes/s */
+    double origin_stream_rate;              /* per fetch; 0: no limit */
+    uint64_t origin_latency_us;
+    uint64_t zone_us, cross_us; /* one-way delays */
+    unsigned loss_ppm, repeat_ppm;
+    uint64_t jitter_us;
+    uint64_t gone_us;     /* from death to member_down */
+    bool silent_death;    /* no RST: sessions of the dead just stall */
+    unsigned check_every; /* events between invariant checks; 0: 64 */
+    struct transfer_config transfer;
+};
+
+struct w_world {
+    struct w_config config;
+    struct prng prng;
+    uint64_t now_us, sequence, events, hash;
+    struct w_event *heap;
+    size_t heap_count, heap_capacity;
+    struct w_node *nodes;
+    struct w_flow *flows;
+    uint32_t flow_capacity;
+    uint64_t flow_version;
+    uint32_t origin_flows;
+    uint32_t blob_count;
+    struct blob_info blobs[W_BLOBS_MAX];
+    struct piece_layout layouts[W_BLOBS_MAX];
+    uint8_t *session; /* n*n: 0 none, 1 up */
+    uint64_t origin_bytes, cross_bytes, wasted_bytes, datagrams;
+    uint64_t allocations, allocated;
+    uint64_t fail_at; /* allocation to fail; 0: none */
+    uint32_t pulls_open;
+    void (*on_call)(struct w_world *world, uint64_t arg);
+};
+
+/* ---- events ---- */
+
+static inline bool w_before(const struct w_event *a, const struct w_event *b)
+{
+    return a->at_us != b->at_us ? a->at_us < b->at_us : a->sequence < b->sequence;
+}
+
+static inline void w_push(struct w_world *world, struct w_event event)
+{
+    if (world->heap_count == world->heap_capacity) {
+        world->heap_capacity = world->heap_capacity == 0 ? 1024 : 2 * world->heap_capacity;
+        world->heap = realloc(world->heap, world->heap_capacity * sizeof *world->heap);
+        assert_non_null(world->heap);
+    }
+    event.sequence = ++world->sequence;
+    size_t at = world->heap_count++;
+    while (at > 0 && w_before(&event, &world->heap[(at - 1) / 2])) {
+        world->heap[at] = world->heap[(at - 1) / 2];
+        at = (at - 1) / 2;
+    }
+    world->heap[at] = event;
+}
+
+static inline struct w_event w_pop(struct w_world *world)
+{
+    struct w_event top = world->heap[0];
+    struct w_event last = world->heap[--world->heap_count];
+    size_t at = 0;
+    for (;;) {
+        size_t child = 2 * at + 1;
+        if (child >= world->heap_count)
+            break;
+        if (child + 1 < world->heap_count && w_before(&world->heap[child + 1], &world->heap[child]))
+            child++;
+        if (!w_before(&world->heap[child], &last))
+            break;
+        world->heap[at] = world->heap[child];
+        at = child;
+    }
+    world->heap[at] = last;
+    return top;
+}
+
+static inline void w_note(struct w_world *world, uint64_t a, uint64_t b, uint64_t c)
+{
+    uint64_t values[4] = {world->now_us, a, b, c};
+    for (unsigned i = 0; i < 4; i++)
+        world->hash = (world->hash ^ values[i]) * 0x100000001b3ULL;
+}
+
+/* ---- the host's side ---- */
+
+static inline uint32_t w_index(const struct w_world *world, const struct node_id *id)
+{
+    for (uint32_t i = 0; i < world->config.nodes; i++) {
+        if (node_id_equal(&world->nodes[i].member.id, id))
+            return i;
+    }
+    fail_msg("a node id nobody has");
+    return 0;
+}
+
+static inline uint32_t w_node_at(const struct w_world *world, const struct peer_addr *addr)
+{
+    uint32_t index = load_be32(addr->ip + 12) & 0xffffffu;
+    assert_true(index < world->config.nodes);
+    return index;
+}
+
+static inline bool w_same_zone(const struct w_world *world, uint32_t a, uint32_t b)
+{
+    return strcmp(world->nodes[a].member.topology.zone.text,
+                  world->nodes[b].member.topology.zone.text) == 0;
+}
+
+static inline uint64_t w_delay(struct w_world *world, uint32_t from, uint32_t to)
+{
+    bool same = w_same_zone(world, from, to);
+    uint64_t delay = same ? world->config.zone_us : world->config.cross_us;
+    uint64_t jitter = world->config.jitter_us;
+    return delay + (jitter > 0 ? prng_below(&world->prng, jitter) : 0);
+}
+
+static inline int w_send(void *host, const struct peer_addr *to, const uint8_t *msg,
+                         size_t msg_bytes)
+{
+    struct w_node *node = host;
+    struct w_world *world = node->world;
+    uint32_t target = w_node_at(world, to);
+    assert_true(msg_bytes <= MESSAGE_BYTES_MAX);
+    assert_int_not_equal(target, node->index);
+    world->datagrams++;
+    unsigned copies = 1;
+    if (prng_below(&world->prng, 1000000) < world->config.loss_ppm)
+        copies = 0;
+    else if (prng_below(&world->prng, 1000000) < world->config.repeat_ppm)
+        copies = 2;
+    if (world->nodes[target].blackholed || node->blackholed)
+        copies = 0;
+    for (unsigned i = 0; i < copies; i++) {
+        struct w_event event = {.kind = W_DATAGRAM, .node = target, .other = node->index};
+        event.at_us = world->now_us + w_delay(world, node->index, target);
+        event.bytes = malloc(msg_bytes);
+        assert_non_null(event.bytes);
+        memcpy(event.bytes, msg, msg_bytes);
+        event.byte_count = msg_bytes;
+        w_push(world, event);
+    }
+    return 0;
+}
+
+static inline void w_random(void *host, uint8_t *out, size_t out_bytes)
+{
+    struct w_node *node = host;
+    for (size_t i = 0; i < out_bytes; i++)
+        out[i] = (uint8_t)prng_next(&node->prng);
+}
+
+static inline void *w_alloc(void *host, void *old, size_t new_bytes)
+{
+    struct w_node *node = host;
+    if (new_bytes == 0) {
+        if (old != NULL)
+            node->world->allocated--;
+        free(old);
+        return NULL;
+    }
+    node->world->allocations++;
+    if (node->world->fail_at != 0 && node->world->allocations == node->world->fail_at)
+        return NULL;
+    void *fresh = realloc(old, new_bytes);
+    assert_non_null(fresh);
+    if (old == NULL)
+        node->world->allocated++;
+    return fresh;
+}
+
+static inline void w_trace(void *host, enum log_level level, const char *line)
+{
+    (void)host;
+    if (getenv("TRACE") != NULL)
+        fprintf(stderr, "%d %s\n", (int)level, line);
+}
+
+/* ---- flows ---- */
+
+static inline double w_share(struct w_world *world, const struct w_flow *flow)
+{
+    const struct w_node *to = &world->nodes[flow->to];
+    double down = to->down_rate / to->down_flows;
+    double up;
+    if (flow->from == W_ORIGIN) {
+        up = world->config.origin_rate / world->origin_flows;
+        if (world->config.origin_stream_rate > 0 && up > world->config.origin_stream_rate)
+            up = world->config.origin_stream_rate;
+    } else {
+        up = world->nodes[flow->from].up_rate / world->nodes[flow->from].up_flows;
+    }
+    return up < down ? up : down;
+}
+
+static inline void w_flow_settle(struct w_world *world, struct w_flow *flow)
+{
+    double passed = (double)(world->now_us - flow->updated_us) / 1e6;
+    flow->left_bytes -= passed * flow->rate;
+    if (flow->left_bytes < 0)
+        flow->left_bytes = 0;
+    flow->updated_us = world->now_us;
+}
+
+static inline void w_flow_schedule(struct w_world *world, struct w_flow *flow)
+{
+    flow->rate = w_share(world, flow);
+    flow->version = ++world->flow_version;
+    struct w_event event = {.kind = W_FLOW, .version = flow->version};
+    event.arg = (uint64_t)(flow - world->flows);
+    event.at_us = world->now_us + 1 + (uint64_t)(flow->left_bytes / flow->rate * 1e6);
+    w_push(world, event);
+}
+
+/* Rates at the two ends of a flow that began or ended. */
+static inline void w_reshare(struct w_world *world, uint32_t from, uint32_t to)
+{
+    for (uint32_t i = 0; i < world->flow_capacity; i++) {
+        struct w_flow *flow = &world->flows[i];
+        if (!flow->used || !flow->flowing || (flow->from != from && flow->to != to))
+            continue;
+        w_flow_settle(world, flow);
+        if (w_share(world, flow) != flow->rate)
+            w_flow_schedule(world, flow);
+    }
+}
+
+static inline void w_count_flow(struct w_world *world, const struct w_flow *flow, int add)
+{
+    uint32_t *up =
+        flow->from == W_ORIGIN ? &world->origin_flows : &world->nodes[flow->from].up_flows;
+    *up = (uint32_t)((int)*up + add);
+    world->nodes[flow->to].down_flows = (uint32_t)((int)world->nodes[flow->to].down_flows + add);
+}
+
+static inline struct w_flow *w_flow_new(struct w_world *world)
+{
+    for (uint32_t i = 0; i < world->flow_capacity; i++) {
+        if (!world->flows[i].used) {
+            world->flows[i] = (struct w_flow){.used = true};
+            return &world->flows[i];
+        }
+    }
+    uint32_t capacity = world->flow_capacity == 0 ? 64 : 2 * world->flow_capacity;
+    world->flows = realloc(world->flows, capacity * sizeof *world->flows);
+    assert_non_null(world->flows);
+    memset(world->flows + world->flow_capacity, 0,
+           (capacity - world->flow_capacity) * sizeof *world->flows);
+    struct w_flow *flow = &world->flows[world->flow_capacity];
+    world->flow_capacity = capacity;
+    flow->used = true;
+    return flow;
+}
+
+static inline void w_flow_stop(struct w_world *world, struct w_flow *flow)
+{
+    uint32_t from = flow->from, to = flow->to;
+    bool flowing = flow->flowing;
+    if (flowing)
+        w_count_flow(world, flow, -1);
+    flow->used = false;
+    flow->flowing = false;
+    if (flowing)
+        w_reshare(world, from, to);
+}
+
+static inline void w_flow_begin(struct w_world *world, struct w_flow *flow, uint64_t delay_us)
+{
+    flow->left_bytes = piece_length(&world->layouts[flow->blob], flow->piece);
+    flow->version = ++world->flow_version;
+    struct w_event event = {.kind = W_FLOW_START, .version = flow->version};
+    event.arg = (uint64_t)(flow - world->flows);
+    event.at_us = world->now_us + delay_us;
+    w_push(world, event);
+}
+
+/* ---- results ---- */
+
+static inline void w_drain(struct w_world *world, struct w_node *node);
+
+static inline uint32_t w_blob(const struct w_world *world, const struct blob_key *key)
+{
+    for (uint32_t i = 0; i < world->blob_count; i++) {
+        if (blob_key_equal(&world->blobs[i].key, key))
+            return i;
+    }
+    fail_msg("a blob nobody knows");
+    return 0;
+}
+
+static inline bool *w_session_is(struct w_world *world, uint32_t a, uint32_t b)
+{
+    uint32_t low = a < b ? a : b, high = a < b ? b : a;
+    return (bool *)&world->session[low * world->config.nodes + high];
+}
+
+static inline void w_connect(struct w_world *world, struct w_node *node, uint32_t peer)
+{
+    bool up = !*w_session_is(world, node->index, peer);
+    struct w_event event = {.kind = W_SESSION, .node = node->index, .other = peer, .arg = 1};
+    uint64_t rtt = w_delay(world, node->index, peer) + w_delay(world, peer, node->index);
+    event.at_us = world->now_us + (up ? 2 * rtt + 300 : 1);
+    w_push(world, event);
+}
+
+static inline void w_start_upload(struct w_world *world, struct w_node *node,
+                                  const struct transfer_result *result)
+{
+    uint32_t blob = w_blob(world, &result->key);
+    uint32_t to = w_index(world, &result->peer);
+    node->uploads++;
+    assert_true(node->truth[blob][result->piece]); /* only what is here */
+    struct w_flow *flow = w_flow_new(world);
+    flow->from = node->index;
+    flow->to = to;
+    flow->blob = blob;
+    flow->piece = result->piece;
+    flow->id = result->id;
+    w_flow_begin(world, flow, w_delay(world, node->index, to));
+}
+
+static inline void w_start_fetch(struct w_world *world, struct w_node *node,
+                                 const struct transfer_result *result)
+{
+    assert_true(result->piece_count > 0);
+    struct w_flow *flow = w_flow_new(world);
+    flow->from = W_ORIGIN;
+    flow->to = node->index;
+    flow->fetch = true;
+    flow->blob = w_blob(world, &result->key);
+    flow->piece = result->piece;
+    flow->left = result->piece_count - 1;
+    assert_true(result->piece + result->piece_count <= world->layouts[flow->blob].piece_count);
+    flow->id = result->id;
+    w_flow_begin(world, flow, world->config.origin_latency_us);
+}
+
+static inline void w_cancel(struct w_world *world, struct w_node *node, uint64_t id, bool fetch)
+{
+    for (uint32_t i = 0; i < world->flow_capacity; i++) {
+        struct w_flow *flow = &world->flows[i];
+        uint32_t owner = flow->fetch ? flow->to : flow->from;
+        if (!flow->used || flow->id != id || owner != node->index || flow->fetch != fetch)
+            continue;
+        if (!fetch && flow->flowing)
+            return; /* begun: it goes on to its end */
+        w_flow_stop(world, flow);
+        if (fetch) {
+            transfer_fetch_end(node->core, world->now_us, id, E_CANCELLED, 0);
+        } else {
+            node->uploads--;
+            transfer_upload_end(node->core, world->now_us, id, 0, E_CANCELLED);
+        }
+        return;
+    }
+}
+
+static inline void w_check_pull(struct w_world *world, struct w_node *node, uint32_t blob)
+{
+    struct w_pull *pull = &node->pulls[blob];
+    if (!pull->wanted || pull->done)
+        return;
+    while (pull->at < pull->first + pull->count && node->truth[blob][pull->at])
+        pull->at++;
+    if (pull->at > pull->first && pull->first_us == 0)
+        pull->first_us = world->now_us;
+    if (pull->at < pull->first + pull->count && !pull->failed) {
+        transfer_read_move(node->core, world->now_us, pull->reader, pull->at);
+        return;
+    }
+    pull->done = true;
+    pull->ended_us = world->now_us;
+    assert_true(world->pulls_open > 0);
+    world->pulls_open--;
+    transfer_read_stop(node->core, world->now_us, pull->reader);
+}
+
+static inline void w_located(struct w_world *world, struct w_node *node, uint32_t blob)
+{
+    struct transfer_provider found[64];
+    size_t count = 0;
+    uint32_t start = (uint32_t)prng_below(&world->prng, world->config.nodes);
+    for (uint32_t i = 0; i < world->config.nodes && count < 64; i++) {
+        const struct w_node *other = &world->nodes[(start + i) % world->config.nodes];
+        if (other == node || other->published[blob] == 0)
+            continue;
+        found[count++] = (struct transfer_provider){
+            .id = other->member.id,
+            .addr = other->member.addr,
+            .topology = other->member.topology,
+            .completeness = other->published[blob],
+        };
+    }
+    transfer_providers(node->core, world->now_us, &world->blobs[blob].key, found, count);
+}
+
+static inline void w_result(struct w_world *world, struct w_node *node,
+                            const struct transfer_result *result)
+{
+    w_note(world, node->index, (uint64_t)result->kind, result->piece);
+    struct w_event event = {.node = node->index, .at_us = world->now_us + 2 * W_MS};
+    switch (result->kind) {
+    case TRANSFER_CONNECT:
+        w_connect(world, node, w_index(world, &result->peer));
+        break;
+    case TRANSFER_UPLOAD:
+        w_start_upload(world, node, result);
+        break;
+    case TRANSFER_UPLOAD_CANCEL:
+        w_cancel(world, node, result->id, false);
+        break;
+    case TRANSFER_FETCH:
+        w_start_fetch(world, node, result);
+        break;
+    case TRANSFER_FETCH_CANCEL:
+        w_cancel(world, node, result->id, true);
+        break;
+    case TRANSFER_LOCATE:
+        event.kind = W_LOCATED;
+        event.arg = w_blob(world, &result->key);
+        w_push(world, event);
+        break;
+    case TRANSFER_PUBLISH:
+        node->published[w_blob(world, &result->key)] = result->completeness;
+        break;
+    case TRANSFER_PIECE_READY:
+    case TRANSFER_BLOB_COMPLETE:
+        w_check_pull(world, node, w_blob(world, &result->key));
+        break;
+    case TRANSFER_PIECE_FAILED: {
+        struct w_pull *pull = &node->pulls[w_blob(world, &result->key)];
+        pull->failed = true;
+        pull->failed_status = result->status;
+        w_check_pull(world, node, w_blob(world, &result->key));
+        break;
+    }
+    case TRANSFER_RELEASE:
+    case TRANSFER_PEER_SILENT:
+        break;
+    }
+}
+
+static inline void w_drain(struct w_world *world, struct w_node *node)
+{
+    struct transfer_result result;
+    while (node->alive && transfer_next_result(node->core, &result))
+        w_result(world, node, &result);
+    if (!node->alive)
+        return;
+    assert_true(node->uploads <= 2 || world->config.transfer.upload_slots > 2);
+    unsigned every = world->config.check_every == 0 ? 64 : world->config.check_every;
+    if (world->events % every == 0)
+        transfer__check_invariants(node->core);
+    uint64_t due_us = transfer_deadline_us(node->core);
+    if (due_us == UINT64_MAX || (node->wake_us > world->now_us && node->wake_us <= due_us))
+        return;
+    node->wake_us = due_us > world->now_us ? due_us : world->now_us + 1;
+    struct w_event event = {.kind = W_WAKE, .node = node->index, .at_us = node->wake_us};
+    w_push(world, event);
+}
+
+/* ---- what happens ---- */
+
+static inline void w_on_flow_start(struct w_world *world, const struct w_event *event)
+{
+    struct w_flow *flow = &world->flows[event->arg];
+    if (!flow->used || flow->version != event->version)
+        return;
+    struct w_node *to = &world->nodes[flow->to];
+    if (flow->fetch && to->fail_fetches_until_us > world->now_us) {
+        uint64_t id = flow->id;
+        w_flow_stop(world, flow);
+        transfer_fetch_end(to->core, world->now_us, id, to->fail_status, 0);
+        w_drain(world, to);
+        return;
+    }
+    flow->flowing = true;
+    flow->updated_us = flow->started_us = world->now_us;
+    w_count_flow(world, flow, 1);
+    w_flow_schedule(world, flow);
+    w_reshare(world, flow->from, flow->to);
+    struct w_event progress = {.kind = W_PROGRESS, .arg = event->arg};
+    progress.version = flow->id;
+    progress.at_us = world->now_us + 5 * W_MS;
+    w_push(world, progress);
+}
+
+static inline void w_on_progress(struct w_world *world, struct w_event event)
+{
+    struct w_flow *flow = &world->flows[event.arg];
+    if (!flow->used || !flow->flowing || flow->id != event.version)
+        return;
+    w_flow_settle(world, flow);
+    uint32_t length = piece_length(&world->layouts[flow->blob], flow->piece);
+    double got = (double)length - flow->left_bytes;
+    struct w_node *to = &world->nodes[flow->to];
+    if (flow->fetch)
+        transfer_fetch_progress(to->core, world->now_us, flow->id,
+                                flow->done_bytes + (uint64_t)got);
+    else if (got >= 65536 || got >= length)
+        transfer_piece_progress(to->core, world->now_us, to->handles[flow->blob], flow->piece,
+                                &world->nodes[flow->from].member.id, (uint32_t)got / 65536 * 65536);
+    w_drain(world, to);
+    event.at_us = world->now_us + 100 * W_MS;
+    w_push(world, event);
+}
+
+/* Pieces wait a moment for hash and disk; `other` is the sender, `version` the fetch. */
+static inline void w_arrived(struct w_world *world, const struct w_flow *flow)
+{
+    struct w_event event = {.kind = W_VERIFIED, .node = flow->to, .other = flow->from};
+    event.at_us =
+        world->now_us + 200 + piece_length(&world->layouts[flow->blob], flow->piece) / 2000;
+    event.arg = (uint64_t)flow->blob << 32 | flow->piece;
+    event.version = flow->id;
+    w_push(world, event);
+}
+
+static inline void w_fetched(struct w_world *world, struct w_flow *flow)
+{
+    struct w_node *to = &world->nodes[flow->to];
+    uint32_t length = piece_length(&world->layouts[flow->blob], flow->piece);
+    world->origin_bytes += length;
+    to->origin_bytes += length;
+    flow->done_bytes += length;
+    w_arrived(world, flow);
+    if (flow->left > 0) {
+        flow->left--;
+        flow->piece++;
+        flow->left_bytes = piece_length(&world->layouts[flow->blob], flow->piece);
+        w_flow_schedule(world, flow);
+        transfer_fetch_progress(to->core, world->now_us, flow->id, flow->done_bytes);
+        return;
+    }
+    uint64_t id = flow->id;
+    w_flow_stop(world, flow);
+    transfer_fetch_end(to->core, world->now_us, id, 0, 0);
+}
+
+static inline void w_uploaded(struct w_world *world, struct w_flow *flow)
+{
+    struct w_node *from = &world->nodes[flow->from], *to = &world->nodes[flow->to];
+    struct w_flow was = *flow;
+    uint32_t length = piece_length(&world->layouts[was.blob], was.piece);
+    w_flow_stop(world, flow);
+    from->uploads--;
+    transfer_upload_end(from->core, world->now_us, was.id, length, 0);
+    if (!to->alive)
+        return;
+    if (!w_same_zone(world, was.from, was.to))
+        world->cross_bytes += length;
+    if (!transfer_expects(to->core, &world->blobs[was.blob].key, was.piece, &from->member.id)) {
+        world->wasted_bytes += length;
+        return;
+    }
+    transfer_piece_progress(to->core, world->now_us, to->handles[was.blob], was.piece,
+                            &from->member.id, length);
+    w_arrived(world, &was);
+}
+
+static inline void w_on_flow(struct w_world *world, const struct w_event *event)
+{
+    struct w_flow *flow = &world->flows[event->arg];
+    if (!flow->used || !flow->flowing || flow->version != event->version)
+        return;
+    w_flow_settle(world, flow);
+    uint32_t from = flow->from, to = flow->to;
+    w_note(world, from, to, flow->piece);
+    if (flow->fetch)
+        w_fetched(world, flow);
+    else
+        w_uploaded(world, flow);
+    if (from != W_ORIGIN)
+        w_drain(world, &world->nodes[from]);
+    w_drain(world, &world->nodes[to]);
+}
+
+static inline void w_on_verified(struct w_world *world, const struct w_event *event)
+{
+    struct w_node *node = &world->nodes[event->node];
+    uint32_t blob = (uint32_t)(event->arg >> 32), piece = (uint32_t)event->arg;
+    struct piece_source source = {.origin = PIECE_FROM_ORIGIN, .fetch_id = event->version};
+    int status = 0;
+    if (event->other != W_ORIGIN) {
+        source.origin = PIECE_FROM_PEER;
+        source.peer = world->nodes[event->other].member.id;
+        status = world->nodes[event->other].lies ? E_DIGEST : 0;
+        if (status == 0)
+            node->peer_bytes += piece_length(&world->layouts[blob], piece);
+    }
+    if (status == 0)
+        node->truth[blob][piece] = 1;
+    transfer_piece_done(node->core, world->now_us, node->handles[blob], piece, &source, status);
+}
+
+static inline void w_on_session(struct w_world *world, const struct w_event *event)
+{
+    struct w_node *a = &world->nodes[event->node], *b = &world->nodes[event->other];
+    bool up = event->arg == 1;
+    if (up && (!a->alive || !b->alive || a->blackholed || b->blackholed)) {
+        if (a->alive)
+            transfer_session_down(a->core, world->now_us, &b->member.id, E_TIMEOUT);
+    } else if (up) {
+        *w_session_is(world, a->index, b->index) = true;
+        transfer_session_up(a->core, world->now_us, &b->member.id);
+        transfer_session_up(b->core, world->now_us, &a->member.id);
+    } else if (a->alive) {
+        transfer_session_down(a->core, world->now_us, &b->member.id, E_CLOSED);
+    }
+    w_drain(world, a);
+    w_drain(world, b);
+}
+
+static inline void w_read(struct w_world *world, struct w_node *node, uint32_t blob)
+{
+    struct w_pull *pull = &node->pulls[blob];
+    if (node->handles[blob] == 0) {
+        int err = transfer_blob_open(node->core, world->now_us, &world->blobs[blob], NULL,
+                                     &node->handles[blob]);
+        assert_true(err == 0 || err == E_EXISTS);
+    }
+    pull->started_us = world->now_us;
+    pull->at = pull->first;
+    int err = transfer_read_start(node->core, world->now_us, node->handles[blob], pull->first,
+                                  pull->count, pull->mode, pull->can_fetch, &pull->reader);
+    assert_int_equal(err, 0);
+    w_check_pull(world, node, blob);
+}
+
+/* Drops everything a node has under way; the others learn of it as the config says. */
+static inline void w_kill(struct w_world *world, struct w_node *node)
+{
+    node->alive = false;
+    memset(node->published, 0, sizeof node->published);
+    for (uint32_t i = 0; i < world->flow_capacity; i++) {
+        struct w_flow *flow = &world->flows[i];
+        if (!flow->used || (flow->from != node->index && flow->to != node->index))
+            continue;
+        struct w_flow was = *flow;
+        w_flow_stop(world, flow);
+        if (!was.fetch && was.to == node->index) {
+            struct w_node *from = &world->nodes[was.from];
+            from->uploads--;
+            transfer_upload_end(from->core, world->now_us, was.id, 0, E_CLOSED);
+            w_drain(world, from);
+        }
+    }
+    for (uint32_t blob = 0; blob < world->blob_count; blob++) {
+        if (node->pulls[blob].wanted && !node->pulls[blob].done) {
+            node->pulls[blob].wanted = false;
+            world->pulls_open--;
+        }
+    }
+    for (uint32_t i = 0; i < world->config.nodes; i++) {
+        if (i == node->index || !world->nodes[i].alive)
+            continue;
+        struct w_event event = {.kind = W_GONE, .node = i, .other = node->index};
+        event.at_us = world->now_us + world->config.gone_us + prng_below(&world->prng, 500 * W_MS);
+        w_push(world, event);
+        if (!*w_session_is(world, i, node->index))
+            continue;
+        *w_session_is(world, i, node->index) = false;
+        struct w_event down = {.kind = W_SESSION, .node = i, .other = node->index};
+        down.at_us = world->now_us + (world->config.silent_death ? 15 * W_S : 1 * W_MS);
+        w_push(world, down);
+    }
+    transfer_free(node->core);
+    node->core = NULL;
+}
+
+static inline void w_step(struct w_world *world)
+{
+    struct w_event event = w_pop(world);
+    assert_true(event.at_us >= world->now_us);
+    world->now_us = event.at_us;
+    world->events++;
+    if (event.kind == W_CALL) {
+        world->on_call(world, event.arg);
+        return;
+    }
+    if (event.kind == W_FLOW || event.kind == W_FLOW_START || event.kind == W_PROGRESS) {
+        if (event.kind == W_FLOW)
+            w_on_flow(world, &event);
+        else if (event.kind == W_FLOW_START)
+            w_on_flow_start(world, &event);
+        else
+            w_on_progress(world, event);
+        return;
+    }
+    struct w_node *node = &world->nodes[event.node];
+    if (event.kind == W_SESSION) {
+        w_on_session(world, &event);
+        return;
+    }
+    if (!node->alive) {
+        free(event.bytes);
+        return;
+    }
+    struct w_node *other = event.other < world->config.nodes ? &world->nodes[event.other] : NULL;
+    if (event.kind == W_DATAGRAM) {
+        int err = transfer_receive(node->core, world->now_us, &other->member.id,
+                                   &other->member.addr, event.bytes, event.byte_count);
+        if (err != 0 && world->fail_at == 0)
+            fail_msg("message %02x refused: %s", event.bytes[1], err_name(err));
+        free(event.bytes);
+    } else if (event.kind == W_WAKE) {
+        if (node->wake_us != event.at_us)
+            return; /* an earlier one was set since */
+        node->wake_us = 0;
+        transfer_advance(node->core, world->now_us);
+    } else if (event.kind == W_VERIFIED) {
+        w_on_verified(world, &event);
+    } else if (event.kind == W_LOCATED) {
+        w_located(world, node, (uint32_t)event.arg);
+    } else if (event.kind == W_PULL) {
+        w_read(world, node, (uint32_t)event.arg);
+    } else if (event.kind == W_KILL) {
+        w_kill(world, node);
+        return;
+    } else if (event.kind == W_GONE) {
+        transfer_member_down(node->core, world->now_us, &other->member.id);
+    }
+    w_drain(world, node);
+}
+
+/* ---- building and running ---- */
+
+static inline void w_make_core(struct w_world *world, struct w_node *node)
+{
+    struct transfer_config config = world->config.transfer;
+    config.self_id = node->member.id;
+    config.self_addr = node->member.addr;
+    config.topology = node->member.topology;
+    node->env = (struct env){
+        .host = node, .send = w_send, .random = w_random, .alloc = w_alloc, .trace = w_trace};
+    node->alive = true;
+    assert_int_equal(transfer_new(&node->env, &config, world->now_us, &node->core), 0);
+}
+
+static inline struct w_world *w_new(const struct w_config *config)
+{
+    struct w_world *world = calloc(1, sizeof *world);
+    assert_non_null(world);
+    world->config = *config;
+    assert_true(config->nodes <= W_NODES_MAX);
+    prng_seed(&world->prng, (const uint8_t *)&config->seed, sizeof config->seed);
+    world->hash = 0xcbf29ce484222325ULL;
+    world->now_us = 1000 * (uint64_t)W_S;
+    world->nodes = calloc(config->nodes, sizeof *world->nodes);
+    world->session = calloc((size_t)config->nodes * config->nodes, 1);
+    assert_true(world->nodes != NULL && world->session != NULL);
+    for (uint32_t i = 0; i < config->nodes; i++) {
+        struct w_node *node = &world->nodes[i];
+        node->world = world;
+        node->index = i;
+        node->up_rate = config->up_rate;
+        node->down_rate = config->down_rate;
+        struct peer_addr addr = {.ip = {[10] = 0xff, [11] = 0xff}, .port = 65002};
+        store_be32(addr.ip + 12, 0x0a000000u | i);
+        node->member.addr = addr;
+        node->member.state = MEMBER_ALIVE;
+        node_id_of("test", &addr, &node->member.id);
+        snprintf(node->member.topology.region.text, LABEL_BYTES_MAX, "r");
+        snprintf(node->member.topology.zone.text, LABEL_BYTES_MAX, "zone-%u", i % config->zones);
+        uint64_t seed = config->seed * 1000003 + i;
+        prng_seed(&node->prng, (const uint8_t *)&seed, sizeof seed);
+        w_make_core(world, node);
+    }
+    for (uint32_t i = 0; i < config->nodes; i++) {
+        for (uint32_t j = 0; j < config->nodes; j++)
+            assert_int_equal(
+                transfer_member_up(world->nodes[i].core, world->now_us, &world->nodes[j].member),
+                0);
+    }
+    return world;
+}
+
+/* A blob all nodes can know of; its index. */
+static inline uint32_t w_add_blob(struct w_world *world, uint64_t size_bytes)
+{
+    uint32_t index = world->blob_count++;
+    assert_true(index < W_BLOBS_MAX);
+    struct blob_info *info = &world->blobs[index];
+    uint8_t lookup[32] = {7};
+    uint64_t text[2] = {world->config.seed, index};
+    digest_of(DIGEST_SHA256, text, sizeof text, &info->digest);
+    blob_key_of(lookup, &info->digest, &info->key);
+    info->size_bytes = size_bytes;
+    assert_int_equal(piece_layout_of(size_bytes, &world->layouts[index]), 0);
+    for (uint32_t i = 0; i < world->config.nodes; i++) {
+        world->nodes[i].truth[index] = calloc(world->layouts[index].piece_count + 1, 1);
+        assert_non_null(world->nodes[i].truth[index]);
+    }
+    return index;
+}
+
+/* Node pulls the whole blob at a time from now. */
+static inline void w_pull_at(struct w_world *world, uint32_t node, uint32_t blob, uint64_t delay_us,
+                             enum transfer_read_mode mode)
+{
+    struct w_pull *pull = &world->nodes[node].pulls[blob];
+    *pull = (struct w_pull){.wanted = true, .mode = mode, .can_fetch = true};
+    pull->count = world->layouts[blob].piece_count;
+    world->pulls_open++;
+    struct w_event event = {.kind = W_PULL, .node = node, .arg = blob};
+    event.at_us = world->now_us + delay_us;
+    w_push(world, event);
+}
+
+static inline void w_kill_at(struct w_world *world, uint32_t node, uint64_t delay_us)
+{
+    struct w_event event = {.kind = W_KILL, .node = node, .at_us = world->now_us + delay_us};
+    w_push(world, event);
+}
+
+/* Runs until every pull ended; fails the test after `limit_us`. */
+static inline void w_run(struct w_world *world, uint64_t limit_us)
+{
+    uint64_t end_us = world->now_us + limit_us;
+    while (world->pulls_open > 0 && world->heap_count > 0 && world->heap[0].at_us <= end_us)
+        w_step(world);
+    if (world->pulls_open == 0)
+        return;
+    for (uint32_t i = 0; i < world->config.nodes; i++) {
+        struct w_node *node = &world->nodes[i];
+        for (uint32_t blob = 0; node->alive && blob < world->blob_count; blob++) {
+            uint32_t had = 0;
+            for (uint32_t p = 0; p < world->layouts[blob].piece_count; p++)
+                had += node->truth[blob][p];
+            if (node->pulls[blob].wanted && !node->pulls[blob].done)
+                print_message("stuck: node %u blob %u has %u of %u\n", i, blob, had,
+                              world->layouts[blob].piece_count);
+        }
+    }
+    fail_msg("seed %" PRIu64 ": %u pulls did not end", world->config.seed, world->pulls_open);
+}
+
+static inline void w_run_for(struct w_world *world, uint64_t span_us)
+{
+    uint64_t end_us = world->now_us + span_us;
+    while (world->heap_count > 0 && world->heap[0].at_us <= end_us)
+        w_step(world);
+    world->now_us = end_us;
+}
+
+static inline void w_free(struct w_world *world)
+{
+    for (uint32_t i = 0; i < world->config.nodes; i++) {
+        if (world->nodes[i].alive) {
+            transfer__check_invariants(world->nodes[i].core);
+            transfer_free(world->nodes[i].core);
+        }
+        for (uint32_t blob = 0; blob < world->blob_count; blob++)
+            free(world->nodes[i].truth[blob]);
+    }
+    assert_int_equal(world->allocated, 0);
+    for (size_t i = 0; i < world->heap_count; i++)
+        free(world->heap[i].bytes);
+    free(world->heap);
+    free(world->flows);
+    free(world->session);
+    free(world->nodes);
+    free(world);
+}
+
+/* ---- figures ---- */
+
+struct w_times {
+    double p50, p99, last, mean;
+    uint32_t count;
+};
+
+static inline int w_compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Seconds from each node's own start to the end of its last blob. */
+static inline struct w_times w_times_of(const struct w_world *world)
+{
+    double times[W_NODES_MAX];
+    struct w_times out = {0};
+    for (uint32_t i = 0; i < world->config.nodes; i++) {
+        uint64_t first = UINT64_MAX, last = 0;
+        for (uint32_t blob = 0; blob < world->blob_count; blob++) {
+            const struct w_pull *pull = &world->nodes[i].pulls[blob];
+            if (!pull->wanted || !pull->done)
+                continue;
+            first = pull->started_us < first ? pull->started_us : first;
+            last = pull->ended_us > last ? pull->ended_us : last;
+        }
+        if (last > 0)
+            times[out.count++] = (double)(last - first) / 1e6;
+    }
+    if (out.count == 0)
+        return out;
+    qsort(times, out.count, sizeof *times, w_compare);
+    out.p50 = times[out.count / 2];
+    out.p99 = times[(out.count * 99 + 99) / 100 - 1];
+    out.last = times[out.count - 1];
+    for (uint32_t i = 0; i < out.count; i++)
+        out.mean += times[i] / out.count;
+    return out;
+}
+
+static inline uint64_t w_seed(uint64_t fallback)
+{
+    const char *text = getenv("SEED");
+    uint64_t seed = text == NULL ? fallback : strtoull(text, NULL, 10);
+    print_message("seed: %" PRIu64 "\n", seed);
+    return seed;
+}
+
+static inline struct w_config w_defaults(uint64_t seed, uint32_t nodes, uint32_t zones, double mbit)
+{
+    return (struct w_config){
+        .seed = seed,
+        .nodes = nodes,
+        .zones = zones,
+        .up_rate = mbit * W_MBIT,
+        .down_rate = mbit * W_MBIT,
+        .origin_rate = 10 * mbit * W_MBIT,
+        .origin_latency_us = 10 * W_MS,
+        .zone_us = 100,
+        .cross_us = 500,
+        .jitter_us = 100,
+        .gone_us = 5 * W_S,
+    };
+}
+
+#endif
