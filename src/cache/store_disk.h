@@ -96,10 +96,10 @@ void disk__queue(struct disk_store *store, struct disk_blob *blob);
  * with *why.
  */
 MUST_USE int disk__open_root(const char *directory, int *fd, const char **why);
-/* Opens the directory of files that begin with this digest, or its parent (byte < 0). `make`: makes
- * what is missing. 0, E_NOT_FOUND, E_IO, E_NO_SPACE, E_AGAIN. */
-MUST_USE int disk__open_fan(const struct disk_store *store, enum digest_algorithm algorithm,
-                            int byte, bool make, int *fd);
+/* Opens a directory inside another, no link. 0, E_NOT_FOUND, E_IO, E_AGAIN. */
+MUST_USE int disk__open_directory(int parent_fd, const char *name, int *fd);
+/* "sha256" or "sha512"; static. */
+const char *disk__algorithm_name(enum digest_algorithm algorithm);
 
 #define DISK_NAME_BYTES 168
 enum disk_file {

@@ -105,28 +105,30 @@ static int open_directory(int parent_fd, const char *name, bool make, int *fd)
     return open_at(parent_fd, name, O_RDONLY | O_DIRECTORY, fd);
 }
 
-int disk__open_fan(const struct disk_store *store, enum digest_algorithm algorithm, int byte,
-                   bool make, int *fd)
+int disk__open_directory(int parent_fd, const char *name, int *fd)
 {
-    int parent;
-    const char *name = algorithm == DIGEST_SHA512 ? "sha512" : "sha256";
-    int err = open_directory(store->root_fd, name, make, &parent);
-    if (err != 0 || byte < 0) {
-        *fd = parent;
-        return err;
-    }
-    char hex[3];
-    uint8_t first = (uint8_t)byte;
-    hex_encode(&first, 1, hex);
-    err = open_directory(parent, hex, make, fd);
-    (void)close(parent);
-    return err;
+    return open_directory(parent_fd, name, false, fd);
 }
 
+const char *disk__algorithm_name(enum digest_algorithm algorithm)
+{
+    return algorithm == DIGEST_SHA512 ? "sha512" : "sha256";
+}
+
+/* Opens the directory that a blob's files are in, component by component. */
 static int open_blob_fan(const struct disk_store *store, const struct disk_blob *blob, bool make,
                          int *fd)
 {
-    return disk__open_fan(store, blob->digest.algorithm, blob->digest.bytes[0], make, fd);
+    char hex[3];
+    int top_fd;
+    int err =
+        open_directory(store->root_fd, disk__algorithm_name(blob->digest.algorithm), make, &top_fd);
+    if (err != 0)
+        return err;
+    hex_encode(blob->digest.bytes, 1, hex);
+    err = open_directory(top_fd, hex, make, fd);
+    (void)close(top_fd);
+    return err;
 }
 
 static int open_file(int fan_fd, const struct disk_blob *blob, enum disk_file file, int flags,

@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "bytes.h"
 #include "digest.h"
 #include "log.h"
 #include "store_disk.h"
@@ -242,20 +243,43 @@ static int visit_names(const struct walk *walk, DIR *directory, bool records)
     return 0;
 }
 
-static int visit_fan(struct walk *walk)
+/* Reads the directory of one first byte; `fan_fd` is taken. */
+static int visit_fan(struct walk *walk, int fan_fd)
 {
-    int err = disk__open_fan(walk->store, walk->algorithm, walk->byte, false, &walk->fan_fd);
-    if (err != 0)
-        return err == E_AGAIN ? E_AGAIN : 0; /* none there, or none that can be read */
-    DIR *directory = fdopendir(walk->fan_fd);
+    walk->fan_fd = fan_fd;
+    DIR *directory = fdopendir(fan_fd);
     if (directory == NULL) {
-        (void)close(walk->fan_fd);
+        (void)close(fan_fd);
         return E_NO_MEMORY;
     }
-    err = visit_names(walk, directory, true);
+    int err = visit_names(walk, directory, true);
     rewinddir(directory);
     if (err == 0)
         err = visit_names(walk, directory, false);
+    (void)closedir(directory);
+    return err;
+}
+
+/* Visits those of the 256 directories that are there; `top_fd` is taken. */
+static int visit_top(struct walk *walk, int top_fd)
+{
+    DIR *directory = fdopendir(top_fd);
+    if (directory == NULL) {
+        (void)close(top_fd);
+        return E_NO_MEMORY;
+    }
+    int err = 0;
+    struct dirent *entry;
+    while (err == 0 && (entry = readdir(directory)) != NULL) {
+        int fan_fd;
+        if (strlen(entry->d_name) != 2 || hex_decode(entry->d_name, 2, &walk->byte, 1) != 0)
+            continue;
+        err = disk__open_directory(top_fd, entry->d_name, &fan_fd);
+        if (err == 0)
+            err = visit_fan(walk, fan_fd);
+        else if (err != E_AGAIN)
+            err = 0; /* what cannot be read holds nothing for us */
+    }
     (void)closedir(directory);
     return err;
 }
@@ -268,13 +292,17 @@ static int visit_all(struct disk_store *store)
     if (walk.chunk == NULL)
         return E_NO_MEMORY;
     int err = 0;
-    for (unsigned i = 0; err == 0 && i < 2 * 256; i++) {
-        walk.algorithm = algorithms[i / 256];
-        walk.byte = (uint8_t)(i % 256);
-        err = visit_fan(&walk);
+    for (unsigned i = 0; err == 0 && i < sizeof algorithms / sizeof algorithms[0]; i++) {
+        int top_fd;
+        walk.algorithm = algorithms[i];
+        err = disk__open_directory(store->root_fd, disk__algorithm_name(walk.algorithm), &top_fd);
+        if (err == 0)
+            err = visit_top(&walk, top_fd);
+        else if (err == E_NOT_FOUND)
+            err = 0;
     }
     (void)store->env.alloc(store->env.host, walk.chunk, 0);
-    return err == E_AGAIN ? E_IO : err;
+    return err == E_NO_MEMORY || err == 0 ? err : E_IO;
 }
 
 /* ---- order ---- */
