@@ -58,7 +58,8 @@ struct piece_hash {
 
 /*
  * Signed statement of the node that read a piece from the origin: this piece of this blob has this
- * hash (INT-6). The signature covers a context string, blob key, piece index, length and hash.
+ * hash (INT-6). The signature covers a context string, blob key, signer, piece index, length and
+ * hash.
  */
 #define VOUCHER_SIGNATURE_BYTES 64
 struct voucher {

@@ -48,6 +48,29 @@ unsigned dgram__output_room(const struct dgram *dgram);
 MUST_USE int dgram__send_active(struct dgram *dgram, struct dgram_peer *peer, const uint8_t *msg,
                                 size_t msg_bytes);
 
+#define DGRAM_HELLO_RETRY_US 250000ULL /* doubling with each try */
+/* Replaced keys stay for datagrams under way. */
+#define DGRAM_PREVIOUS_KEEP_US 5000000ULL
+
+/* What an introduction from this address is judged against; borrows both. */
+struct intro_judge dgram__judge(const struct dgram *dgram, const struct peer_addr *transport);
+/* Key pair from the host's randomness; the caller wipes the secret. */
+void dgram__draw_ephemeral(const struct dgram *dgram, uint8_t secret[32], uint8_t public_key[32]);
+/* A hello with our session key and introduction; header and ephemeral are zero. */
+void dgram__own_hello(const struct dgram *dgram, struct dgram_hello *out);
+/* Puts the pending hello on the wire; a full output is like a loss. */
+void dgram__hello_send(struct dgram *dgram, struct dgram_peer *peer, uint64_t now_us);
+/* Keys of one side from an agreement; local index and secret are the caller's to set. */
+void dgram__keys_fill(struct dgram_keys *keys, const struct dgram_agreement *agreement,
+                      bool we_said_hello, const struct dgram_hello *theirs, uint64_t now_us);
+/* Ends the pending hello of a peer with active keys: sends what waited; what finds no room is
+ * dropped and counted. */
+void dgram__flush(struct dgram *dgram, struct dgram_peer *peer);
+/* Forgets the candidate, if any. */
+void dgram__candidate_free(struct dgram *dgram, struct dgram_peer *peer);
+/* One debug line about a peer. */
+void dgram__trace_peer(const struct dgram *dgram, const char *event, const struct dgram_peer *peer);
+
 /* Makes a hello pending for a peer that has none. It goes out at once, or, when we have just
  * answered one of the peer's, only if that is not confirmed soon. 0 or E_NO_MEMORY. */
 MUST_USE int dgram__hello_start(struct dgram *dgram, struct dgram_peer *peer, uint64_t now_us);

@@ -93,6 +93,7 @@ static void set_state(struct session *session, enum session_state to)
 static int fail(struct session *session, int err)
 {
     set_state(session, SESSION_FAILED);
+    log_to(&session->env, LOG_DEBUG, "session: failed err=%s", err_name(err));
     noise__wipe(&session->noise);
     record__close(&session->seal);
     record__close(&session->open);
