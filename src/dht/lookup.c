@@ -3,8 +3,8 @@
  * Lookups (Kademlia §2.3) over disjoint paths (S/Kademlia §4.4): each path keeps its own list of
  * candidates and a node is asked by one path only, so a liar spoils at most the path it is on
  * (DHT-5). A one-hop lookup is the same machine with one path that starts from the k closest
- * members; what it learns on top is followed only if it is nearer than these, so a full view ends
- * after one hop and a partial view still arrives.
+ * members: with a full view nobody can name nearer ones and it ends after one hop, with a partial
+ * view it still arrives.
  *
  * Differences from the papers: a path does not wait for a late node but asks the next, and takes
  * the late answer if it comes; a path ends when the few nearest nodes it can reach have
@@ -445,9 +445,6 @@ static void learn(struct dht *dht, struct dht_lookup *lookup, unsigned path_inde
         dht__place_of(dht, addr, &place);
         distance = place.pos ^ lookup->target;
     }
-    unsigned k = dht->config.k;
-    if (lookup->one_hop && path->count >= k && path->candidates[k - 1].distance <= distance)
-        return;
     add_candidate(path, distance, addr, depth);
 }
 

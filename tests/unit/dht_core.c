@@ -190,6 +190,12 @@ static void asking_puts_nobody_into_the_table_DHT_5(void **state)
         wire_dht_decode_found(fixture->host->sent[0].msg, fixture->host->sent[0].msg_bytes, &found),
         0);
     assert_int_equal(found.node_count, 1);
+    fixture->host->sent_count = 0;
+    assert_int_equal(send_find(fixture, 20, &key, 512, &msg_bytes), 0);
+    assert_int_equal(
+        wire_dht_decode_found(fixture->host->sent[0].msg, fixture->host->sent[0].msg_bytes, &found),
+        0);
+    assert_int_equal(found.node_count, 0); /* it knows itself */
 }
 
 static void a_ping_back_that_stays_unanswered_changes_nothing_DHT_5(void **state)
@@ -220,6 +226,8 @@ static void answers_to_unproven_addresses_are_never_larger_DHT_2(void **state)
     for (size_t pad_to = 50; pad_to <= MESSAGE_BYTES_MAX; pad_to += 9) {
         size_t msg_bytes;
         unsigned from = 1000 + (unsigned)pad_to;
+        fixture->now_us += 600 * MS; /* so that pings back end and more are possible */
+        dht_advance(fixture->dht, fixture->now_us);
         fixture->host->sent_count = 0;
         int err = send_find(fixture, from, &key, pad_to, &msg_bytes);
         assert_true(err == 0 || (err == E_REFUSED && msg_bytes < 80));
@@ -229,6 +237,9 @@ static void answers_to_unproven_addresses_are_never_larger_DHT_2(void **state)
         fixture->host->sent_count = 0;
         assert_int_equal(send_ping(fixture, from, pad_to, &msg_bytes), 0);
         assert_true(bytes_to(fixture->host, from) <= msg_bytes);
+        fixture->host->sent_count = 0;
+        assert_int_equal(send_ping(fixture, 5000 + from, 0, &msg_bytes), 0); /* bare */
+        assert_int_equal(bytes_to(fixture->host, 5000 + from), msg_bytes);
         fixture->host->sent_count = 0;
         struct wire_dht_add add = {.addr = contact_of(from).addr, .ttl_ms = 1000};
         uint8_t msg[MESSAGE_BYTES_MAX];
@@ -481,6 +492,24 @@ static void a_late_node_does_not_hold_up_the_lookup(void **state)
     assert_int_equal(contacts(fixture), 4);
 }
 
+/* If the other nearest nodes have not heard of the providers that one names, more are asked. */
+static void one_witness_does_not_end_a_lookup_P_7(void **state)
+{
+    struct fixture *fixture = *state;
+    struct blob_key key = key_of(1);
+    const unsigned providers[] = {40, 41, 42, 43, 44, 45, 46, 47, 48};
+    uint64_t id;
+    members_up(fixture->dht, 0, 1, 30);
+    assert_int_equal(dht_lookup(fixture->dht, 0, &key, &id), 0);
+    for (size_t i = 0; i < fixture->host->sent_count; i++)
+        assert_int_equal(
+            answer_find(fixture->dht, 1 * MS, &fixture->host->sent[i], providers, i == 0 ? 9 : 0),
+            0);
+    expect_result(fixture, id, 0);
+    assert_int_equal(result.messages, 8);
+    assert_int_equal(result.provider_count, 9);
+}
+
 static void a_dead_member_is_given_up_at_once(void **state)
 {
     struct fixture *fixture = *state;
@@ -568,16 +597,53 @@ static void lookups_are_bounded(void **state)
 /* A liar names ever nearer nodes, which all answer and name more: the lookup ends all the same. */
 static void endless_referrals_end_DHT_9(void **state)
 {
+    enum { COUNT = 400 };
     struct fixture *fixture = *state;
     struct blob_key key = key_of(1);
     static struct wire_dht_found found;
-    unsigned next = 300;
+    unsigned nearest[COUNT], next = COUNT;
     size_t answered = 0;
     uint64_t id;
-    introduce(fixture, 1);
+    by_distance(&key, nearest, COUNT);
+    for (unsigned i = 0; i < 3; i++)
+        introduce(fixture, nearest[--next]);
     assert_int_equal(dht_lookup_iterative(fixture->dht, 0, &key, &id), 0);
     while (answered < fixture->host->sent_count) {
         const struct host_sent sent = fixture->host->sent[answered++];
+        struct dht_contact self = contact_of(0);
+        struct wire_dht_find find;
+        uint8_t msg[MESSAGE_BYTES_MAX];
+        size_t used;
+        assert_false(peer_addr_equal(&sent.to, &self.addr));
+        assert_true(sent.to.port != 0);
+        host_find(&sent, &find);
+        found.request_id = find.request_id;
+        memcpy(found.key, find.key, sizeof found.key);
+        found.nodes[0] = self.addr; /* ourselves, and nonsense: ignored */
+        found.nodes[1] = contact_of(1).addr;
+        found.nodes[1].port = 0;
+        for (found.node_count = 2; found.node_count < 5 && next > 0; found.node_count++)
+            found.nodes[found.node_count] = contact_of(nearest[--next]).addr;
+        assert_int_equal(wire_dht_encode_found(&found, msg, sizeof msg, &used), 0);
+        assert_int_equal(dht_receive(fixture->dht, 1 * MS, &sent.to, msg, used), 0);
+    }
+    expect_result(fixture, id, E_NOT_FOUND);
+    assert_int_equal(result.messages, 64);
+}
+
+/* Three paths that learn of the same nodes share them out. */
+static void no_node_is_asked_by_two_paths_DHT_5(void **state)
+{
+    struct fixture *fixture = *state;
+    struct blob_key key = key_of(1);
+    static struct wire_dht_found found;
+    uint64_t id;
+    for (unsigned i = 1; i <= 9; i++)
+        introduce(fixture, i);
+    assert_int_equal(dht_lookup_iterative(fixture->dht, 0, &key, &id), 0);
+    assert_int_equal(fixture->host->sent_count, 3);
+    for (size_t i = 0; i < fixture->host->sent_count; i++) {
+        const struct host_sent sent = fixture->host->sent[i];
         struct wire_dht_find find;
         uint8_t msg[MESSAGE_BYTES_MAX];
         size_t used;
@@ -585,15 +651,16 @@ static void endless_referrals_end_DHT_9(void **state)
         found.request_id = find.request_id;
         memcpy(found.key, find.key, sizeof found.key);
         for (found.node_count = 0; found.node_count < 20; found.node_count++)
-            found.nodes[found.node_count] = contact_of(next++).addr;
-        found.nodes[3] = contact_of(0).addr; /* ourselves, and nonsense: ignored */
-        found.nodes[4].port = 0;
+            found.nodes[found.node_count] = contact_of(1 + (unsigned)found.node_count).addr;
         assert_int_equal(wire_dht_encode_found(&found, msg, sizeof msg, &used), 0);
         assert_int_equal(dht_receive(fixture->dht, 1 * MS, &sent.to, msg, used), 0);
-        assert_true(answered <= 64);
     }
     expect_result(fixture, id, E_NOT_FOUND);
-    assert_true(result.messages <= 64);
+    assert_true(fixture->host->sent_count >= 8); /* none was missed for being shared */
+    for (size_t i = 0; i < fixture->host->sent_count; i++) {
+        for (size_t j = 0; j < i; j++)
+            assert_false(peer_addr_equal(&fixture->host->sent[i].to, &fixture->host->sent[j].to));
+    }
 }
 
 static void a_lookup_that_takes_too_long_ends(void **state)
@@ -644,6 +711,59 @@ static void silent_contacts_are_pinged_and_leave(void **state)
     fixture->host->sent_count = 0;
     run_until(fixture->dht, &fixture->now_us, 3600 * S);
     assert_int_equal(fixture->host->sent_count, 0);
+}
+
+/* Joining fills the far buckets too (Kademlia §2.3). */
+static void after_joining_the_far_buckets_are_refreshed(void **state)
+{
+    struct fixture *fixture = *state;
+    struct dht_contact self = contact_of(0);
+    struct peer_addr seed = {.port = 0};
+    unsigned buckets = 0;
+    for (unsigned i = 1; buckets < 5; i++) { /* a neighbour five buckets deep */
+        seed = contact_of(i).addr;
+        buckets = xor_common_bits(self.id.bytes, contact_of(i).id.bytes);
+    }
+    uint64_t missing = (1ULL << buckets) - 1;
+    dht_bootstrap(fixture->dht, 0, &seed, 1);
+    for (size_t i = 0; i < fixture->host->sent_count; i++) {
+        struct wire_dht_find find;
+        const struct host_sent sent = fixture->host->sent[i];
+        host_find(&sent, &find);
+        missing &= ~(1ULL << (xor_common_bits(self.id.bytes, find.key) & 63));
+        assert_int_equal(answer_find(fixture->dht, 1 * MS, &sent, NULL, 0), 0);
+        dht_advance(fixture->dht, 1 * MS);
+    }
+    assert_true(missing == 0);
+}
+
+/* A newcomer answers, its bucket is full and the oldest in there was silent for long: the oldest
+ * is asked first, and stays if it answers (Kademlia §2.2). */
+static void ping_before_evict(void **state)
+{
+    struct fixture *fixture = *state;
+    struct dht_contact self = contact_of(0);
+    unsigned first = 0, last = 0, number = 0;
+    for (unsigned count = 0; count < 21;) {
+        if (xor_common_bits(self.id.bytes, contact_of(++number).id.bytes) > 0)
+            continue;
+        first = first == 0 ? number : first;
+        last = number;
+        if (++count <= 20)
+            introduce(fixture, number);
+    }
+    struct blob_key key = key_of(1);
+    uint64_t id;
+    fixture->now_us = 61 * S;
+    members_up(fixture->dht, fixture->now_us, last, 1);
+    assert_int_equal(dht_lookup(fixture->dht, fixture->now_us, &key, &id), 0);
+    const struct host_sent sent = fixture->host->sent[0];
+    assert_int_equal(answer_find(fixture->dht, fixture->now_us, &sent, NULL, 0), 0);
+    assert_int_equal(fixture->host->sent_count, 2);
+    struct dht_contact oldest = contact_of(first);
+    assert_int_equal(type_of(&fixture->host->sent[1]), WIRE_DHT_PING);
+    assert_true(peer_addr_equal(&fixture->host->sent[1].to, &oldest.addr));
+    assert_int_equal(contacts(fixture), 20);
 }
 
 static void buckets_are_refreshed(void **state)
@@ -699,14 +819,18 @@ int main(void)
         TEST(answers_match_by_id_address_and_key_DHT_3),
         TEST(silence_is_repeated_once_then_a_timeout),
         TEST(a_late_node_does_not_hold_up_the_lookup),
+        TEST(one_witness_does_not_end_a_lookup_P_7),
         TEST(a_dead_member_is_given_up_at_once),
         TEST(down_removes_records_and_contacts),
         TEST(members_must_be_who_they_are_PEER_4),
         TEST(lookups_are_bounded),
         TEST(endless_referrals_end_DHT_9),
+        TEST(no_node_is_asked_by_two_paths_DHT_5),
         TEST(a_lookup_that_takes_too_long_ends),
         TEST(bootstrap_is_retried_with_backoff_N_6),
         TEST(silent_contacts_are_pinged_and_leave),
+        TEST(after_joining_the_far_buckets_are_refreshed),
+        TEST(ping_before_evict),
         TEST(buckets_are_refreshed),
         TEST(a_member_is_left_to_gossip),
     };
