@@ -99,6 +99,25 @@ static void mark(struct fetch_curl *curl)
     curl->loop.timer(curl->loop.host, 0);
 }
 
+/*
+ * libcurl reported that a multi is out of memory. It may then have forgotten a socket half-way
+ * (7.88 divides by zero when the same descriptor comes again), so nothing in it is trusted any
+ * more: its requests end and it is closed.
+ */
+static void pool_fail(struct fetch_curl *curl, struct pool *pool)
+{
+    for (struct fetch *fetch = curl->head; fetch != NULL; fetch = fetch->next) {
+        if (fetch->pool != pool)
+            continue;
+        fetch_detach(fetch);
+        fetch->err = E_NO_MEMORY;
+        if (fetch->state != FETCH_CANCELLED)
+            fetch->state = FETCH_DONE;
+    }
+    curl->marked = true;
+    fetch_curl__pool_close(pool);
+}
+
 /* ---- the turn ---- */
 
 static void fetch_add(struct fetch_curl *curl, struct fetch *fetch)
@@ -120,13 +139,14 @@ static void fetch_add(struct fetch_curl *curl, struct fetch *fetch)
     fetch->state = FETCH_DONE;
 }
 
-static void fetch_unpause(struct fetch *fetch)
+static void fetch_unpause(struct fetch_curl *curl, struct fetch *fetch)
 {
     fetch->resume_due = false;
     fetch->paused = false;
     fetch->moved = true;
-    if (fetch->state == FETCH_BODY)
-        (void)curl_easy_pause(fetch->easy, CURLPAUSE_CONT);
+    if (fetch->state == FETCH_BODY &&
+        curl_easy_pause(fetch->easy, CURLPAUSE_CONT) == CURLE_OUT_OF_MEMORY)
+        pool_fail(curl, fetch->pool);
 }
 
 /* The request is forgotten first: inside done it is already gone. */
@@ -177,7 +197,7 @@ static void round_run(struct fetch_curl *curl)
         if (fetch->state == FETCH_NEW)
             fetch_add(curl, fetch);
         if (fetch->resume_due && fetch->state != FETCH_CANCELLED)
-            fetch_unpause(fetch);
+            fetch_unpause(curl, fetch);
         next = fetch->next;
         if (fetch->state == FETCH_CANCELLED) {
             list_remove(curl, fetch);
@@ -283,7 +303,9 @@ void fetch_curl_ready(struct fetch_curl *curl, int fd, unsigned events)
     mask |= (events & FETCH_POLL_READ) != 0 ? CURL_CSELECT_IN : 0;
     mask |= (events & FETCH_POLL_WRITE) != 0 ? CURL_CSELECT_OUT : 0;
     curl->in_turn = true;
-    (void)curl_multi_socket_action(pool->multi, fd, mask == 0 ? CURL_CSELECT_ERR : mask, &running);
+    if (curl_multi_socket_action(pool->multi, fd, mask == 0 ? CURL_CSELECT_ERR : mask, &running) !=
+        CURLM_OK)
+        pool_fail(curl, pool);
     turn(curl);
 }
 
@@ -299,7 +321,8 @@ void fetch_curl_timeout(struct fetch_curl *curl)
         if (pool->multi == NULL || pool->deadline_ms > now_ms)
             continue;
         pool->deadline_ms = NEVER_MS; /* libcurl tells the next one */
-        (void)curl_multi_socket_action(pool->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+        if (curl_multi_socket_action(pool->multi, CURL_SOCKET_TIMEOUT, 0, &running) != CURLM_OK)
+            pool_fail(curl, pool);
     }
     turn(curl);
 }

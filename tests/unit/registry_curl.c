@@ -156,6 +156,33 @@ static void get_is_answered(void **state)
     assert_int_equal(world->client.body_bytes, 5);
 }
 
+static void version_6_is_spoken(void **state)
+{
+    struct world *world = *state;
+    struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    int listener = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct server server;
+
+    if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof address) != 0) {
+        close(listener);
+        skip(); /* this machine has no IPv6 */
+    }
+    server_start_on(&server, listener, serve, NULL);
+    client_request(&world->request, world->url, &server, "/hello");
+    (void)snprintf(world->url, sizeof world->url, "http://[::1]:%u/hello", (unsigned)server.port);
+    assert_int_equal(client_start(&world->client, &world->loop, &world->request), 0);
+    assert_true(client_wait(&world->client));
+    assert_int_equal(world->client.err, 0);
+    assert_int_equal(world->client.body_bytes, 5);
+    memset(&world->client, 0, sizeof world->client);
+    world->request.allow_private = false;
+    assert_int_equal(client_start(&world->client, &world->loop, &world->request), 0);
+    assert_true(client_wait(&world->client));
+    assert_int_equal(world->client.err, E_REFUSED);
+    assert_int_equal(server_connections(&server), 1);
+    server_stop(&server);
+}
+
 static void errors_are_answers(void **state)
 {
     struct world *world = *state;
@@ -698,6 +725,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(get_is_answered),
+        TEST(version_6_is_spoken),
         TEST(errors_are_answers),
         TEST(request_is_sent_as_given),
         TEST(head_has_no_body),

@@ -21,7 +21,7 @@
 #include "log.h"
 #include "registry.h"
 
-#define SERVER_CONNECTIONS_MAX 256
+#define SERVER_CONNECTIONS_MAX 1024
 #define SERVER_HEADS_MAX       64
 #define LOOP_FDS_MAX           1024
 
@@ -144,24 +144,33 @@ static inline void *server_run(void *arg)
     }
 }
 
-static inline void server_start(struct server *server, serve_fn serve, void *arg)
+/* Listens on a bound socket of the test's own. */
+static inline void server_start_on(struct server *server, int listener, serve_fn serve, void *arg)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET};
+    struct sockaddr_in6 address; /* the port stands at the same place in v4 */
     socklen_t bytes = sizeof address;
 
     memset(server, 0, sizeof *server);
     server->serve = serve;
     server->arg = arg;
+    server->listener = listener;
     pthread_mutex_init(&server->lock, NULL);
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    server->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (server->listener < 0 ||
-        bind(server->listener, (struct sockaddr *)&address, sizeof address) != 0 ||
-        listen(server->listener, 256) != 0 ||
-        getsockname(server->listener, (struct sockaddr *)&address, &bytes) != 0 ||
+    if (listen(listener, 256) != 0 ||
+        getsockname(listener, (struct sockaddr *)&address, &bytes) != 0 ||
         pthread_create(&server->thread, NULL, server_run, server) != 0)
         abort();
-    server->port = ntohs(address.sin_port);
+    server->port = ntohs(address.sin6_port);
+}
+
+static inline void server_start(struct server *server, serve_fn serve, void *arg)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof address) != 0)
+        abort();
+    server_start_on(server, listener, serve, arg);
 }
 
 static inline void server_stop(struct server *server)
