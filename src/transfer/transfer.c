@@ -582,10 +582,9 @@ static uint64_t next_deadline(struct transfer *transfer)
     uint64_t deadline_us = transfer->connect_due_us;
     deadline_us = least(deadline_us, transfer__leases_deadline(transfer));
     deadline_us = least(deadline_us, transfer__runs_deadline(transfer));
-    for (const struct blob *blob = transfer->active; blob != NULL; blob = blob->next_active) {
+    /* Provider records are no part of it: the tick, which runs while a blob is active, has them. */
+    for (const struct blob *blob = transfer->active; blob != NULL; blob = blob->next_active)
         deadline_us = least(deadline_us, blob->swarm->have_due_us);
-        deadline_us = least(deadline_us, blob->publish_due_us);
-    }
     if (is_busy(transfer) || transfer->active != NULL)
         deadline_us = least(deadline_us, transfer->tick_due_us);
     if (keeps_something(transfer))
