@@ -87,7 +87,7 @@ static void fill_found(struct wire_dht_found *found, size_t topologies, size_t p
     fill_key(found->key);
     found->topology_count = topologies;
     for (size_t i = 0; i < topologies; i++) {
-        char zone[16];
+        char zone[32];
         snprintf(zone, sizeof zone, "zone-%zu", i);
         found->topologies[i] = topology_of("r", zone, "");
     }
