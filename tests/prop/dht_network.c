@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <malloc.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,6 +61,7 @@ struct world {
     unsigned node_count, node_max, alive_count;
     struct event *heap;
     size_t heap_count, heap_capacity;
+    size_t bytes; /* all cores together */
     bool one_hop;
 };
 
@@ -158,12 +160,16 @@ static void host_random(void *host, uint8_t *out, size_t out_bytes)
 
 static void *host_alloc(void *host, void *old, size_t new_bytes)
 {
-    (void)host;
+    struct world *world = ((const struct node *)host)->world;
+    world->bytes -= malloc_usable_size(old);
     if (new_bytes == 0) {
         free(old);
         return NULL;
     }
-    return realloc(old, new_bytes);
+    void *moved = realloc(old, new_bytes);
+    assert_non_null(moved);
+    world->bytes += malloc_usable_size(moved);
+    return moved;
 }
 
 static void host_trace(void *host, enum log_level level, const char *line)
@@ -486,8 +492,9 @@ static int set_up(void **state)
     assert_non_null(shared);
     shared->world = world_new(seed_of_run(), NODES, true);
     publish(shared->world, &shared->content, 300);
-    printf("figure: dht joining and publishing nodes=%u keys=300 messages_per_node=%.0f\n", NODES,
-           (double)shared->world->messages / NODES);
+    printf("figure: dht joining and publishing nodes=%u keys=300 messages_per_node=%.0f "
+           "bytes_per_node=%.0f\n",
+           NODES, (double)shared->world->messages / NODES, (double)shared->world->bytes / NODES);
     *state = shared;
     return 0;
 }
@@ -556,6 +563,8 @@ static void one_hop_agrees_with_iterative(void **state)
     }
     struct outcome outcome = search_all(world, &shared->content, 2000, false);
     report("one-hop", &outcome);
+    printf("figure: dht with all members nodes=%u bytes_per_node=%.0f\n", NODES,
+           (double)world->bytes / NODES);
     assert_int_equal(outcome.found, outcome.possible);
     assert_int_equal(outcome.hops + outcome.answered_at_home, outcome.possible);
 }
