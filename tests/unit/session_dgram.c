@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <time.h>
 
+#include <sodium.h>
+
 #include "../../src/session/dgram_internal.h"
 #include "digest.h"
 #include "session_net.h"
@@ -189,6 +191,19 @@ static void test_simultaneous_hellos(void **state)
     assert_int_equal(stats_of(&b).exchanges, 1);
     assert_int_equal(stats_of(&a).resets_sent + stats_of(&b).resets_sent, 0);
     assert_int_equal(stats_of(&a).queue_dropped + stats_of(&b).queue_dropped, 0);
+}
+
+/* The same with two nodes on one machine, told apart by port. */
+static void test_simultaneous_hellos_on_one_address(void **state)
+{
+    (void)state;
+    b.config.self_addr = a.config.self_addr;
+    for (unsigned i = 0; i < 2; i++) {
+        b.config.self_addr.port = (uint16_t)(a.config.self_addr.port + 1 - 2 * i);
+        assert_int_equal(node_restart(&a, NOW), 0);
+        assert_int_equal(node_restart(&b, NOW), 0);
+        test_simultaneous_hellos(state);
+    }
 }
 
 /* As before, but the hello that counts (the lower address's) is lost. */
@@ -444,6 +459,42 @@ static void test_peer2_identity_cannot_be_borrowed(void **state)
     node_stop(&victim);
 }
 
+/* A hello by a member, well sealed and signed, with these keys. */
+static void craft_hello(struct packet *packet, const uint8_t ephemeral[32],
+                        const uint8_t static_public[32])
+{
+    struct dgram_hello hello = {.header = {.kind = DGRAM_HELLO, .sender_index = 5}};
+    uint8_t statement[12 + 32];
+    memcpy(hello.ephemeral, ephemeral, 32);
+    memcpy(hello.static_public, static_public, 32);
+    intro__own(&a.identity, &a.config.self_addr, &hello.intro);
+    memcpy(statement, "shoal static", 12);
+    memcpy(statement + 12, static_public, 32);
+    (void)crypto_sign_ed25519_detached(hello.intro.signature, NULL, statement, sizeof statement,
+                                       a.identity.secret_key);
+    packet->from = a.config.self_addr;
+    packet->byte_count = DGRAM_HELLO_BYTES;
+    dgram__hello_seal(&b.dgram->secrets.slots[0], &hello, packet->bytes);
+    remac(&b, packet);
+}
+
+/* PEER-9: a member that offers low-order points gets no answer and leaves no state. */
+static void test_peer9_zero_dh_is_refused(void **state)
+{
+    (void)state;
+    static const uint8_t zero[32];
+    struct packet packet;
+    const uint8_t *good = a.identity.static_public;
+    craft_hello(&packet, good, zero);
+    assert_int_equal(node_give(&b, NOW, &packet), E_AUTH);
+    craft_hello(&packet, zero, good);
+    assert_int_equal(node_give(&b, NOW, &packet), E_AUTH);
+    assert_int_equal(stats_of(&b).peers, 0);
+    craft_hello(&packet, good, good);
+    assert_int_equal(node_give(&b, NOW, &packet), 0);
+    assert_int_equal(stats_of(&b).acks_sent, 1);
+}
+
 /* PEER-8: a denied node is refused, and one denied while it talks is dropped within 60 s. */
 static void test_peer8_deny_list(void **state)
 {
@@ -466,6 +517,19 @@ static void test_peer8_deny_list(void **state)
     assert_int_equal(node_send(&b, &a, NOW + 52 * SEC, "w", 1), 0);
     (void)nodes_settle(&a, &b, NOW + 52 * SEC);
     assert_int_equal(a.received, 0);
+}
+
+static void test_peer8_denied_while_only_we_send(void **state)
+{
+    (void)state;
+    pass(&b, &a, NOW, "x");
+    b.admission.denied[0] = a.identity.public_key;
+    b.admission.denied_count = 1;
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(node_send(&b, &a, NOW + (20 + i) * SEC, "y", 1), 0);
+        (void)nodes_settle(&a, &b, NOW + (20 + i) * SEC);
+    }
+    assert_int_equal(a.received, 1);
 }
 
 static void set_secrets(struct node *node, uint8_t first, uint8_t second)
@@ -739,6 +803,29 @@ static void test_full_output(void **state)
     (void)nodes_settle(&a, &b, NOW);
     assert_int_equal(b.received, 1 + DGRAM_OUTPUT_MAX);
     pass(&a, &b, NOW, "y");
+    /* With no room, hellos, acks and resets are like lost ones. */
+    struct packet packet;
+    assert_int_equal(node_send(&a, &b, NOW, "m", 1), 0);
+    assert_true(node_take(&a, &packet));
+    assert_int_equal(node_restart(&b, NOW), 0);
+    for (unsigned i = 0; i < DGRAM_OUTPUT_MAX; i++)
+        assert_int_equal(node_give(&b, NOW, &packet), E_NOT_FOUND);
+    assert_int_equal(node_give(&b, NOW, &packet), E_NOT_FOUND);
+    assert_int_equal(node_send(&b, &a, NOW, "waits", 5), 0);
+    assert_int_equal(stats_of(&b).output_full, 2);
+    assert_int_equal(stats_of(&b).hellos_sent, 0);
+    struct packet hello;
+    assert_int_equal(node_restart(&a, NOW), 0);
+    assert_int_equal(node_send(&a, &b, NOW, "m", 1), 0);
+    assert_true(node_take(&a, &hello));
+    assert_int_equal(node_give(&b, NOW, &hello), 0);
+    assert_int_equal(stats_of(&b).output_full, 3);
+    while (node_take(&b, &packet))
+        continue;
+    dgram_advance(a.dgram, NOW + 250 * MS);
+    (void)nodes_settle(&a, &b, NOW + 250 * MS);
+    assert_received(&a, &b, "waits");
+    assert_received(&b, &a, "m");
 }
 
 static void test_new_refuses_bad_configuration(void **state)
@@ -812,6 +899,7 @@ int main(void)
         TEST(test_hello_is_tried_four_times),
         TEST(test_repeated_hello_gets_the_same_ack),
         TEST(test_simultaneous_hellos),
+        TEST(test_simultaneous_hellos_on_one_address),
         TEST(test_simultaneous_hellos_with_loss),
         TEST(test_lost_confirmation),
         TEST(test_dht1_outsiders_get_nothing),
@@ -823,7 +911,9 @@ int main(void)
         TEST(test_peer4_addresses),
         TEST(test_allow_any_ip),
         TEST(test_peer2_identity_cannot_be_borrowed),
+        TEST(test_peer9_zero_dh_is_refused),
         TEST(test_peer8_deny_list),
+        TEST(test_peer8_denied_while_only_we_send),
         TEST(test_peer8_rotation_loses_nothing),
         TEST(test_peer8_removed_secret),
         TEST(test_restarted_peer_is_reached_at_once),
