@@ -69,10 +69,10 @@ static_assert(MEMBERS_MAX % SLAB_NODES == 0, "slabs are whole");
 /* ---- what we know of one node ---- */
 
 struct node {
-    struct member pub; /* first: what the view shows */
-    uint64_t gone_us;  /* since when DEAD or LEFT */
-    uint32_t addr_next;
-    uint32_t list_pos; /* in live[] or gone[]; not of self */
+    struct member pub;  /* first: what the view shows */
+    uint64_t gone_us;   /* since when DEAD or LEFT */
+    uint32_t free_next; /* while not in use */
+    uint32_t list_pos;  /* in live[] or gone[]; not of self */
     uint32_t queue_prev, queue_next;
     uint32_t event_next;
     uint32_t suspicion; /* index, NODE_NONE if not SUSPECT */
@@ -89,6 +89,11 @@ struct node {
 struct order_entry {
     uint64_t prefix;
     uint32_t node;
+};
+
+struct addr_slot {
+    uint32_t tag;  /* low bits: its place in the table */
+    uint32_t node; /* NODE_NONE: empty */
 };
 
 /* ---- suspicion (SWIM §4.2, Lifeguard §IV.B) ---- */
@@ -204,10 +209,10 @@ struct gossip {
     /* members */
     struct node *slabs[SLABS_MAX];
     uint32_t slab_count;
-    uint32_t free_node; /* chained by addr_next */
+    uint32_t free_node; /* chained by free_next */
     uint32_t node_count;
-    uint32_t *addr_heads;
-    uint32_t addr_head_count; /* power of two */
+    struct addr_slot *addr_slots;
+    uint32_t addr_slot_count; /* power of two */
     uint64_t addr_key;
     struct order_entry *order; /* all nodes by id */
     uint32_t *live;            /* all but self that are not gone; the round of probes */

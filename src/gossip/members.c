@@ -4,8 +4,8 @@
  * and the gone, hashes of the view, and the events for the host. Knows nothing of messages.
  *
  * Nodes live in slabs and are named by index. Found by id through an array sorted by it, and by
- * address through a chained table with a keyed hash: both are four to sixteen bytes a member where
- * a uthash handle takes 56, and neither makes order depend on memory addresses.
+ * address through an open table with a keyed hash: both take sixteen bytes or so a member where a
+ * uthash handle takes 56, and neither makes order depend on memory addresses.
  */
 #include "core.h"
 
@@ -13,7 +13,7 @@
 
 #include "digest.h"
 
-#define ADDR_HEADS_FIRST 64
+#define ADDR_SLOTS_FIRST 128
 #define LIST_FIRST       64
 /* Victims looked at when all MEMBERS_MAX places are taken. */
 #define EVICT_SAMPLE 8
@@ -115,58 +115,69 @@ static uint64_t mix(uint64_t x)
     return x ^ (x >> 31);
 }
 
-static uint32_t *addr_head(const struct gossip *g, const struct peer_addr *addr)
+/* The table holds a tag of the hash beside each index: what does not match is passed over without
+ * touching the node, which in a view of thousands is not in the processor's cache. */
+static uint32_t addr_tag(const struct gossip *g, const struct peer_addr *addr)
 {
     uint64_t hash = mix(load_be64(addr->ip) ^ g->addr_key);
-    hash = mix(hash ^ load_be64(addr->ip + 8) ^ (uint64_t)addr->port << 48);
-    return &g->addr_heads[hash & (g->addr_head_count - 1)];
+    return (uint32_t)mix(hash ^ load_be64(addr->ip + 8) ^ (uint64_t)addr->port << 48);
 }
 
 uint32_t gossip__by_addr(const struct gossip *g, const struct peer_addr *addr)
 {
-    uint32_t index = *addr_head(g, addr);
-    while (index != NODE_NONE) {
-        const struct node *node = gossip__node(g, index);
-        if (peer_addr_equal(&node->pub.addr, addr))
-            return index;
-        index = node->addr_next;
+    uint32_t tag = addr_tag(g, addr), mask = g->addr_slot_count - 1;
+    for (uint32_t at = tag & mask; g->addr_slots[at].node != NODE_NONE; at = (at + 1) & mask) {
+        const struct addr_slot *slot = &g->addr_slots[at];
+        if (slot->tag == tag && peer_addr_equal(&gossip__node(g, slot->node)->pub.addr, addr))
+            return slot->node;
     }
     return NODE_NONE;
 }
 
-static void addr_link(struct gossip *g, uint32_t index)
+static void addr_add(struct gossip *g, uint32_t index)
 {
-    struct node *node = gossip__node(g, index);
-    uint32_t *head = addr_head(g, &node->pub.addr);
-    node->addr_next = *head;
-    *head = index;
+    uint32_t tag = addr_tag(g, &gossip__node(g, index)->pub.addr), mask = g->addr_slot_count - 1;
+    uint32_t at = tag & mask;
+    while (g->addr_slots[at].node != NODE_NONE)
+        at = (at + 1) & mask;
+    g->addr_slots[at] = (struct addr_slot){tag, index};
 }
 
-static void addr_unlink(struct gossip *g, uint32_t index)
+/* Linear probing without tombstones: what follows moves up, unless it stands where it belongs. */
+static void addr_remove(struct gossip *g, uint32_t index)
 {
-    struct node *node = gossip__node(g, index);
-    uint32_t *link = addr_head(g, &node->pub.addr);
-    while (*link != index) {
-        ASSERT(*link != NODE_NONE);
-        link = &gossip__node(g, *link)->addr_next;
+    uint32_t mask = g->addr_slot_count - 1;
+    uint32_t hole = addr_tag(g, &gossip__node(g, index)->pub.addr) & mask;
+    while (g->addr_slots[hole].node != index) {
+        ASSERT(g->addr_slots[hole].node != NODE_NONE);
+        hole = (hole + 1) & mask;
     }
-    *link = node->addr_next;
+    for (uint32_t at = (hole + 1) & mask; g->addr_slots[at].node != NODE_NONE;
+         at = (at + 1) & mask) {
+        uint32_t home = g->addr_slots[at].tag & mask;
+        if (((at - home) & mask) < ((at - hole) & mask))
+            continue; /* between its home and here there is no hole */
+        g->addr_slots[hole] = g->addr_slots[at];
+        hole = at;
+    }
+    g->addr_slots[hole].node = NODE_NONE;
 }
 
 /* ---- room ---- */
 
-static int grow_addr_heads(struct gossip *g)
+/* At most three quarters full. */
+static int grow_addr_slots(struct gossip *g)
 {
-    uint32_t count = g->addr_head_count == 0 ? ADDR_HEADS_FIRST : 2 * g->addr_head_count;
-    uint32_t *heads = gossip__alloc(g, g->addr_heads, count, sizeof *heads);
-    if (heads == NULL)
+    uint32_t count = g->addr_slot_count == 0 ? ADDR_SLOTS_FIRST : 2 * g->addr_slot_count;
+    struct addr_slot *slots = gossip__alloc(g, g->addr_slots, count, sizeof *slots);
+    if (slots == NULL)
         return E_NO_MEMORY;
-    g->addr_heads = heads;
-    g->addr_head_count = count;
+    g->addr_slots = slots;
+    g->addr_slot_count = count;
     for (uint32_t i = 0; i < count; i++)
-        heads[i] = NODE_NONE;
+        slots[i].node = NODE_NONE;
     for (uint32_t i = 0; i < g->node_count; i++)
-        addr_link(g, g->order[i].node);
+        addr_add(g, g->order[i].node);
     return 0;
 }
 
@@ -204,7 +215,7 @@ static int grow_nodes(struct gossip *g)
     memset(slab, 0, SLAB_NODES * sizeof *slab);
     g->slabs[g->slab_count++] = slab;
     for (uint32_t i = SLAB_NODES; i-- > 0;) { /* lowest index first out */
-        slab[i].addr_next = g->free_node;
+        slab[i].free_next = g->free_node;
         g->free_node = (g->slab_count - 1) * SLAB_NODES + i;
     }
     return 0;
@@ -237,8 +248,8 @@ static int make_room(struct gossip *g)
         err = grow_nodes(g);
     if (err == 0 && g->node_count == g->list_capacity)
         err = grow_lists(g);
-    if (err == 0 && g->node_count >= g->addr_head_count)
-        err = grow_addr_heads(g);
+    if (err == 0 && g->node_count >= g->addr_slot_count / 4 * 3)
+        err = grow_addr_slots(g);
     return err;
 }
 
@@ -348,7 +359,7 @@ int gossip__insert(struct gossip *g, const struct member *member, uint32_t *out)
         return err;
     uint32_t index = g->free_node;
     struct node *node = gossip__node(g, index);
-    g->free_node = node->addr_next;
+    g->free_node = node->free_next;
     *node = (struct node){.pub = *member, .suspicion = NODE_NONE};
     node_id_of(g->cluster_id, &member->addr, &node->pub.id);
 
@@ -356,7 +367,7 @@ int gossip__insert(struct gossip *g, const struct member *member, uint32_t *out)
     memmove(g->order + at + 1, g->order + at, (g->node_count - at) * sizeof *g->order);
     g->order[at] = (struct order_entry){gossip__prefix(&node->pub.id), index};
     g->node_count++;
-    addr_link(g, index);
+    addr_add(g, index);
     toggle_hash(g, node, 1);
     g->state_count[member->state]++;
     if (index != g->self) {
@@ -436,13 +447,13 @@ void gossip__forget(struct gossip *g, uint32_t index)
     gossip__probe_cancel(g, index);
     gossip__revive_cancel(g, index);
     gone_remove(g, index);
-    addr_unlink(g, index);
+    addr_remove(g, index);
     uint32_t at = order_position(g, &node->pub.id);
     ASSERT(at < g->node_count && g->order[at].node == index);
     g->node_count--;
     memmove(g->order + at, g->order + at + 1, (g->node_count - at) * sizeof *g->order);
     g->state_count[node->pub.state]--;
-    *node = (struct node){.addr_next = g->free_node};
+    *node = (struct node){.free_next = g->free_node};
     g->free_node = index;
 }
 
@@ -469,7 +480,7 @@ void gossip__members_close(struct gossip *g)
 {
     for (uint32_t i = 0; i < g->slab_count; i++)
         (void)g->env.alloc(g->env.host, g->slabs[i], 0);
-    void *lists[] = {g->addr_heads, g->order, g->live, g->gone, g->revive};
+    void *lists[] = {g->addr_slots, g->order, g->live, g->gone, g->revive};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
         if (lists[i] != NULL)
             (void)g->env.alloc(g->env.host, lists[i], 0);

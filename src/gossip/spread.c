@@ -208,12 +208,10 @@ static bool add_news(struct gossip *g, const struct node *node)
     return claim ? gossip__add_claim(g, node) : gossip__add_record(g, node);
 }
 
-void gossip__add_queued(struct gossip *g)
+static void add_from_queue(struct gossip *g)
 {
     uint32_t picks[PICKS_MAX];
     unsigned pick_count = 0, misses = 0;
-    if (g->queue_count == 0)
-        return;
     unsigned limit = gossip__sends_limit(g);
     for (unsigned sends = 0; sends <= SENDS_MAX && misses < 2; sends++) {
         uint32_t next = g->queue_head[sends];
@@ -228,6 +226,12 @@ void gossip__add_queued(struct gossip *g)
     }
     for (unsigned i = 0; i < pick_count; i++)
         count_send(g, picks[i], limit);
+}
+
+void gossip__add_queued(struct gossip *g)
+{
+    if (g->queue_count > 0)
+        add_from_queue(g);
 }
 
 void gossip__send(struct gossip *g, const struct peer_addr *to, size_t pad_to)

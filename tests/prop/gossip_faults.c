@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A mesh of 1,000 nodes on a bad network: loss for ten minutes, links that work one way only, nodes
- * that stop for five seconds. Nobody healthy may be declared dead; suspicion must stay rare. Also:
- * the same seed gives the same run, and random faults leave the invariants and, once they end, one
- * view.
+ * A mesh of 300 nodes under faults: links that work one way only, nodes that stop for five seconds,
+ * a long partition. Nobody healthy may be declared dead, suspicion must stay rare, and one view
+ * must come back. Also: the same seed gives the same run, and random faults leave the invariants
+ * and, once they end, one view.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,7 +13,7 @@
 
 #include "gossip_net.h"
 
-#define NODES 1000
+#define NODES 300
 
 static struct net net;
 static uint64_t downs, downs_of_healthy;
@@ -60,36 +60,6 @@ static void start_all(struct net *n, double limit_s)
     assert_int_equal(net_complete(n), n->node_count);
 }
 
-static void run_loss(unsigned permille)
-{
-    net.loss_permille = permille;
-    downs = 0;
-    struct gossip_stats before = sum_stats(&net);
-    net_run_until(&net, net.now_us + 600 * NET_SECOND);
-    struct gossip_stats after = sum_stats(&net);
-    printf("figure: %u.%u %% loss, %d nodes, 10 min: %llu declared dead, %llu failed probes, %llu "
-           "refutations, %llu views of a suspect, %.0f B/s per node\n",
-           permille / 10, permille % 10, NODES, (unsigned long long)(after.deaths - before.deaths),
-           (unsigned long long)(after.probe_failures - before.probe_failures),
-           (unsigned long long)(after.refutations - before.refutations),
-           (unsigned long long)(after.suspicions - before.suspicions),
-           (double)(after.bytes_sent - before.bytes_sent) / 600 / NODES);
-    assert_int_equal(after.deaths - before.deaths, 0);
-    assert_int_equal(downs, 0);
-    assert_int_equal(net_complete(&net), NODES);
-    net.loss_permille = 0;
-}
-
-static void test_no_deaths_by_loss_n2(void **state)
-{
-    (void)state;
-    net_open(&net, net_seed(3), NODES);
-    net.news = on_news;
-    start_all(&net, 30);
-    run_loss(10);
-    run_loss(50);
-}
-
 /* One ordered pair in ten does not work; the other direction mostly does. */
 static bool one_way_pairs(const struct net *n, uint32_t from, uint32_t to)
 {
@@ -100,6 +70,10 @@ static bool one_way_pairs(const struct net *n, uint32_t from, uint32_t to)
 static void test_one_way_pairs_n5(void **state)
 {
     (void)state;
+    net_open(&net, net_seed(3), NODES);
+    net.news = on_news;
+    start_all(&net, 30);
+    net_run_until(&net, net.now_us + 30 * NET_SECOND);
     net.link = one_way_pairs;
     downs = 0;
     struct gossip_stats before = sum_stats(&net);
@@ -111,8 +85,8 @@ static void test_one_way_pairs_n5(void **state)
            (unsigned long long)(after.probe_failures - before.probe_failures),
            (unsigned long long)(after.refutations - before.refutations));
     assert_int_equal(downs, 0);
-    /* No storm: less than one accused node in ten seconds in the whole mesh. */
-    assert_true(after.refutations - before.refutations < 1200);
+    /* No storm: a node is accused less than once a minute, and says so once. */
+    assert_true(after.refutations - before.refutations < 2 * NODES);
     net.link = NULL;
     net_run_until(&net, net.now_us + 10 * NET_SECOND);
     assert_int_equal(net_complete(&net), NODES);
@@ -136,18 +110,19 @@ static void test_one_way_zone_n5(void **state)
     net_run_until(&net, net.now_us + 120 * NET_SECOND);
     struct gossip_stats middle = sum_stats(&net);
     for (uint32_t i = 0; i < NODES; i++)
-        assert_int_equal(gossip_count(net.nodes[i].gossip), i % 3 == 2 ? NODES / 3 : 667);
+        assert_int_equal(gossip_count(net.nodes[i].gossip),
+                         i % 3 == 2 ? NODES / 3 : NODES - NODES / 3);
     uint64_t downs_by_then = downs;
-    net_run_until(&net, net.now_us + 120 * NET_SECOND);
+    net_run_until(&net, net.now_us + 30 * NET_SECOND);
     struct gossip_stats after = sum_stats(&net);
-    printf("figure: a zone of %d mute for 4 min: %llu refutations in the first half, %llu in the "
-           "second, %.0f B/s per node\n",
+    printf("figure: a zone of %d mute for 150 s: %llu refutations in 120 s, %llu in the last 30 s, "
+           "%.0f B/s per node\n",
            NODES / 3, (unsigned long long)(middle.refutations - before.refutations),
            (unsigned long long)(after.refutations - middle.refutations),
-           (double)(after.bytes_sent - before.bytes_sent) / 240 / NODES);
+           (double)(after.bytes_sent - before.bytes_sent) / 150 / NODES);
     /* Both sides have made up their minds, and stay with it. */
     assert_int_equal(downs, downs_by_then);
-    assert_true(after.refutations - middle.refutations < 100);
+    assert_true(after.refutations - middle.refutations < NODES / 10);
     net.link = NULL;
     uint64_t from = net.now_us;
     while (net_complete(&net) < NODES && net.now_us - from < 60 * NET_SECOND)
@@ -162,24 +137,57 @@ static void test_stalled_nodes(void **state)
     memset(unhealthy, 0, sizeof unhealthy);
     net_run_until(&net, net.now_us + 10 * NET_SECOND);
     downs = downs_of_healthy = 0;
-    /* In each of six rounds of 20 s a tenth of the nodes stops for 5 s at some moment. */
-    for (unsigned round = 0; round < 6; round++) {
+    /* In each of four rounds of 30 s a tenth of the nodes stops for 5 s at some moment. */
+    unsigned stops = 0;
+    for (unsigned round = 0; round < 4; round++) {
         uint64_t begin = net.now_us;
         memset(unhealthy, 0, sizeof unhealthy);
-        for (uint64_t t = 0; t < 10 * NET_SECOND; t += NET_SECOND / 10) {
+        for (uint64_t t = 0; t < 10 * NET_SECOND; t += 10 * NET_SECOND / (NODES / 10)) {
             net_run_until(&net, begin + t);
             uint32_t node = (uint32_t)prng_below(&net.prng, NODES);
             unhealthy[node] = true;
+            stops++;
             net.nodes[node].frozen_us = net.now_us + 5 * NET_SECOND;
         }
         net_run_until(&net, begin + 30 * NET_SECOND);
     }
-    printf(
-        "figure: 600 stops of 5 s: %llu healthy nodes declared dead, %llu views of a stopped one "
-        "as dead\n",
-        (unsigned long long)downs_of_healthy, (unsigned long long)(downs - downs_of_healthy));
+    printf("figure: %u stops of 5 s: %llu healthy nodes declared dead, %llu views of a stopped one "
+           "as dead\n",
+           stops, (unsigned long long)downs_of_healthy,
+           (unsigned long long)(downs - downs_of_healthy));
     assert_int_equal(downs_of_healthy, 0);
     assert_int_equal(net_complete(&net), NODES);
+}
+
+/* Zone 2 on one side, 0 and 1 on the other. */
+static bool within_side(const struct net *n, uint32_t from, uint32_t to)
+{
+    (void)n;
+    return (from % 3 == 2) == (to % 3 == 2);
+}
+
+static void test_long_partition_n1(void **state)
+{
+    (void)state;
+    struct gossip_stats before = sum_stats(&net);
+    net.link = within_side;
+    net_run_until(&net, net.now_us + 600 * NET_SECOND);
+    struct gossip_stats after = sum_stats(&net);
+    for (uint32_t i = 0; i < NODES; i++)
+        assert_int_equal(gossip_count(net.nodes[i].gossip),
+                         i % 3 == 2 ? NODES / 3 : NODES - NODES / 3);
+    net.link = NULL;
+    downs = 0;
+    uint64_t from = net.now_us;
+    while (net_complete(&net) < NODES && net.now_us - from < 60 * NET_SECOND)
+        net_run_until(&net, net.now_us + 100000);
+    printf("figure: %d nodes, a third cut off for 10 min: %.0f B/s per node, one view again after "
+           "%.1f s\n",
+           NODES, (double)(after.bytes_sent - before.bytes_sent) / 600 / NODES,
+           (double)(net.now_us - from) / 1e6);
+    assert_true(net.now_us - from <= 30 * NET_SECOND);
+    net_run_until(&net, net.now_us + 30 * NET_SECOND);
+    assert_int_equal(downs, 0); /* no flap storm */
     net_close(&net);
 }
 
@@ -356,10 +364,10 @@ int main(void)
         cmocka_unit_test(test_same_seed_same_trace),
         cmocka_unit_test(test_stopped_30s_d13),
         cmocka_unit_test(test_random_faults_then_one_view),
-        cmocka_unit_test(test_no_deaths_by_loss_n2),
         cmocka_unit_test(test_one_way_pairs_n5),
         cmocka_unit_test(test_one_way_zone_n5),
         cmocka_unit_test(test_stalled_nodes),
+        cmocka_unit_test(test_long_partition_n1),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -302,22 +302,17 @@ static void test_partition_heals_n1(void **state)
     (void)state;
     watch(NET_NONE);
     net.link = within_side;
-    uint64_t messages_before, bytes_before = bytes_sent(&net, &messages_before);
-    net_run_until(&net, net.now_us + 120 * NET_SECOND);
+    net_run_until(&net, net.now_us + 60 * NET_SECOND);
     for (uint32_t i = 0; i < NODES; i++) {
-        size_t side = i % 3 == 2 ? NODES / 3 : NODES - NODES / 3;
-        assert_int_equal(gossip_count(net.nodes[i].gossip), side);
+        if (i % 3 != 2)
+            assert_int_equal(gossip_count(net.nodes[i].gossip), NODES - NODES / 3);
     }
-    net_run_until(&net, net.now_us + 480 * NET_SECOND);
-    uint64_t messages, bytes = bytes_sent(&net, &messages);
-    printf("figure: during a 10 min partition: %.0f B/s per node\n",
-           (double)(bytes - bytes_before) / 600 / NODES);
+    uint64_t messages, bytes_before = bytes_sent(&net, &messages);
     net.link = NULL;
     watch(NET_NONE);
     double took = until_complete(&net, 120);
-    bytes_before = bytes;
-    bytes = bytes_sent(&net, &messages);
-    printf("figure: partition of %d + %d healed after 10 min: full view at all after %.1f s, %.0f "
+    uint64_t bytes = bytes_sent(&net, &messages);
+    printf("figure: partition of %d + %d healed after 1 min: full view at all after %.1f s, %.0f "
            "KB sent per node\n",
            NODES - NODES / 3, NODES / 3, took, (double)(bytes - bytes_before) / NODES / 1e3);
     assert_true(took <= 30);
