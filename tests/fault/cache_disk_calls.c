@@ -41,6 +41,7 @@ struct event {
 
 struct shim {
     bool armed;
+    bool sync_fails;                  /* all fsyncs, nothing else */
     bool fail_from, kill, log, brief; /* brief: reads and writes come back short */
     unsigned calls, fail_at;
     int error;
@@ -190,9 +191,19 @@ static void mark_synced(int fd)
     }
 }
 
-int fsync(int fd)
+static bool sync_fails(void)
 {
     if (fails())
+        return true;
+    if (shim == NULL || !shim->sync_fails)
+        return false;
+    errno = EIO;
+    return true;
+}
+
+int fsync(int fd)
+{
+    if (sync_fails())
         return -1;
     if (logging())
         mark_synced(fd);
@@ -201,7 +212,7 @@ int fsync(int fd)
 
 int fdatasync(int fd)
 {
-    if (fails())
+    if (sync_fails())
         return -1;
     if (logging())
         mark_synced(fd);
@@ -477,6 +488,35 @@ static void short_counts_and_signals_change_nothing(void **state)
     test_remove_tree(tale.base);
 }
 
+static void failed_fsync_is_not_tried_again(void **state) /* DSK-3 */
+{
+    (void)state;
+    struct tale tale;
+    make_tale(&tale);
+    assert_int_equal(open_tale(&tale, CAPACITY), 0);
+    uint64_t id;
+    struct digest digest = test_digest(1);
+    struct piece_record record, got;
+    uint8_t bytes[100], back[100];
+    test_fill(&digest, 0, 0, bytes, sizeof bytes);
+    record = test_record(0, bytes, sizeof bytes);
+    struct store *store = &tale.store;
+    assert_int_equal(store->create(store->self, &digest, sizeof bytes, &id), 0);
+    assert_int_equal(store->write(store->self, id, 0, bytes, sizeof bytes, &record), 0);
+    shim->sync_fails = true;
+    assert_int_equal(store->seal(store->self, id), E_IO);
+    shim->sync_fails = false; /* the second one would succeed, and mean nothing */
+    assert_int_equal(store->seal(store->self, id), E_IO);
+    assert_int_equal(store->read(store->self, id, 0, back, sizeof back, &got), E_NOT_FOUND);
+    assert_int_equal(store->write(store->self, id, 0, bytes, sizeof bytes, &record), E_NOT_FOUND);
+    int fd;
+    uint64_t offset;
+    assert_int_equal(store->open_fd(store->self, id, 0, &fd, &offset), E_NOT_FOUND);
+    assert_int_equal(store->remove(store->self, id), 0);
+    close_tale(&tale);
+    test_remove_tree(tale.base);
+}
+
 /* ---- death ---- */
 
 /* Runs the story in a child that dies at the n-th call. True if it lived. */
@@ -594,6 +634,7 @@ int main(void)
         cmocka_unit_test(any_call_may_fail_once),
         cmocka_unit_test(all_calls_may_fail_from_some_on),
         cmocka_unit_test(short_counts_and_signals_change_nothing),
+        cmocka_unit_test(failed_fsync_is_not_tried_again),
         cmocka_unit_test(killed_at_any_call),
         cmocka_unit_test(power_lost_at_any_call),
     };
