@@ -185,9 +185,9 @@ int bootstrap_start(struct bootstrap *bootstrap, struct node *node)
 
 void bootstrap_close(struct bootstrap *bootstrap)
 {
-    bootstrap->closing = true;
-    if (!bootstrap->started)
+    if (!bootstrap->started || bootstrap->closing)
         return;
+    bootstrap->closing = true;
     uv_close((uv_handle_t *)&bootstrap->timer, NULL);
     for (unsigned i = 0; i < CONFIG_BOOTSTRAP_MAX; i++)
         if (bootstrap->lookups[i].busy)

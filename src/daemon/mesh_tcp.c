@@ -421,10 +421,15 @@ static void link_tick(struct peerlink *link, uint64_t now_us)
     if (link->state != LINK_OPEN)
         return;
     struct tcp_peer *peer = link->peer;
+    /* A piece that stands still holds a buffer of ours; transfer has asked elsewhere long ago. */
+    bool stalled = link->receive != LINK_AT_FRAME && !link->paused &&
+                   now_us - link->used_us >= link->owner->node->config->transfer_timeout_us;
     bool idle = now_us - link->used_us >= TCP_IDLE_US && peer->upload_count == 0 && !peer->wanted;
     if (link->retired && now_us - link->retired_us >= RETIRED_US && link->sending == NULL &&
         link->receive == LINK_AT_FRAME)
         peerlink_close(link, E_CLOSED);
+    else if (stalled)
+        peerlink_close(link, E_TIMEOUT);
     else if (idle && !link->retired)
         peerlink_retire(link);
     else
@@ -446,24 +451,47 @@ static void on_tick(uv_timer_t *timer)
         peerlink_accept(tcp);
 }
 
+static void rate_arm(struct mesh_tcp *tcp, uint64_t wait_us);
+
+/* The throttled link that has waited longest; NULL if none. */
+static struct peerlink *throttled_first(struct mesh_tcp *tcp)
+{
+    struct peerlink *first = NULL;
+    for (struct peerlink *link = tcp->links; link != NULL; link = link->next)
+        if (link->throttled && (first == NULL || link->throttle_turn < first->throttle_turn))
+            first = link;
+    return first;
+}
+
+/* Serves the links in the order in which they began to wait: the budget is shared fairly. */
 static void on_rate(uv_timer_t *timer)
 {
     struct mesh_tcp *tcp = timer->data;
-    struct peerlink *link = tcp->links;
-    while (link != NULL) {
-        struct peerlink *next = link->next;
-        if (link->throttled) {
-            link->throttled = false;
-            peerlink_pump(link);
+    uint64_t last_turn = tcp->throttle_turn;
+    struct peerlink *link = throttled_first(tcp);
+    while (link != NULL && link->throttle_turn <= last_turn) {
+        uint64_t wait_us = rate_budget_wait_us(&tcp->rate, node_now(tcp->node));
+        if (wait_us > 0) {
+            rate_arm(tcp, wait_us);
+            return;
         }
-        link = next;
+        link->throttled = false;
+        peerlink_pump(link);
+        link = throttled_first(tcp);
     }
 }
 
-void tcp_throttle(struct mesh_tcp *tcp, uint64_t wait_us)
+static void rate_arm(struct mesh_tcp *tcp, uint64_t wait_us)
 {
     if (!uv_is_active((const uv_handle_t *)&tcp->rate_timer) && !tcp->closing)
         (void)uv_timer_start(&tcp->rate_timer, on_rate, wait_us / 1000 + 1, 0);
+}
+
+void tcp_throttle(struct mesh_tcp *tcp, struct peerlink *link, uint64_t wait_us)
+{
+    link->throttled = true;
+    link->throttle_turn = ++tcp->throttle_turn;
+    rate_arm(tcp, wait_us);
 }
 
 /* ---- life ---- */

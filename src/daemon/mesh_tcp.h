@@ -71,6 +71,7 @@ struct mesh_tcp {
     uv_timer_t tick;
     uv_timer_t rate_timer;
     struct rate_budget rate;
+    uint64_t throttle_turn; /* last given to a link that waits */
     struct handshake_budget budget;
     struct tcp_peer *peers;
     struct peerlink *links; /* all, newest first */
@@ -117,7 +118,8 @@ struct upload *tcp_upload_next(struct mesh_tcp *tcp, struct peerlink *link);
 bool tcp_upload_waits(const struct mesh_tcp *tcp, const struct peerlink *link);
 /* Ends an upload: tells transfer, drops its buffer, frees it. */
 void tcp_upload_end(struct mesh_tcp *tcp, struct upload *upload, int status);
-/* Calls peerlink_pump for every throttled link after `wait_us`. */
-void tcp_throttle(struct mesh_tcp *tcp, uint64_t wait_us);
+/* The upload budget is spent: peerlink_pump is called again in the order of waiting, after
+ * `wait_us` at the earliest. */
+void tcp_throttle(struct mesh_tcp *tcp, struct peerlink *link, uint64_t wait_us);
 
 #endif

@@ -64,6 +64,7 @@ struct peerlink {
     struct buffer *batch;
     bool batch_written; /* uv has it */
     bool throttled;
+    uint64_t throttle_turn; /* order of waiting */
     struct buffer_waiter write_waiter;
 
     bool retired; /* starts no further upload; says BYE when done */

@@ -73,6 +73,7 @@ static void resume(void *arg)
         return;
     }
     link->paused = false;
+    link->used_us = node_now(node);
     uint8_t *bytes = link->stash;
     size_t byte_count = link->stash_bytes;
     link->stash = NULL;
@@ -165,6 +166,7 @@ static int body(struct peerlink *link, const uint8_t *plain, size_t plain_bytes)
     if (plain_bytes > link->left)
         return E_PROTOCOL;
     link->left -= (uint32_t)plain_bytes;
+    link->used_us = node_now(node);
     if (link->receive == LINK_IN_SKIPPED) {
         if (link->left == 0)
             link->receive = LINK_AT_FRAME;
@@ -175,7 +177,6 @@ static int body(struct peerlink *link, const uint8_t *plain, size_t plain_bytes)
     ASSERT(buffer->used + plain_bytes <= buffer->capacity);
     memcpy(buffer->bytes + buffer->used, plain, plain_bytes);
     buffer->used += (uint32_t)plain_bytes;
-    link->used_us = node_now(node);
     if (link->left == 0) {
         piece_end(link);
         return 0;

@@ -170,8 +170,7 @@ void peerlink_pump(struct peerlink *link)
         return;
     uint64_t wait_us = rate_budget_wait_us(&link->owner->rate, node_now(link->owner->node));
     if (wait_us > 0) {
-        link->throttled = true;
-        tcp_throttle(link->owner, wait_us);
+        tcp_throttle(link->owner, link, wait_us);
         return;
     }
     if (!batch_get(link))

@@ -135,7 +135,9 @@ static void on_complete(void *host, const struct transfer_result *result)
 
 /* ---- making ---- */
 
-static struct node *node_at(unsigned index, const char *address, const char *secret)
+/* `extra` is one more key=value, or NULL. */
+static struct node *node_with(unsigned index, const char *address, const char *secret,
+                              const char *extra)
 {
     char set[4][300];
     struct config_error error = {""};
@@ -147,6 +149,8 @@ static struct node *node_at(unsigned index, const char *address, const char *sec
     (void)snprintf(set[3], sizeof set[3], "log.level=error");
     for (unsigned i = 0; i < 4; i++)
         options.sets[i] = set[i];
+    if (extra != NULL)
+        options.sets[options.set_count++] = extra;
     options.file = scratch_file("none.yaml", "", 0600);
     assert_int_equal(config_load(&options, &side->config, &error), 0);
     (void)mkdir(side->config.data_dir.text, 0700);
@@ -159,6 +163,11 @@ static struct node *node_at(unsigned index, const char *address, const char *sec
         print_error("%s\n", error.text);
     assert_int_equal(err, 0);
     return side->node;
+}
+
+static struct node *node_at(unsigned index, const char *address, const char *secret)
+{
+    return node_with(index, address, secret, NULL);
 }
 
 static void join(unsigned from, unsigned to)
@@ -261,10 +270,10 @@ static bool complete(void)
 
 /* ---- tests ---- */
 
-static void move_a_blob(const char *a, const char *b)
+static void move_a_blob(const char *address, const char *extra)
 {
-    (void)node_at(0, a, secret_path);
-    (void)node_at(1, b, secret_path);
+    (void)node_with(0, address, secret_path, extra);
+    (void)node_with(1, address, secret_path, extra);
     join(1, 0);
     assert_true(run_until(joined));
     open_blob(0, true);
@@ -288,13 +297,28 @@ static void move_a_blob(const char *a, const char *b)
 static void a_blob_travels_over_ipv4(void **state)
 {
     (void)state;
-    move_a_blob("127.0.0.1:0", "127.0.0.1:0");
+    move_a_blob("127.0.0.1:0", NULL);
 }
 
 static void a_blob_travels_over_ipv6(void **state)
 {
     (void)state;
-    move_a_blob("[::1]:0", "[::1]:0");
+    move_a_blob("[::1]:0", NULL);
+}
+
+static void a_blob_travels_between_default_addresses(void **state)
+{
+    (void)state;
+    move_a_blob("[::]:0", NULL);
+    assert_false(net_unspecified(node_self_addr(sides[0].node)));
+}
+
+static void a_blob_travels_over_dual_stack_sockets(void **state)
+{
+    (void)state;
+    /* Addresses are not checked, so UDP is bound to [::] and carries IPv4. */
+    move_a_blob("[::]:0", "strictAddress=false");
+    assert_true(sides[0].node->udp.v6);
 }
 
 static void an_upload_limit_slows_but_completes(void **state)
@@ -313,6 +337,40 @@ static void an_upload_limit_slows_but_completes(void **state)
     double seconds = (double)(uv_hrtime() - start_ns) / 1e9;
     assert_true(seconds > 0.7); /* 5.3 MB less one burst at 5 MB/s */
     assert_memory_equal(sides[1].bytes, content, BLOB_BYTES);
+}
+
+/* Queues an upload of one piece as transfer would. */
+static void queue_upload(unsigned from, unsigned to, uint64_t id)
+{
+    struct transfer_result result = {
+        .kind = TRANSFER_UPLOAD,
+        .blob = sides[from].handle,
+        .key = sides[from].blob.key,
+        .piece = (uint32_t)(id % 20),
+        .peer = *node_self_id(sides[to].node),
+        .peer_addr = *node_self_addr(sides[to].node),
+        .id = id,
+    };
+    mesh_tcp_upload(&sides[from].node->tcp, &result);
+}
+
+static void the_upload_limit_is_shared_fairly(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 3; i++)
+        (void)node_at(i, "127.0.0.1:0", secret_path);
+    open_blob(0, true);
+    rate_budget_init(&sides[0].node->tcp.rate, 40, loop_now_us(&loop)); /* 5 MB/s */
+    for (uint64_t id = 1; id <= 20; id++) {
+        queue_upload(0, 1, 1000000 + id);
+        queue_upload(0, 2, 2000000 + id);
+    }
+    run_ms(1000);
+    uint64_t one = counters(1).tcp_bytes_in;
+    uint64_t two = counters(2).tcp_bytes_in;
+    assert_true(one > 1000000 && two > 1000000);
+    assert_true(one < two + 500000 && two < one + 500000);
+    assert_true(counters(1).pieces_unexpected > 0); /* nobody had asked: drained */
 }
 
 /* ---- memory at its cap ---- */
@@ -735,6 +793,81 @@ static void a_denied_node_is_let_go(void **state) /* PEER-8 */
     assert_int_equal(counters(0).links_closed_auth, 1);
 }
 
+static void a_rotated_secret_lets_both_in(void **state) /* PEER-8, C-5 */
+{
+    (void)state;
+    struct config_error error;
+    char both[600];
+    const char *next = scratch_path("next-secret");
+    (void)unlink(next);
+    assert_int_equal(secret_file_create(next, &error), 0);
+    (void)snprintf(both, sizeof both, "clusterSecretFile=%s,%s", secret_path, next);
+    (void)node_with(0, "127.0.0.1:0", secret_path, both);
+    (void)node_at(1, "127.0.0.1:0", next); /* a node that has the new one alone */
+    join(1, 0);
+    assert_true(run_until(joined));
+    struct transfer_result result = {.kind = TRANSFER_CONNECT,
+                                     .peer = *node_self_id(sides[0].node),
+                                     .peer_addr = *node_self_addr(sides[0].node)};
+    mesh_tcp_connect(&sides[1].node->tcp, &result);
+    assert_true(run_until(linked));
+}
+
+static void secrets_are_read_again_when_they_change(void **state) /* PEER-8 */
+{
+    (void)state;
+    struct config_error error;
+    const char *path = scratch_path("changing-secret");
+    (void)unlink(path);
+    assert_int_equal(secret_file_create(path, &error), 0);
+    (void)node_at(0, "127.0.0.1:0", path);
+    struct node *node = sides[0].node;
+    uint8_t before[CLUSTER_SECRET_BYTES];
+    memcpy(before, node->admission.secrets[0], sizeof before);
+    node_admission_refresh(node);
+    assert_int_equal(counters(0).secret_reloads, 0);
+    (void)scratch_file("changing-secret", "not a secret", 0400);
+    node_admission_refresh(node);
+    assert_int_equal(counters(0).secret_reload_failures, 1);
+    assert_memory_equal(node->admission.secrets[0], before, sizeof before);
+    (void)unlink(path);
+    assert_int_equal(secret_file_create(path, &error), 0);
+    node_admission_refresh(node);
+    assert_int_equal(counters(0).secret_reloads, 1);
+    assert_memory_not_equal(node->admission.secrets[0], before, sizeof before);
+}
+
+/* ---- bootstrap ---- */
+
+static void bootstrap_names_lead_to_the_mesh(void **state)
+{
+    (void)state;
+    char extra[64];
+    (void)node_at(0, "127.0.0.1:0", secret_path);
+    (void)snprintf(extra, sizeof extra, "bootstrap=localhost:%u",
+                   (unsigned)node_self_addr(sides[0].node)->port);
+    (void)node_with(1, "127.0.0.1:0", secret_path, extra);
+    assert_true(node_alone(sides[1].node));
+    assert_true(run_until(joined));
+    assert_false(node_alone(sides[1].node));
+    assert_true(counters(1).bootstrap_addresses >= 1);
+}
+
+static bool failed_twice(void)
+{
+    return counters(0).bootstrap_failures >= 2;
+}
+
+static void a_name_that_does_not_exist_is_tried_again(void **state) /* N-6 */
+{
+    (void)state;
+    (void)node_with(0, "127.0.0.1:0", secret_path, "bootstrap=host:0");
+    /* Not even a name: refused without a lookup, round after round. */
+    assert_true(run_until(failed_twice));
+    assert_true(node_alone(sides[0].node));
+    assert_int_equal(open_links(0), 0);
+}
+
 /* ---- ports and files ---- */
 
 static void a_port_in_use_is_one_clear_line(void **state) /* D-12 */
@@ -805,7 +938,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_LOOP(a_blob_travels_over_ipv4),
         WITH_LOOP(a_blob_travels_over_ipv6),
+        WITH_LOOP(a_blob_travels_between_default_addresses),
+        WITH_LOOP(a_blob_travels_over_dual_stack_sockets),
         WITH_LOOP(an_upload_limit_slows_but_completes),
+        WITH_LOOP(the_upload_limit_is_shared_fairly),
         WITH_LOOP(a_full_pool_pauses_reading_and_goes_on),
         WITH_LOOP(a_store_that_stands_still_holds_nobody_up_for_good),
         WITH_LOOP(crossing_connections_settle_on_one),
@@ -822,6 +958,10 @@ int main(void)
         WITH_LOOP(a_dead_address_fails_the_dial),
         WITH_LOOP(a_node_that_calls_itself_hangs_up),
         WITH_LOOP(a_denied_node_is_let_go),
+        WITH_LOOP(a_rotated_secret_lets_both_in),
+        WITH_LOOP(secrets_are_read_again_when_they_change),
+        WITH_LOOP(bootstrap_names_lead_to_the_mesh),
+        WITH_LOOP(a_name_that_does_not_exist_is_tried_again),
         WITH_LOOP(a_port_in_use_is_one_clear_line),
         WITH_LOOP(the_identity_stays_and_a_damaged_one_is_replaced),
     };
