@@ -61,7 +61,7 @@ struct exchange {
     uint64_t body_left; /* of the source */
     struct blob_chunk chunk;
     uint32_t chunk_sent;
-    bool has_chunk, sending;
+    bool has_chunk, sending, taking;
     void (*gone)(void *arg);
     void *gone_arg;
 };
@@ -75,7 +75,7 @@ struct server {
     uv_timer_t timer;
     struct exchange *connections;
     struct server_counters counters;
-    bool draining, closed;
+    bool draining, accept_paused;
 };
 
 static void conn_sending(struct exchange *conn);
@@ -88,10 +88,22 @@ static uint64_t now_us(const struct exchange *conn)
 
 /* ---- life of a connection ---- */
 
+static void on_accept(uv_poll_t *handle, int status, int events);
+
+/* After accept_failed: a descriptor was given back, or a second has passed. */
+static void accept_again(struct server *server)
+{
+    if (!server->accept_paused || server->draining)
+        return;
+    server->accept_paused = false;
+    (void)uv_poll_start(&server->poll, UV_READABLE, on_accept);
+}
+
 static void conn_closed(uv_handle_t *handle)
 {
     struct exchange *conn = handle->data;
     (void)close(conn->fd);
+    accept_again(conn->server);
     (void)loop_alloc(NULL, conn->out, 0);
     explicit_bzero(&conn->request, sizeof conn->request); /* holds Authorization */
     explicit_bzero(conn->in, sizeof conn->in);
@@ -409,18 +421,16 @@ static void refuse_request(struct exchange *conn, int status)
 }
 
 /* Takes a request from what was read, if a whole head is there. */
-static void conn_next(struct exchange *conn)
+static bool take_request(struct exchange *conn)
 {
     size_t used = 0;
     int status = 400;
-    if (conn->in_used == 0)
-        return;
     int err = http_request_parse(conn->in, conn->in_used, &conn->request, &used, &status);
     if (err == E_AGAIN)
-        return;
+        return false;
     if (err != 0) {
         refuse_request(conn, status);
-        return;
+        return true;
     }
     memmove(conn->in, conn->in + used, conn->in_used - used);
     conn->in_used -= used;
@@ -431,6 +441,19 @@ static void conn_next(struct exchange *conn)
     enter(conn, CONN_HANDLING);
     poll_for(conn, UV_DISCONNECT);
     conn->server->config.handle(conn->server->config.arg, conn);
+    return true;
+}
+
+/* Takes what requests there are. One answered at once comes back here before its handler has
+ * returned: the loop goes on then, so that a packet full of requests costs no stack. */
+static void conn_next(struct exchange *conn)
+{
+    if (conn->taking)
+        return;
+    conn->taking = true;
+    while (conn->state == CONN_READING && conn->in_used > 0 && take_request(conn))
+        ;
+    conn->taking = false;
 }
 
 static void conn_readable(struct exchange *conn)
@@ -523,6 +546,44 @@ static bool conn_new(struct server *server, int fd, const struct peer_addr *peer
     return true;
 }
 
+/* One connection too many. It is told so at once and may come again: clients that cannot go
+ * elsewhere in mid-pull honour Retry-After (CLIENTS §8), a bare close ends their pull. */
+static void turn_away(int fd)
+{
+    char body[256], text[sizeof body + 256];
+    uint8_t unread[4096];
+    size_t body_bytes = 0, head_bytes = 0;
+    struct http_head head;
+    int err = http_oci_error(body, sizeof body, "TOOMANYREQUESTS",
+                             "too many connections: see limits.connections and "
+                             "limits.connectionsPerAddress",
+                             &body_bytes);
+    http_head_begin(&head, text, sizeof text, 429);
+    http_head_add(&head, "Content-Type", "application/json");
+    http_head_add(&head, "Retry-After", "1");
+    http_head_add_uint(&head, "Content-Length", body_bytes);
+    http_head_add(&head, "Connection", "close");
+    if (err == 0)
+        err = http_head_end(&head, &head_bytes);
+    ASSERT(err == 0 && head_bytes + body_bytes <= sizeof text);
+    memcpy(text + head_bytes, body, body_bytes);
+    /* Input left unread would make the close a reset, which throws the answer away. */
+    ssize_t n = recv(fd, unread, sizeof unread, MSG_DONTWAIT);
+    n = send(fd, text, head_bytes + body_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+    (void)n; /* a courtesy: whether it arrives or not, the connection ends here */
+    (void)shutdown(fd, SHUT_WR);
+    (void)close(fd);
+}
+
+/* Out of descriptors or memory, the backlog stays readable: polled on, it would spin (RES-3). */
+static void accept_failed(struct server *server, int code)
+{
+    if (code != EMFILE && code != ENFILE && code != ENOBUFS && code != ENOMEM)
+        return;
+    server->accept_paused = true; /* until accept_again */
+    (void)uv_poll_stop(&server->poll);
+}
+
 static void on_accept(uv_poll_t *handle, int status, int events)
 {
     struct server *server = handle->data;
@@ -531,8 +592,10 @@ static void on_accept(uv_poll_t *handle, int status, int events)
         struct sockaddr_storage from;
         socklen_t size = sizeof from;
         int fd = accept4(server->fd, (struct sockaddr *)&from, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd < 0)
-            return; /* EAGAIN, or out of descriptors: the next turn tries again */
+        if (fd < 0) {
+            accept_failed(server, errno);
+            return;
+        }
         struct peer_addr peer;
         socket_addr_from(&from, &peer);
         tune(fd, &peer);
@@ -540,7 +603,7 @@ static void on_accept(uv_poll_t *handle, int status, int events)
                     connections_of(server, &peer) < server->config.connections_per_address;
         if (!room || !conn_new(server, fd, &peer)) {
             server->counters.refused++;
-            (void)close(fd);
+            turn_away(fd);
         }
     }
 }
@@ -553,11 +616,9 @@ static bool overdue(struct exchange *conn, uint64_t at_us)
     case CONN_READING:
         return age_us > (conn->in_used > 0 ? HEAD_DEADLINE_US : IDLE_US);
     case CONN_SENDING:
-        if (age_us <= SLOW_WINDOW_US)
-            return false;
         /* Waiting for the source is not the client's fault. */
         if (conn->window_bytes < SLOW_BYTES && (conn->events & UV_WRITABLE) != 0)
-            return true;
+            return age_us > SLOW_WINDOW_US;
         conn->since_us = at_us;
         conn->window_bytes = 0;
         return false;
@@ -576,10 +637,14 @@ static void on_timer(uv_timer_t *timer)
         next = conn->next;
         if (!overdue(conn, at_us))
             continue;
-        if (conn->state != CONN_DRAINING && conn->in_used > 0)
-            server->counters.timeouts++;
-        conn_close(conn);
+        bool began = conn->state == CONN_READING && conn->in_used > 0;
+        server->counters.timeouts += conn->state != CONN_DRAINING && conn->in_used > 0;
+        if (began)
+            refuse_request(conn, 408);
+        else
+            conn_close(conn);
     }
+    accept_again(server);
 }
 
 static void part_drain(void *arg)
@@ -620,7 +685,8 @@ static int listen_on(struct server *server, struct config_error *error)
     if (err == 0)
         return 0;
     (void)snprintf(error->text, sizeof error->text, "listen.%s %s: %s%s", server->config.name,
-                   peer_addr_text(&server->config.listen, text), err_text(err),
+                   peer_addr_text(&server->config.listen, text),
+                   err == E_NOT_FOUND ? "this host has no such address" : err_text(err),
                    err == E_IN_USE ? " by another program: stop it, or choose another port" : "");
     if (server->fd >= 0)
         (void)close(server->fd);

@@ -45,6 +45,8 @@ static int error_of(int code)
 {
     if (code == EADDRINUSE)
         return E_IN_USE;
+    if (code == EADDRNOTAVAIL)
+        return E_NOT_FOUND;
     return code == EACCES || code == EPERM ? E_DENIED : E_IO;
 }
 
@@ -74,7 +76,8 @@ int socket_listen(const struct peer_addr *addr, int type, int *fd, struct peer_a
     static const uint8_t any[16] = {0};
     *fd = -1;
     int err = bind_socket(addr, type, fd);
-    if (err == E_IO && memcmp(addr->ip, any, sizeof any) == 0) { /* no IPv6 here */
+    if ((err == E_IO || err == E_NOT_FOUND) &&
+        memcmp(addr->ip, any, sizeof any) == 0) { /* no IPv6 here */
         struct peer_addr v4 = {.port = addr->port};
         v4.ip[10] = v4.ip[11] = 0xff;
         err = bind_socket(&v4, type, fd);

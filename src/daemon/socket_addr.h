@@ -17,7 +17,7 @@ socklen_t socket_addr_to(const struct peer_addr *addr, bool as_v6, struct sockad
 /*
  * A bound, non-blocking socket of `type` (SOCK_STREAM, SOCK_DGRAM). "::" is dual stack and falls
  * back to 0.0.0.0 on hosts without IPv6. 0 with *fd and the address really bound; E_IN_USE,
- * E_DENIED (privileged port), E_IO (no such address): *fd is -1.
+ * E_DENIED (privileged port), E_NOT_FOUND (no such address here), E_IO: *fd is -1.
  */
 MUST_USE int socket_listen(const struct peer_addr *addr, int type, int *fd,
                            struct peer_addr *bound);
