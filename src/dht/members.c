@@ -163,7 +163,7 @@ static int reserve(struct dht_members *members)
     size_t needed = members->count + 1 + tail;
     if (needed <= members->capacity)
         return 0;
-    size_t capacity = needed + needed / 2 + 16;
+    size_t capacity = needed + needed / 8 + 16; /* the largest part of a core: grow it tightly */
     struct dht_member *grown =
         members->env->alloc(members->env->host, members->entries, capacity * sizeof *grown);
     if (grown == NULL)
