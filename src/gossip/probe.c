@@ -24,8 +24,9 @@ enum {
 #define REPEAT_TENTHS 4
 #define NACK_TENTHS   8
 
-/* A PING that expects the other's record is padded, so that three times it holds one (DHT-2). */
-#define PING_PAD 160
+/* A PING that expects the other's record is padded, so that three times it holds one with the longest
+ * labels: 272 bytes beside head and sealing (DHT-2). */
+#define PING_PAD 64
 
 void gossip__health_change(struct gossip *g, int change)
 {
