@@ -8,8 +8,10 @@
 #include "log.h"
 
 #define NO_WIDE UINT32_MAX
-/* News that may wait unsorted: a lookup then merges at most these in one pass. */
-#define TAIL_MAX 1024
+/* News that may wait unsorted: this many and an eighth of the rest. Merging costs one pass over
+ * all, so each new member pays for some eight; the array needs room for the news twice. */
+#define TAIL_MIN  64
+#define TAIL_PART 8
 /* XOR descent: each halving fixes at least one of 64 bits. */
 #define DESCENT_DEPTH 65
 
@@ -157,7 +159,7 @@ void dht__members_close(struct dht_members *members)
 
 static int reserve(struct dht_members *members)
 {
-    if (members->count - members->sorted >= TAIL_MAX)
+    if (members->count - members->sorted >= TAIL_MIN + members->sorted / TAIL_PART)
         settle(members);
     size_t tail = members->count - members->sorted + 1;
     size_t needed = members->count + 1 + tail;
