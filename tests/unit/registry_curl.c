@@ -238,7 +238,7 @@ static void redirects_are_not_followed(void **state)
     fetch(world, "/redirect", 0);
     assert_int_equal(world->client.status, 307);
     assert_non_null(strstr(world->client.headers, "location: /hello\n"));
-    assert_int_equal(world->server.request_count, 1);
+    assert_int_equal(server_requests(&world->server), 1);
 }
 
 static void chunked_interim_and_trailers(void **state)
@@ -298,7 +298,7 @@ static void timeouts(void **state)
         assert_int_equal(client_start(&world->client, &world->loop, &world->request), 0);
         assert_true(client_wait(&world->client));
         assert_int_equal(world->client.err, E_TIMEOUT);
-        assert_in_range(loop_ms() - begun, 190, 1500);
+        assert_in_range(loop_ms() - begun, 190, 4500);
     }
     assert_int_equal(world->client.heads, 0); /* of the dripped headers */
 }
@@ -331,7 +331,7 @@ static void resolving_does_not_hold_the_loop(void **state)
         world->loop.engine.cancel(world->loop.engine.self, world->client.fetch);
     loop_turn(&world->loop, 0);
     fetch(world, "/hello", 0);
-    assert_true(loop_ms() - begun < 1000);
+    assert_true(loop_ms() - begun < 4000); /* resolvers give up after five seconds */
 }
 
 static void bad_requests_are_refused(void **state)
@@ -457,10 +457,11 @@ static void busy_pools_leave_the_spare_one(void **state)
     for (unsigned i = 0; i < 70; i++) {
         client_request(&world->request, world->url, &world->server, "/silent");
         world->request.pool_key[0] = (uint8_t)(i + 1);
-        world->request.first_byte_timeout_ms = 4000;
+        world->request.first_byte_timeout_ms = 8000;
         assert_int_equal(client_start(&clients[i], &world->loop, &world->request), 0);
     }
-    loop_run_for(&world->loop, 300);
+    for (uint64_t end = loop_ms() + 3000; server_requests(&world->server) < 70 && loop_ms() < end;)
+        loop_turn(&world->loop, 20);
     before = server_connections(&world->server);
     assert_int_equal(before, 70);
     fetch_as(world, 200);
@@ -593,7 +594,9 @@ static void pause_outlasts_the_idle_timeout(void **state)
     world->request.idle_timeout_ms = 100;
     world->client.pause_once = true;
     assert_int_equal(client_start(&world->client, &world->loop, &world->request), 0);
-    loop_run_for(&world->loop, 500);
+    for (uint64_t end = loop_ms() + 3000; !world->client.paused && loop_ms() < end;)
+        loop_turn(&world->loop, 20);
+    loop_run_for(&world->loop, 400);
     assert_true(world->client.paused);
     assert_int_equal(world->client.dones, 0);
     client_resume(&world->client);
@@ -615,7 +618,11 @@ static void cancel_at_every_point(void **state)
     for (unsigned i = 0; i < 5; i++)
         start(world, &clients[i], i == 4 ? "/silent" : "/big");
     world->loop.engine.cancel(self, clients[0].fetch);
-    loop_run_for(&world->loop, 300);
+    for (uint64_t end = loop_ms() + 3000; loop_ms() < end;) {
+        loop_turn(&world->loop, 20);
+        if (clients[1].heads == 1 && clients[2].bodies == 1 && clients[3].paused)
+            break;
+    }
     assert_true(clients[3].paused);
     world->loop.engine.cancel(self, clients[3].fetch);
     world->loop.engine.cancel(self, clients[4].fetch);

@@ -251,7 +251,7 @@ static void cut_bodies_are_resumed(void **state)
     assert_int_equal(net->heads, 1);
     assert_true(origin_counters(net->origin)->resumes == 4);
     /* Each time through the registry: the URL may have ended (O-9). */
-    assert_int_equal(net->registry.request_count, 5);
+    assert_int_equal(server_requests(&net->registry), 5);
 }
 
 static void cut_and_ranges_ignored(void **state)
@@ -297,7 +297,7 @@ static void ranges_are_exact(void **state)
         assert_int_equal(net->body_bytes, net->request.last - net->request.first + 1);
         assert_memory_equal(net->body, blob + net->request.first, net->body_bytes);
     }
-    assert_int_equal(net->registry.request_count, 1); /* one redirect serves them all */
+    assert_int_equal(server_requests(&net->registry), 1); /* one redirect serves them all */
 }
 
 static void expired_url_is_resolved_anew(void **state)
@@ -307,7 +307,7 @@ static void expired_url_is_resolved_anew(void **state)
     net->expired = 1;
     run(net);
     expect_blob(net);
-    assert_int_equal(net->registry.request_count, 2);
+    assert_int_equal(server_requests(&net->registry), 2);
 }
 
 static void passing_outage_is_survived(void **state)
@@ -317,7 +317,7 @@ static void passing_outage_is_survived(void **state)
     net->failures = 2;
     run(net);
     expect_blob(net);
-    assert_int_equal(net->registry.request_count, 3);
+    assert_int_equal(server_requests(&net->registry), 3);
 }
 
 static void lasting_outage_is_passed_on(void **state)
@@ -328,7 +328,7 @@ static void lasting_outage_is_passed_on(void **state)
     run(net);
     assert_int_equal(net->status, 503);
     assert_int_equal(net->err, E_ORIGIN);
-    assert_int_equal(net->registry.request_count, 3);
+    assert_int_equal(server_requests(&net->registry), 3);
 }
 
 static void private_address_needs_permission(void **state)
@@ -338,7 +338,7 @@ static void private_address_needs_permission(void **state)
     net->entry.allow_private = false;
     run(net);
     assert_int_equal(net->err, E_REFUSED);
-    assert_int_equal(net->registry.connection_count, 0);
+    assert_int_equal(server_connections(&net->registry), 0);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)

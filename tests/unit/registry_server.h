@@ -200,6 +200,16 @@ static inline unsigned server_connections(struct server *server)
     return count;
 }
 
+static inline unsigned server_requests(struct server *server)
+{
+    unsigned count;
+
+    pthread_mutex_lock(&server->lock);
+    count = server->request_count;
+    pthread_mutex_unlock(&server->lock);
+    return count;
+}
+
 /* ---- the engine's host ---- */
 
 struct loop {
