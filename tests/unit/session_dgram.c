@@ -554,6 +554,7 @@ static void test_peer8_rotation_loses_nothing(void **state)
             pass(&a, &b, now_us, "from a");
             pass(&b, &a, now_us, "from b");
         }
+        assert_int_equal(stats_of(&a).exchanges, i < 3 ? 1 : 2); /* renewed at the switch */
     }
     /* The first switch renewed the keys; nothing else did, the second found them renewed. */
     assert_int_equal(stats_of(&a).exchanges, 1 + 1);
@@ -596,6 +597,56 @@ static void test_restarted_peer_is_reached_at_once(void **state)
     assert_int_equal(node_restart(&a, NOW + 2 * SEC), 0);
     pass(&a, &b, NOW + 2 * SEC, "first");
     pass(&b, &a, NOW + 2 * SEC, "second");
+}
+
+/*
+ * Crossing in time: a answered b's hello, then said hello itself, and its own came about first. A
+ * late datagram under the answered one is taken but does not bring those keys back, because b has
+ * left them.
+ */
+static void test_superseded_keys_do_not_return(void **state)
+{
+    (void)state;
+    struct packet packet;
+    struct packet late;
+    assert_int_equal(node_send(&b, &a, NOW, "late", 4), 0);
+    assert_true(node_take(&b, &packet));
+    assert_int_equal(node_give(&a, NOW, &packet), 0);
+    assert_true(node_take(&a, &packet));
+    assert_int_equal(node_give(&b, NOW, &packet), 0);
+    assert_true(node_take(&b, &late));
+    assert_int_equal(node_send(&a, &b, NOW, "x", 1), 0);
+    dgram_advance(a.dgram, NOW + 250 * MS);
+    (void)nodes_settle(&a, &b, NOW + 250 * MS);
+    assert_received(&b, &a, "x");
+    assert_int_equal(node_give(&a, NOW + 300 * MS, &late), 0);
+    assert_received(&a, &b, "late");
+    for (unsigned i = 0; i < 10; i++) {
+        uint64_t now_us = NOW + SEC + i * SEC;
+        dgram_advance(a.dgram, now_us);
+        dgram_advance(b.dgram, now_us);
+        pass(&a, &b, now_us, "y");
+        pass(&b, &a, now_us, "z");
+    }
+    assert_int_equal(stats_of(&a).exchanges + stats_of(&a).resets_received, 1);
+}
+
+/* A datagram for an index that is in use again, but under other keys, is answered like one for an
+ * index that is not. */
+static void test_reset_for_keys_that_do_not_fit(void **state)
+{
+    (void)state;
+    struct packet packet;
+    pass(&a, &b, NOW, "x");
+    assert_int_equal(node_send(&a, &b, NOW, "y", 1), 0);
+    assert_true(node_take(&a, &packet));
+    packet.bytes[packet.byte_count - 1] ^= 1;
+    remac(&b, &packet);
+    assert_int_equal(node_give(&b, NOW, &packet), E_AUTH);
+    assert_int_equal(stats_of(&b).resets_sent, 1);
+    (void)nodes_settle(&a, &b, NOW);
+    assert_int_equal(stats_of(&a).resets_received, 1);
+    pass(&a, &b, NOW, "z");
 }
 
 /* A reset must quote a datagram that was sent, from where it was sent to, and works once. */
@@ -917,6 +968,8 @@ int main(void)
         TEST(test_peer8_rotation_loses_nothing),
         TEST(test_peer8_removed_secret),
         TEST(test_restarted_peer_is_reached_at_once),
+        TEST(test_superseded_keys_do_not_return),
+        TEST(test_reset_for_keys_that_do_not_fit),
         TEST(test_reset_cannot_be_made_up),
         TEST(test_keys_are_renewed_hourly),
         TEST(test_idle_peers_are_forgotten),
