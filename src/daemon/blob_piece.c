@@ -290,12 +290,18 @@ static void take_stored(struct piece_job *job)
     blob_memory__keep(blob, job->piece, job->buffer);
 }
 
-static void count_refused(struct blob *blob, int status)
+/* The session proves who sent the piece: bytes that differ from their own voucher, or a voucher
+ * nobody signed, are that node's doing (P-5). */
+static void refuse_piece(struct blob *blob, const struct piece_source *source, int status)
 {
     if (status == E_DIGEST)
         blob->blobs->counters.bad_digest++;
     else if (status == E_VOUCHER)
         blob->blobs->counters.bad_voucher++;
+    else
+        return;
+    if (source->origin == PIECE_FROM_PEER)
+        transfer_peer_lied(transfer_of(blob), now_us(blob), &source->peer);
 }
 
 static void store_done(struct loop_work *work, int status)
@@ -313,7 +319,7 @@ static void store_done(struct loop_work *work, int status)
     if (status == 0)
         take_stored(job);
     else
-        count_refused(blob, status);
+        refuse_piece(blob, &job->arrival.source, status);
     struct piece_arrival arrival = job->arrival;
     transfer_piece_done(transfer_of(blob), now_us(blob), blob->handle, job->piece, &arrival.source,
                         status);
