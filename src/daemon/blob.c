@@ -84,8 +84,9 @@ void blobs_bind_origin(struct blobs *blobs, struct origin *origin)
 static void blob_free(struct blob *blob)
 {
     struct blobs *blobs = blob->blobs;
-    HASH_DELETE(by_digest, blobs->by_digest, blob);
-    if (blob->handle != 0)
+    if (!table_left_out(blob->by_digest))
+        HASH_DELETE(by_digest, blobs->by_digest, blob);
+    if (!table_left_out(blob->by_handle))
         HASH_DELETE(by_handle, blobs->by_handle, blob);
     for (uint32_t i = 0; i < blob->layout.piece_count; i++) {
         blob->pieces[i].have = false;
@@ -212,6 +213,29 @@ static int open_pieces(struct blob *blob)
     return 0;
 }
 
+/* Makes the blob known to the tables and to transfer. 0, or E_*: it is in neither. */
+static int blob_enter(struct blob *blob)
+{
+    struct blobs *blobs = blob->blobs;
+    struct transfer *transfer = node_transfer(blobs->config.node);
+    uint64_t now_us = loop_now_us(blobs->config.loop);
+    HASH_ADD(by_digest, blobs->by_digest, info.digest, sizeof blob->info.digest, blob);
+    if (table_left_out(blob->by_digest))
+        return E_NO_MEMORY;
+    int err = transfer_blob_open(transfer, now_us, &blob->info, cache_blob_have(blob->cached),
+                                 &blob->handle);
+    if (err != 0) {
+        blob->handle = 0;
+        return err;
+    }
+    HASH_ADD(by_handle, blobs->by_handle, handle, sizeof blob->handle, blob);
+    if (!table_left_out(blob->by_handle))
+        return 0;
+    transfer_blob_close(transfer, now_us, blob->handle);
+    blob->handle = 0;
+    return E_NO_MEMORY;
+}
+
 /* `cached` is TAKEN, also on failure. */
 static int blob_open(struct blobs *blobs, struct cache_blob *cached, struct blob **out)
 {
@@ -226,20 +250,16 @@ static int blob_open(struct blobs *blobs, struct cache_blob *cached, struct blob
     blob->layout = *cache_blob_layout(cached);
     blob->verified = blob->sealed = cache_blob_complete(cached);
     blob_key_of(node_lookup_key(blobs->config.node), &blob->info.digest, &blob->info.key);
-    HASH_ADD(by_digest, blobs->by_digest, info.digest, sizeof blob->info.digest, blob);
     blobs->counters.blobs++;
     int err = open_pieces(blob);
     if (err == 0)
-        err = transfer_blob_open(node_transfer(blobs->config.node), loop_now_us(blobs->config.loop),
-                                 &blob->info, cache_blob_have(cached), &blob->handle);
+        err = blob_enter(blob);
     if (err != 0) {
         if (blob->pieces == NULL)
             blob->layout.piece_count = 0;
-        blob->handle = 0;
         blob_free(blob);
         return err;
     }
-    HASH_ADD(by_handle, blobs->by_handle, handle, sizeof blob->handle, blob);
     *out = blob;
     return 0;
 }

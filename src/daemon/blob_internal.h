@@ -4,10 +4,9 @@
 #ifndef SHOAL_DAEMON_BLOB_INTERNAL_H
 #define SHOAL_DAEMON_BLOB_INTERNAL_H
 
-#include <uthash.h>
-
 #include "blob.h"
 #include "loop.h"
+#include "table.h"
 
 /* Verified bytes on disk are sent straight from the file for this long; then they are hashed again
  * at the next read, so that rot is found (DSK-1, D-5). */

@@ -4,10 +4,10 @@
 #include "manifest_store.h"
 
 #include <string.h>
-#include <uthash.h>
 
 #include "bytes.h"
 #include "loop.h"
+#include "table.h"
 
 struct entry {
     struct digest digest;
@@ -32,11 +32,29 @@ int manifest_store_new(struct manifest_store **out)
     return 0;
 }
 
+/* What an entry costs: tiny manifests must not hide behind their own size. */
+static size_t cost_of(const struct entry *entry)
+{
+    return sizeof *entry + entry->byte_count;
+}
+
 static void drop(struct manifest_store *store, struct entry *entry)
 {
     HASH_DEL(store->entries, entry);
-    store->byte_count -= entry->byte_count;
+    store->byte_count -= cost_of(entry);
     (void)loop_alloc(NULL, entry, 0);
+}
+
+/* Puts an entry at the young end; `entry` is TAKEN. False: no memory, it is gone. */
+static bool append(struct manifest_store *store, struct entry *entry)
+{
+    HASH_ADD(hh, store->entries, digest, sizeof entry->digest, entry);
+    if (table_left_out(entry->hh)) {
+        (void)loop_alloc(NULL, entry, 0);
+        return false;
+    }
+    store->byte_count += cost_of(entry);
+    return true;
 }
 
 void manifest_store_free(struct manifest_store *store)
@@ -66,8 +84,8 @@ void manifest_store_put(struct manifest_store *store, const struct digest *diges
         return;
     }
     memcpy(entry->bytes, manifest->bytes, manifest->byte_count);
-    HASH_ADD(hh, store->entries, digest, sizeof entry->digest, entry);
-    store->byte_count += entry->byte_count;
+    if (!append(store, entry))
+        return;
     while (store->byte_count > MANIFEST_STORE_BYTES_MAX)
         drop(store, store->entries);
 }
@@ -80,7 +98,9 @@ bool manifest_store_get(struct manifest_store *store, const struct digest *diges
     if (entry == NULL)
         return false;
     HASH_DEL(store->entries, entry);
-    HASH_ADD(hh, store->entries, digest, sizeof entry->digest, entry);
+    store->byte_count -= cost_of(entry);
+    if (!append(store, entry))
+        return false;
     *out = (struct manifest){entry->bytes, entry->byte_count, entry->media_type};
     return true;
 }
