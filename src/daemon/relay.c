@@ -164,6 +164,32 @@ void relay_free(struct relay *relay)
     (void)loop_alloc(NULL, relay, 0);
 }
 
+/* OCI distribution-spec "Error Codes" of the registry's status, for answers without a text. */
+static const char *oci_code(const struct mirror_request *request, int status)
+{
+    bool blob = request->route.kind == HTTP_ROUTE_BLOB;
+    switch (status) {
+    case 401:
+        return "UNAUTHORIZED";
+    case 403:
+        return "DENIED";
+    case 404:
+        return blob ? "BLOB_UNKNOWN" : "MANIFEST_UNKNOWN";
+    case 429:
+        return "TOOMANYREQUESTS";
+    default:
+        return "UNKNOWN";
+    }
+}
+
+/* A GET of a blob is asked about with HEAD, whose refusal has no text: the client gets ours. */
+static bool textless(const struct mirror_request *request)
+{
+    const struct relay *relay = request->relay;
+    return relay->status >= 400 && relay->body_bytes == 0 &&
+           exchange_request(request->exchange)->method == HTTP_GET;
+}
+
 void relay_answer(struct mirror_request *request)
 {
     const struct relay *relay = request->relay;
@@ -171,11 +197,19 @@ void relay_answer(struct mirror_request *request)
     for (size_t i = 0; i < KEPT_COUNT; i++)
         response_add(&response, kept[i], relay->headers[i]);
     response_add(&response, "Shoal-Source", "origin");
+    const char *body = relay->body;
     size_t bytes = relay->body_bytes;
+    char text[256];
+    if (textless(request) && http_oci_error(text, sizeof text, oci_code(request, relay->status),
+                                            http_status_text(relay->status), &bytes) == 0) {
+        body = text;
+        if (relay_header(relay, "content-type") == NULL)
+            response_add(&response, "Content-Type", "application/json");
+    }
     /* HEAD: the length the origin told, without the body it did not send. */
     if (exchange_request(request->exchange)->method == HTTP_HEAD &&
         relay->content_length != UINT64_MAX)
         bytes = relay->content_length <= SIZE_MAX ? (size_t)relay->content_length : 0;
-    exchange_respond(request->exchange, &response, relay->body, bytes);
+    exchange_respond(request->exchange, &response, body, bytes);
     mirror_request__free(request);
 }
