@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "admin.h"
 #include "bytes.h"
@@ -188,6 +189,11 @@ int agent_run(struct agent *agent, struct config *config, struct config_error *e
         loop_stop(&agent->loop);
     }
     int end = loop_run(&agent->loop);
+    if (end == E_TIMEOUT) {
+        /* A worker still runs on our memory (a dead disk, a slow resolver): free nothing. */
+        log_to(&agent->loop.env, LOG_WARN, "agent: leaving work behind");
+        _exit(err == 0 ? 0 : 1);
+    }
     release(agent);
     return err != 0 ? err : end;
 }

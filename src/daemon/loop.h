@@ -86,8 +86,9 @@ struct loop_options {
 
 /* Sets the loop up; it must not move afterwards. 0, E_NO_MEMORY, E_INTERNAL (logged). */
 MUST_USE int loop_init(struct loop *loop, const struct loop_options *options);
-/* Runs until loop_stop or a signal, and every part is closed. 0, or E_TIMEOUT when handles stayed
- * open. */
+/* Runs until loop_stop or a signal, and every part is closed. 0, or E_TIMEOUT when after 3 s
+ * handles or work were still there: a worker may be using memory then, so free nothing and _exit.
+ */
 MUST_USE int loop_run(struct loop *loop);
 /* Begins an orderly stop, as SIGTERM does; a second call ends the grace period. Loop thread. */
 void loop_stop(struct loop *loop);
