@@ -109,8 +109,9 @@ struct swarm {
     uint32_t leases;                  /* held or asked for */
     uint32_t piece_us;                /* mean from request to piece */
     uint32_t rate;                    /* mean rate of one transfer from a peer, bytes/s */
-    uint32_t lease_us;                /* own mean from grant to held */
-    uint32_t run_bytes; /* how much is leased in one go while nobody else is interested */
+    uint32_t lease_us;      /* what a segment would take at our best rate; neighbours are told */
+    uint64_t lease_best_us; /* shortest of late from grant to held */
+    uint32_t run_bytes;     /* how much is leased in one go while nobody else is interested */
     int origin_status;
     uint64_t passed_turn; /* of requests_fill: had nothing to ask for */
     uint64_t started_us;
@@ -190,7 +191,7 @@ void transfer__swarm_leave(struct transfer *transfer, struct blob *blob,
                            enum wire_note_reason reason);
 /* Others pull this blob, too. */
 bool transfer__crowd(struct transfer *transfer, const struct blob *blob);
-/* Mean lease time of the neighbours and us; 0 unknown. */
+/* Mean of the neighbours' best lease times; 0 unknown. */
 uint32_t transfer__mesh_lease_us(const struct swarm *swarm);
 /* Fallback reads the neighbours said they have running. */
 uint32_t transfer__mesh_fallbacks(const struct swarm *swarm);
@@ -223,7 +224,7 @@ bool transfer__select_duplicate(struct transfer *transfer, struct blob *blob, st
 /* Another free holder of a piece than those asked; NODE_NONE if none. */
 uint16_t transfer__other_holder(struct transfer *transfer, struct blob *blob, uint32_t piece);
 /* Most requests to one neighbour at a time. */
-uint32_t transfer__neighbour_requests_max(const struct blob *blob);
+uint32_t transfer__neighbour_requests_max(const struct transfer *transfer, const struct blob *blob);
 
 /* ---- request.c ---- */
 

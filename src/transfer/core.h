@@ -80,6 +80,7 @@ struct peer {
     uint32_t neighbours; /* blobs in which it is our neighbour */
     uint32_t requests;   /* ours to it */
     uint32_t uploads;    /* to it, queued and running */
+    uint64_t served_us;  /* last upload began */
 };
 
 struct zone {

@@ -18,6 +18,7 @@
 /* Requests while nothing is known of the own rate, and at least. */
 #define UNKNOWN_REQUESTS 8
 #define LEAST_REQUESTS   2
+#define LEAST_BYTES      (4u * 1024 * 1024)
 
 static struct peer *peer_of(const struct transfer *transfer, uint16_t node)
 {
@@ -157,7 +158,7 @@ static bool has_room(struct transfer *transfer, const struct blob *blob)
     uint64_t rate = transfer__rate_best(transfer);
     if (rate == 0)
         return transfer->inflight < UNKNOWN_REQUESTS;
-    if (transfer->inflight < LEAST_REQUESTS)
+    if (transfer->inflight < LEAST_REQUESTS || transfer->inflight_bytes < LEAST_BYTES)
         return true;
     return transfer->inflight_bytes + blob->layout.piece_bytes <= rate / 2;
 }

@@ -91,7 +91,7 @@ static uint32_t budget_used(const struct transfer *transfer, const struct blob *
  * many share the origin's rate and all come late; too few leave it idle. */
 static uint32_t lease_window(const struct blob *blob)
 {
-    uint32_t window = blob->layout.segment_count / 8;
+    uint32_t window = blob->layout.segment_count / 6;
     if (window < WINDOW_MIN)
         return WINDOW_MIN;
     return window > WINDOW_MAX ? WINDOW_MAX : window;
@@ -126,13 +126,13 @@ static uint32_t absent_segments(const struct transfer *transfer, const struct bl
                                 bool injected, uint32_t window, uint32_t out[WINDOW_MAX])
 {
     const struct bitfield *open = &blob->swarm->open;
-    uint32_t seen = 0, count = 0;
+    uint32_t seen = budget_used(transfer, blob), count = 0;
     uint32_t piece = bitfield_next_set(open, 0);
     while (piece < open->bit_count && seen < window) {
         uint32_t segment = segment_of(&blob->layout, piece);
         if (is_absent(blob, segment, injected)) {
             seen++;
-            if (may_ask_segment(transfer, blob, segment))
+            if (count < WINDOW_MAX && may_ask_segment(transfer, blob, segment))
                 out[count++] = segment;
         }
         uint32_t next =
@@ -154,22 +154,32 @@ static bool is_starved(const struct transfer *transfer, const struct swarm *swar
 static bool pick_segment(struct transfer *transfer, struct blob *blob, bool solo, uint32_t *out)
 {
     uint32_t found[WINDOW_MAX];
-    uint32_t window = solo ? 1 : lease_window(blob);
+    uint32_t window = solo ? LEASES_MAX : lease_window(blob);
     uint32_t count = absent_segments(transfer, blob, false, window, found);
-    if (solo && count == 0)
-        count = absent_segments(transfer, blob, false, WINDOW_MAX, found);
     if (count == 0 && is_starved(transfer, blob->swarm))
-        count = absent_segments(transfer, blob, true, WINDOW_MAX, found);
+        count = absent_segments(transfer, blob, true, LEASES_MAX, found);
     if (count == 0)
         return false;
     *out = solo ? found[0] : found[prng_below(&transfer->prng, count)];
     return true;
 }
 
+/* A node's share of the window: leases spread over those who pull, so that the first copies leave
+ * from as many uplinks as possible. */
+static uint32_t fair_leases(struct transfer *transfer, const struct blob *blob)
+{
+    const struct swarm *swarm = blob->swarm;
+    uint32_t pulling = 1;
+    for (uint32_t i = 0; i < swarm->neighbour_count; i++)
+        pulling += swarm->neighbours[i].state == NEIGHBOUR_UP && swarm->neighbours[i].wants;
+    uint32_t share = lease_window(blob) / pulling + 1;
+    return share < transfer->lease_budget ? share : transfer->lease_budget;
+}
+
 static bool has_budget(struct transfer *transfer, const struct blob *blob, bool solo)
 {
     if (!solo)
-        return budget_used(transfer, NULL) < transfer->lease_budget &&
+        return budget_used(transfer, NULL) < fair_leases(transfer, blob) &&
                transfer->lease_pause_us <= transfer->now_us &&
                transfer->lease_backoff_us <= transfer->now_us;
     uint64_t leased = (uint64_t)budget_used(transfer, blob) * segment_bytes(blob);
@@ -239,25 +249,47 @@ void transfer__lease_contended(struct transfer *transfer, struct blob *blob)
     transfer->lease_budget = transfer->lease_budget > 1 ? transfer->lease_budget / 2 : 1;
 }
 
-void transfer__lease_done(struct transfer *transfer, struct lease *lease)
+/* A node whose best rate is far from what others reach would hold everybody up: it lets others take
+ * the leases for a while, longer each time. Judged by rates, not by the time of one lease: that
+ * says more of what else came at the same time. */
+static bool pause_if_slow(struct transfer *transfer, const struct swarm *swarm, uint64_t took_us)
 {
-    struct swarm *swarm = lease->blob->swarm;
-    if (is_solo(transfer, lease->blob))
-        return;
-    uint64_t took_us = transfer->now_us - lease->granted_us;
-    uint32_t mean_us = transfer__mesh_lease_us(swarm);
-    swarm->lease_us = transfer__mean(swarm->lease_us, took_us);
-    bool slow = mean_us != 0 && took_us > SLOW_LEASE_US && 2 * took_us > 5 * (uint64_t)mean_us;
+    uint64_t mean_us = transfer__mesh_lease_us(swarm);
+    bool slow = mean_us != 0 && took_us > SLOW_LEASE_US && 2 * took_us > 5 * mean_us &&
+                2 * (uint64_t)swarm->lease_us > 5 * mean_us;
     if (!slow) {
         transfer->lease_slow_us = 0;
-        if (transfer->lease_budget < transfer->config.leases_max)
-            transfer->lease_budget++;
-        return;
+        return false;
     }
     uint32_t pause_us = transfer->lease_slow_us == 0 ? SLOW_PAUSE_US : 2 * transfer->lease_slow_us;
     transfer->lease_slow_us = pause_us > SLOW_PAUSE_MAX_US ? SLOW_PAUSE_MAX_US : pause_us;
     transfer->lease_pause_us = transfer->now_us + transfer->lease_slow_us;
     transfer->lease_budget = 1;
+    return true;
+}
+
+void transfer__lease_done(struct transfer *transfer, struct lease *lease)
+{
+    struct swarm *swarm = lease->blob->swarm;
+    if (is_solo(transfer, lease->blob))
+        return;
+    uint64_t rate = transfer__rate_best(transfer);
+    if (rate > 0)
+        swarm->lease_us = transfer__mean(0, (uint64_t)segment_bytes(lease->blob) * S / rate);
+    uint64_t took_us = transfer->now_us - lease->granted_us;
+    uint64_t best_us = swarm->lease_best_us + swarm->lease_best_us / 128;
+    best_us = best_us == 0 || took_us < best_us ? took_us : best_us;
+    swarm->lease_best_us = best_us;
+    if (pause_if_slow(transfer, swarm, took_us))
+        return;
+    /* Close to the best: there is room on the way from the origin. Far from it: own pieces from
+     * peers, or other leases, take the room, and another node would be faster. */
+    if (took_us <= 2 * best_us) {
+        if (transfer->lease_budget < transfer->config.leases_max)
+            transfer->lease_budget++;
+    } else if (took_us > 4 * best_us && transfer->lease_budget > 1) {
+        transfer->lease_budget--;
+    }
 }
 
 /* ---- imports ---- */

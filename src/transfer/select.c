@@ -9,12 +9,20 @@
 /* Pieces right at a reader are taken in order: it cannot go on without them. A tighter window costs
  * mixing. */
 #define URGENT_PIECES 4
-/* Requests to one neighbour: as many pieces as make up this. */
+/* Requests to one neighbour: as many pieces as make up this, and as come in so long at the own
+ * rate; but one that flows and one that waits. More would pile up at whoever has the rarest pieces.
+ */
 #define NEIGHBOUR_BYTES (4u * 1024 * 1024)
+#define NEIGHBOUR_US    (60 * MS)
+#define NEIGHBOUR_LEAST 2
 
-uint32_t transfer__neighbour_requests_max(const struct blob *blob)
+uint32_t transfer__neighbour_requests_max(const struct transfer *transfer, const struct blob *blob)
 {
-    return (NEIGHBOUR_BYTES + blob->layout.piece_bytes - 1) / blob->layout.piece_bytes;
+    uint32_t most = (NEIGHBOUR_BYTES + blob->layout.piece_bytes - 1) / blob->layout.piece_bytes;
+    uint64_t timed = transfer__rate_best(transfer) * NEIGHBOUR_US / S / blob->layout.piece_bytes;
+    if (timed < NEIGHBOUR_LEAST)
+        timed = NEIGHBOUR_LEAST;
+    return timed < most ? (uint32_t)timed : most;
 }
 
 static bool is_free(const struct transfer *transfer, const struct blob *blob,
@@ -22,7 +30,7 @@ static bool is_free(const struct transfer *transfer, const struct blob *blob,
 {
     return neighbour->state == NEIGHBOUR_UP && !neighbour->distrusted &&
            neighbour->free_at_us <= transfer->now_us &&
-           neighbour->requests < transfer__neighbour_requests_max(blob) &&
+           neighbour->requests < transfer__neighbour_requests_max(transfer, blob) &&
            transfer__link_up(transfer, neighbour->node) &&
            transfer__node_usable(transfer, neighbour->node);
 }

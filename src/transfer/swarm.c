@@ -469,8 +469,8 @@ bool transfer__crowd(struct transfer *transfer, const struct blob *blob)
 
 uint32_t transfer__mesh_lease_us(const struct swarm *swarm)
 {
-    uint64_t sum = swarm->lease_us;
-    uint32_t count = swarm->lease_us != 0 ? 1 : 0;
+    uint64_t sum = 0;
+    uint32_t count = 0;
     for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
         if (swarm->neighbours[i].lease_us == 0)
             continue;

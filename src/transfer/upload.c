@@ -8,7 +8,9 @@
 
 /* A queued upload whose session is gone waits so long for a new one. */
 #define LINKLESS_US (3 * S)
-#define BUSY_MIN_US (20 * MS)
+/* Uploads of one peer, queued and running (P-8). */
+#define UPLOADS_PER_PEER 16
+#define BUSY_MIN_US      (20 * MS)
 /* A node is refused for so long when it asks without proof, or for what is not here. */
 #define REFUSED_US (1 * S)
 
@@ -131,19 +133,41 @@ static void cancel_upload(struct transfer *transfer, struct upload *upload)
     upload->cancelled = true;
 }
 
+/* Uploads to a node that run now. */
+static uint32_t running_to(const struct transfer *transfer, uint16_t node)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < transfer->upload_count; i++) {
+        if (transfer->uploads[i].running && transfer->uploads[i].node == node)
+            count++;
+    }
+    return count;
+}
+
+/* Imports of other zones first. Then the peer with the fewest running uploads, of these the one
+ * served longest ago: two slots filled for the same busy receiver would leave the uplink idle, and
+ * a peer with many requests would hold up the others. */
 static struct upload *next_upload(struct transfer *transfer)
 {
-    struct upload *first = NULL;
+    struct upload *best = NULL;
+    uint32_t best_running = 0;
+    uint64_t best_us = 0;
     for (uint32_t i = 0; i < transfer->upload_count; i++) {
         struct upload *upload = &transfer->uploads[i];
         if (upload->running || !transfer__link_up(transfer, upload->node))
             continue;
         if (upload->lease)
             return upload;
-        if (first == NULL)
-            first = upload;
+        uint32_t running = running_to(transfer, upload->node);
+        uint64_t served_us = transfer->nodes.slots[upload->node].peer->served_us;
+        if (best != NULL &&
+            (running > best_running || (running == best_running && served_us >= best_us)))
+            continue;
+        best = upload;
+        best_running = running;
+        best_us = served_us;
     }
-    return first;
+    return best;
 }
 
 void transfer__uploads_start(struct transfer *transfer)
@@ -154,6 +178,7 @@ void transfer__uploads_start(struct transfer *transfer)
             return;
         upload->running = true;
         upload->started_us = transfer->now_us;
+        transfer->nodes.slots[upload->node].peer->served_us = transfer->now_us;
         transfer->uploads_running++;
     }
 }
@@ -175,12 +200,11 @@ static bool authorised(const struct transfer *transfer, uint16_t from, const str
     return neighbour != NULL && neighbour->state == NEIGHBOUR_UP;
 }
 
-static bool too_many(const struct transfer *transfer, uint16_t from, const struct blob *blob,
-                     bool lease)
+static bool too_many(const struct transfer *transfer, uint16_t from, bool lease)
 {
     const struct peer *peer = transfer->nodes.slots[from].peer;
     uint32_t room = transfer->config.upload_queue + (lease ? UPLOADS_EXTRA : 0);
-    uint32_t share = 2 * transfer__neighbour_requests_max(blob);
+    uint32_t share = UPLOADS_PER_PEER;
     return queued_count(transfer) >= room || (peer != NULL && peer->uploads >= share);
 }
 
@@ -227,7 +251,7 @@ void transfer__on_request(struct transfer *transfer, uint16_t from, const struct
         busy(transfer, from, piece, REFUSED_US);
         return;
     }
-    if (too_many(transfer, from, blob, lease)) {
+    if (too_many(transfer, from, lease)) {
         uint32_t wait_us = transfer__upload_wait_us(transfer) / 2;
         busy(transfer, from, piece, wait_us > BUSY_MIN_US ? wait_us : BUSY_MIN_US);
         return;

@@ -26,6 +26,10 @@ static void flash(void **state)
     struct w_config config =
         w_defaults(seed, n ? (uint32_t)atoi(n) : 16, z ? (uint32_t)atoi(z) : 2, rate);
     config.origin_rate = (o ? atof(o) : 10) * rate * W_MBIT;
+    if (getenv("SLOTS"))
+        config.transfer.upload_slots = (unsigned)atoi(getenv("SLOTS"));
+    if (getenv("D"))
+        config.transfer.inflight = (unsigned)atoi(getenv("D"));
     struct w_world *world = w_new(&config);
     uint64_t size = (mb ? (uint64_t)atoi(mb) : 128) * (uint64_t)W_MIB;
     uint32_t blob = w_add_blob(world, size);

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A small deterministic world for the transfer core's property tests: N cores, members fed
- * directly, datagrams with delay, loss, repetition and reordering, sessions, flow-level links and
- * an origin. Each end of a flow shares its rate equally among its flows, and a flow runs at the
- * smaller of its two shares: never more than a real network would give. Checks stand outside the
- * core: pieces come from who has them, slots are kept, every pull ends.
+ * directly, datagrams with delay, loss, repetition and reordering, sessions, links shared by
+ * (almost) max-min fairness between flows, and an origin. Checks stand outside the core: pieces
+ * come from who has them, slots are kept, every pull ends.
  *
  * Everything is static: each test program includes its own copy.
  */
@@ -65,7 +64,7 @@ struct w_flow {
     uint32_t from, to;          /* from may be W_ORIGIN */
     uint32_t blob, piece, left; /* FETCH: pieces left after this one */
     uint64_t id, version;
-    double left_bytes, rate;
+    double left_bytes, rate, fair;
     uint64_t updated_us, started_us, done_bytes;
 };
 
@@ -88,7 +87,6 @@ struct w_node {
     struct prng prng;
     bool alive, lies, denied, blackholed; /* blackholed: datagrams to it vanish */
     double up_rate, down_rate;
-    uint32_t up_flows, down_flows;
     uint64_t wake_us;
     blob_handle handles[W_BLOBS_MAX];
     struct w_pull pulls[W_BLOBS_MAX];
@@ -125,7 +123,7 @@ struct w_world {
     struct w_flow *flows;
     uint32_t flow_capacity;
     uint64_t flow_version;
-    uint32_t origin_flows;
+    bool reshare; /* flows began or ended */
     uint32_t blob_count;
     struct blob_info blobs[W_BLOBS_MAX];
     struct piece_layout layouts[W_BLOBS_MAX];
@@ -283,19 +281,20 @@ static inline void w_trace(void *host, enum log_level level, const char *line)
 
 /* ---- flows ---- */
 
-static inline double w_share(struct w_world *world, const struct w_flow *flow)
+/* Capacity, flows and load of one end, while rates are being shared out. */
+struct w_end {
+    double slack;
+    uint32_t open;
+};
+
+static inline uint32_t w_up_end(const struct w_world *world, const struct w_flow *flow)
 {
-    const struct w_node *to = &world->nodes[flow->to];
-    double down = to->down_rate / to->down_flows;
-    double up;
-    if (flow->from == W_ORIGIN) {
-        up = world->config.origin_rate / world->origin_flows;
-        if (world->config.origin_stream_rate > 0 && up > world->config.origin_stream_rate)
-            up = world->config.origin_stream_rate;
-    } else {
-        up = world->nodes[flow->from].up_rate / world->nodes[flow->from].up_flows;
-    }
-    return up < down ? up : down;
+    return flow->from == W_ORIGIN ? 2 * world->config.nodes : 2 * flow->from;
+}
+
+static inline uint32_t w_down_end(const struct w_flow *flow)
+{
+    return 2 * flow->to + 1;
 }
 
 static inline void w_flow_settle(struct w_world *world, struct w_flow *flow)
@@ -309,7 +308,6 @@ static inline void w_flow_settle(struct w_world *world, struct w_flow *flow)
 
 static inline void w_flow_schedule(struct w_world *world, struct w_flow *flow)
 {
-    flow->rate = w_share(world, flow);
     flow->version = ++world->flow_version;
     struct w_event event = {.kind = W_FLOW, .version = flow->version};
     event.arg = (uint64_t)(flow - world->flows);
@@ -317,25 +315,72 @@ static inline void w_flow_schedule(struct w_world *world, struct w_flow *flow)
     w_push(world, event);
 }
 
-/* Rates at the two ends of a flow that began or ended. */
-static inline void w_reshare(struct w_world *world, uint32_t from, uint32_t to)
+static inline bool w_capped(const struct w_world *world, const struct w_flow *flow)
 {
+    double most = world->config.origin_stream_rate;
+    return flow->from == W_ORIGIN && most > 0 && flow->fair >= most;
+}
+
+/* One round of filling: every flow that both ends have room for takes the smaller of its shares. */
+static inline void w_fill(struct w_world *world, struct w_end *ends)
+{
+    uint32_t count = 2 * world->config.nodes + 1;
+    for (uint32_t i = 0; i < count; i++)
+        ends[i].open = 0;
+    for (uint32_t i = 0; i < world->flow_capacity; i++) {
+        const struct w_flow *flow = &world->flows[i];
+        if (!flow->flowing || w_capped(world, flow) || ends[w_up_end(world, flow)].slack < 1 ||
+            ends[w_down_end(flow)].slack < 1)
+            continue;
+        ends[w_up_end(world, flow)].open++;
+        ends[w_down_end(flow)].open++;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        ends[i].slack = ends[i].open > 0 ? ends[i].slack / ends[i].open : -ends[i].slack;
     for (uint32_t i = 0; i < world->flow_capacity; i++) {
         struct w_flow *flow = &world->flows[i];
-        if (!flow->used || !flow->flowing || (flow->from != from && flow->to != to))
+        if (!flow->flowing || w_capped(world, flow))
             continue;
-        w_flow_settle(world, flow);
-        if (w_share(world, flow) != flow->rate)
-            w_flow_schedule(world, flow);
+        double up = ends[w_up_end(world, flow)].slack, down = ends[w_down_end(flow)].slack;
+        if (up > 0 && down > 0)
+            flow->fair += up < down ? up : down;
     }
 }
 
-static inline void w_count_flow(struct w_world *world, const struct w_flow *flow, int add)
+/* Shares all links out anew: four rounds come close to max-min fairness and never overstate. */
+static inline void w_reshare(struct w_world *world)
 {
-    uint32_t *up =
-        flow->from == W_ORIGIN ? &world->origin_flows : &world->nodes[flow->from].up_flows;
-    *up = (uint32_t)((int)*up + add);
-    world->nodes[flow->to].down_flows = (uint32_t)((int)world->nodes[flow->to].down_flows + add);
+    static struct w_end ends[2 * W_NODES_MAX + 1];
+    uint32_t count = 2 * world->config.nodes + 1;
+    for (uint32_t i = 0; i < world->flow_capacity; i++)
+        world->flows[i].fair = 0;
+    for (unsigned round = 0; round < 4; round++) {
+        for (uint32_t i = 0; i < world->config.nodes; i++) {
+            ends[2 * i].slack = world->nodes[i].up_rate;
+            ends[2 * i + 1].slack = world->nodes[i].down_rate;
+        }
+        ends[count - 1].slack = world->config.origin_rate;
+        for (uint32_t i = 0; i < world->flow_capacity; i++) {
+            const struct w_flow *flow = &world->flows[i];
+            if (!flow->flowing)
+                continue;
+            ends[w_up_end(world, flow)].slack -= flow->fair;
+            ends[w_down_end(flow)].slack -= flow->fair;
+        }
+        w_fill(world, ends);
+    }
+    for (uint32_t i = 0; i < world->flow_capacity; i++) {
+        struct w_flow *flow = &world->flows[i];
+        if (!flow->flowing)
+            continue;
+        double change = flow->fair - flow->rate;
+        if (change < 0.01 * flow->rate && change > -0.001 * flow->rate)
+            continue;
+        w_flow_settle(world, flow);
+        flow->rate = flow->fair;
+        w_flow_schedule(world, flow);
+    }
+    world->reshare = false;
 }
 
 static inline struct w_flow *w_flow_new(struct w_world *world)
@@ -359,14 +404,10 @@ static inline struct w_flow *w_flow_new(struct w_world *world)
 
 static inline void w_flow_stop(struct w_world *world, struct w_flow *flow)
 {
-    uint32_t from = flow->from, to = flow->to;
     bool flowing = flow->flowing;
-    if (flowing)
-        w_count_flow(world, flow, -1);
     flow->used = false;
     flow->flowing = false;
-    if (flowing)
-        w_reshare(world, from, to);
+    world->reshare = world->reshare || flowing;
 }
 
 static inline void w_flow_begin(struct w_world *world, struct w_flow *flow, uint64_t delay_us)
@@ -552,7 +593,8 @@ static inline void w_drain(struct w_world *world, struct w_node *node)
         w_result(world, node, &result);
     if (!node->alive)
         return;
-    assert_true(node->uploads <= 2 || world->config.transfer.upload_slots > 2);
+    unsigned slots = world->config.transfer.upload_slots;
+    assert_true(node->uploads <= (slots == 0 ? 6 : slots));
     unsigned every = world->config.check_every == 0 ? 64 : world->config.check_every;
     if (world->events % every == 0)
         transfer__check_invariants(node->core);
@@ -581,9 +623,8 @@ static inline void w_on_flow_start(struct w_world *world, const struct w_event *
     }
     flow->flowing = true;
     flow->updated_us = flow->started_us = world->now_us;
-    w_count_flow(world, flow, 1);
-    w_flow_schedule(world, flow);
-    w_reshare(world, flow->from, flow->to);
+    flow->rate = 0;
+    world->reshare = true;
     struct w_event progress = {.kind = W_PROGRESS, .arg = event->arg};
     progress.version = flow->id;
     progress.at_us = world->now_us + 5 * W_MS;
@@ -633,6 +674,7 @@ static inline void w_fetched(struct w_world *world, struct w_flow *flow)
         flow->left--;
         flow->piece++;
         flow->left_bytes = piece_length(&world->layouts[flow->blob], flow->piece);
+        flow->updated_us = world->now_us;
         w_flow_schedule(world, flow);
         transfer_fetch_progress(to->core, world->now_us, flow->id, flow->done_bytes);
         return;
@@ -775,6 +817,8 @@ static inline void w_kill(struct w_world *world, struct w_node *node)
 
 static inline void w_step(struct w_world *world)
 {
+    if (world->reshare && (world->heap_count == 0 || world->heap[0].at_us > world->now_us))
+        w_reshare(world);
     struct w_event event = w_pop(world);
     assert_true(event.at_us >= world->now_us);
     world->now_us = event.at_us;
@@ -918,12 +962,84 @@ static inline void w_kill_at(struct w_world *world, uint32_t node, uint64_t dela
     w_push(world, event);
 }
 
+/* What the links carry right now, for people. */
+static inline void w_show(struct w_world *world)
+{
+    double origin = 0, peers = 0;
+    uint32_t fetches = 0, uploads = 0, inflight = 0;
+    for (uint32_t i = 0; i < world->flow_capacity; i++) {
+        const struct w_flow *flow = &world->flows[i];
+        if (!flow->used)
+            continue;
+        fetches += flow->fetch;
+        uploads += !flow->fetch;
+        if (flow->flowing && flow->fetch)
+            origin += flow->rate;
+        else if (flow->flowing)
+            peers += flow->rate;
+    }
+    struct transfer_stats sum = {0}, one;
+    for (uint32_t i = 0; i < world->config.nodes; i++) {
+        if (!world->nodes[i].alive)
+            continue;
+        transfer_stats(world->nodes[i].core, &one);
+        inflight += one.inflight;
+        sum.leases_pending += one.leases_pending;
+        sum.leases_granted += one.leases_granted;
+        sum.hedges += one.hedges;
+        sum.busy += one.busy;
+        sum.request_timeouts += one.request_timeouts;
+    }
+    print_message("%7.3f origin %5.1f Mbit/s in %u, peers %6.1f in %u of %u asked; granted %" PRIu64
+                  " pending %" PRIu64 " hedges %" PRIu64 " busy %" PRIu64 " timeouts %" PRIu64 "\n",
+                  (double)(world->now_us - 1000 * (uint64_t)W_S) / 1e6, origin / W_MBIT, fetches,
+                  peers / W_MBIT, uploads, inflight, sum.leases_granted, sum.leases_pending,
+                  sum.hedges, sum.busy, sum.request_timeouts);
+}
+
+/* The same node by node: pieces had, origin and peer bytes, flows in and out. */
+static inline void w_show_nodes(struct w_world *world)
+{
+    for (uint32_t i = 0; i < world->config.nodes; i++) {
+        struct w_node *node = &world->nodes[i];
+        uint32_t had = 0, in = 0, out = 0, fetches = 0;
+        double rate_in = 0, rate_out = 0;
+        for (uint32_t p = 0; p < world->layouts[0].piece_count; p++)
+            had += node->truth[0][p];
+        for (uint32_t f = 0; f < world->flow_capacity; f++) {
+            const struct w_flow *flow = &world->flows[f];
+            if (!flow->used)
+                continue;
+            in += flow->to == i && !flow->fetch;
+            fetches += flow->to == i && flow->fetch;
+            out += flow->from == i;
+            rate_in += flow->to == i ? flow->rate / W_MBIT : 0;
+            rate_out += flow->from == i ? flow->rate / W_MBIT : 0;
+        }
+        struct transfer_stats stats = {0};
+        if (node->alive)
+            transfer_stats(node->core, &stats);
+        print_message("   %3u: had %3u origin %4.1f MiB in %u+%u %5.1f out %u %5.1f asked %u\n", i,
+                      had, (double)node->origin_bytes / W_MIB, fetches, in, rate_in, out, rate_out,
+                      stats.inflight);
+    }
+}
+
 /* Runs until every pull ended; fails the test after `limit_us`. */
 static inline void w_run(struct w_world *world, uint64_t limit_us)
 {
     uint64_t end_us = world->now_us + limit_us;
-    while (world->pulls_open > 0 && world->heap_count > 0 && world->heap[0].at_us <= end_us)
+    uint64_t shown_us = world->now_us;
+    bool show = getenv("SHOW") != NULL;
+    while (world->pulls_open > 0 && world->heap_count > 0 && world->heap[0].at_us <= end_us) {
         w_step(world);
+        if (show && world->now_us >= shown_us) {
+            w_show(world);
+            if (atoi(getenv("SHOW")) > 1)
+                w_show_nodes(world);
+            shown_us = world->now_us + 200 * W_MS;
+        }
+    }
     if (world->pulls_open == 0)
         return;
     for (uint32_t i = 0; i < world->config.nodes; i++) {
