@@ -185,7 +185,7 @@ static uint32_t field_count(enum wire_gossip_type type)
     case WIRE_GOSSIP_SYNC_RECORDS:
         return 5;
     default:
-        ASSERT(!"a gossip type");
+        ASSERT(false); /* a gossip type */
         return 0;
     }
 }
