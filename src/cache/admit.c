@@ -109,7 +109,7 @@ int cache_reserve(struct cache *cache, struct cache_blob *blob, uint32_t piece, 
         cache__unref(cache, blob);
         return err;
     }
-    cache__touch(cache, segment);
+    segment->used_us = cache->now_us;
     (void)bitfield_set(&blob->writing, piece);
     cache->bytes += bytes;
     cache->writing_bytes += bytes;

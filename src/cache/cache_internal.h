@@ -127,8 +127,6 @@ struct segment *cache__find_segment(const struct cache_blob *blob, uint32_t piec
 /* Puts a segment into or out of the list as its counts say, and frees it (true) if it holds
  * nothing. */
 bool cache__settle_segment(struct cache *cache, struct segment *segment);
-/* Used now: becomes the newest. */
-void cache__touch(struct cache *cache, struct segment *segment);
 /* A piece became had, or stopped to be (its bytes leave the account). Does not settle. */
 void cache__piece_had(struct cache *cache, struct segment *segment, uint32_t piece);
 void cache__piece_lost(struct cache *cache, struct segment *segment, uint32_t piece);

@@ -66,15 +66,6 @@ static bool may_be_evicted(const struct segment *segment)
            segment->blob->holds == 0;
 }
 
-void cache__touch(struct cache *cache, struct segment *segment)
-{
-    segment->used_us = cache->now_us;
-    if (segment->listed) {
-        unlist(cache, segment);
-        list(cache, segment);
-    }
-}
-
 /* ---- life ---- */
 
 struct segment *cache__find_segment(const struct cache_blob *blob, uint32_t piece)

@@ -520,6 +520,23 @@ static void refused_writes_degrade_and_caching_resumes(void **state) /* D-1, D-3
     rig_stop(&rig);
 }
 
+static void writes_that_fail_together_count_as_one_refusal(void **state) /* D-1 */
+{
+    (void)state;
+    struct rig rig;
+    rig_start(&rig, 100 * PIECE, 0);
+    struct cache_blob *a = get(&rig, 1, 8 * PIECE);
+    for (uint32_t piece = 0; piece < 6; piece++)
+        assert_int_equal(cache_reserve(rig.cache, a, piece, SECOND), 0);
+    for (uint32_t piece = 0; piece < 6; piece++)
+        cache_write_done(rig.cache, a, piece, SECOND, E_NO_SPACE);
+    assert_int_equal(stats_of(&rig).write_errors, 6);
+    assert_int_equal(rig.env.lines, 1);
+    have(&rig, a, 0, 2 * SECOND); /* and not after 32 s */
+    cache_put(rig.cache, a);
+    rig_stop(&rig);
+}
+
 static void cancelled_probe_leaves_the_tier_to_the_next(void **state)
 {
     (void)state;
@@ -589,6 +606,7 @@ static void dropped_blob_goes_with_its_last_user(void **state) /* INT-5 */
     assert_int_equal(cache_reserve(rig.cache, a, 1, 1), 0);
     assert_int_equal(cache_pin(rig.cache, a, 0, 1), 0);
     cache_seal_done(rig.cache, a, 0);
+    cache_drop_blob(rig.cache, a);
     cache_drop_blob(rig.cache, a);
     cache__check_invariants(rig.cache);
     assert_false(cache_blob_complete(a));
@@ -741,6 +759,7 @@ int main(void)
         cmocka_unit_test(evictions_wait_for_a_host_that_does_not_drain),
         cmocka_unit_test(reserve_of_the_device_is_kept),
         cmocka_unit_test(refused_writes_degrade_and_caching_resumes),
+        cmocka_unit_test(writes_that_fail_together_count_as_one_refusal),
         cmocka_unit_test(cancelled_probe_leaves_the_tier_to_the_next),
         cmocka_unit_test(dropped_piece_is_not_had),
         cmocka_unit_test(piece_dropped_while_being_written_is_not_kept),
