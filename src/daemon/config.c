@@ -490,6 +490,18 @@ static int verify_files(const struct config *config, struct config_error *error)
     return secret_file_check(config->tls_key.text, error);
 }
 
+/* A value that nothing acts on would mislead its author. */
+static int verify_supported(const struct config *config, struct config_error *error)
+{
+    size_t count;
+    const struct config_key *keys = config_keys(&count);
+    for (size_t i = 0; i < count; i++) {
+        if ((keys[i].flags & CONFIG_KEY_LATER) != 0 && config->sources[i] != CONFIG_FROM_DEFAULT)
+            return config_fail(error, "%s: not supported by this version", keys[i].name);
+    }
+    return 0;
+}
+
 int config_verify(const struct config *config, struct config_error *error)
 {
     if (!id_clean(config->cluster_id.text))
@@ -503,7 +515,9 @@ int config_verify(const struct config *config, struct config_error *error)
                            "advertise: must be an address that others can reach, not \"any\"");
     if ((config->block_bytes & (config->block_bytes - 1)) != 0)
         return config_fail(error, "blocksize: must be a power of two");
-    int err = verify_ports(config, error);
+    int err = verify_supported(config, error);
+    if (err == 0)
+        err = verify_ports(config, error);
     if (err == 0)
         err = verify_secrets(config, error);
     if (err == 0)

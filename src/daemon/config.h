@@ -205,6 +205,8 @@ enum config_type {
 #define CONFIG_KEY_LIVE    1u /* re-read while running */
 #define CONFIG_KEY_ZERO_OK 2u /* 0 is allowed below min */
 #define CONFIG_KEY_ALIAS   4u /* another spelling; not shown, `canonical` names the key */
+#define CONFIG_KEY_LATER                                                                           \
+    8u /* reserved: checked like any, but setting it is an error: nothing acts on it yet */
 struct config_key {
     const char *name; /* dotted */
     enum config_type type;

@@ -130,7 +130,7 @@ void config_show(const struct config *config, FILE *out)
     size_t count = 0;
     const struct config_key *keys = config_keys(&count);
     for (size_t i = 0; i < count; i++) {
-        if ((keys[i].flags & CONFIG_KEY_ALIAS) != 0)
+        if ((keys[i].flags & (CONFIG_KEY_ALIAS | CONFIG_KEY_LATER)) != 0)
             continue;
         (void)fprintf(out, "%s: ", keys[i].name);
         value_put(&keys[i], config, out);
@@ -195,7 +195,7 @@ int config_show_json(const struct config *config, FILE *out)
     json_t *root = json_object();
     int failed = root == NULL;
     for (size_t i = 0; i < count && !failed; i++) {
-        if ((keys[i].flags & CONFIG_KEY_ALIAS) != 0)
+        if ((keys[i].flags & (CONFIG_KEY_ALIAS | CONFIG_KEY_LATER)) != 0)
             continue;
         const char *source =
             source_text(config, config->sources[i], config->lines[i],
@@ -225,6 +225,8 @@ static void cell_put(const char *text, FILE *out)
 static void row_put(const struct config_key *key, FILE *out)
 {
     char range[CONFIG_RANGE_BYTES];
+    if ((key->flags & CONFIG_KEY_LATER) != 0)
+        return;
     (void)fprintf(out, "| `%s` | ", key->name);
     if ((key->flags & CONFIG_KEY_ALIAS) != 0)
         (void)fprintf(out, "| ");

@@ -427,8 +427,11 @@ static void values_that_do_not_fit_together_are_refused(void **state)
                         "advertise: must be an address that others can reach, not \"any\"");
     expect_verify_error("dataDir: \"\"\n", "dataDir: must not be empty");
     expect_verify_error("blocksize: 100\n", "blocksize: must be a power of two");
+    /* Reserved keys say so instead of doing nothing. */
     expect_verify_error("listen.tls: \"0.0.0.0:443\"\n",
-                        "listen.tls needs listen.tlsCertificate and listen.tlsKey as well");
+                        "listen.tls: not supported by this version");
+    expect_verify_error("acrInstances: [cri-abc]\n",
+                        "acrInstances: not supported by this version");
 }
 
 static const char secret_text[] =
