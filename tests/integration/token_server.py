@@ -1,0 +1,86 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""A registry's token service (distribution's "token authentication", CLIENTS 4): GET and POST, RS256 tokens.
+
+Users get what they ask for; nobody in particular gets to read repositories below public/; wrong passwords get 401.
+"""
+import argparse
+import base64
+import json
+import time
+import urllib.parse
+import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import jwt
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--listen", required=True, help="address:port")
+    parser.add_argument("--key", required=True, type=Path, help="PEM private key")
+    parser.add_argument("--cert", required=True, type=Path, help="PEM certificate, as in the registry's rootcertbundle")
+    parser.add_argument("--issuer", required=True)
+    parser.add_argument("--user", required=True, action="append", help="name:password")
+    return parser.parse_args()
+
+
+def certificate_der(pem: str) -> str:
+    """The body of the PEM is the base64 of the DER that x5c wants."""
+    return "".join(line for line in pem.splitlines() if not line.startswith("-----"))
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def answer(self, status: int, value: dict):
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def give(self, query: dict, user: str, password: str):
+        if user and self.server.users.get(user) != password:
+            self.answer(401, {"details": "wrong user or password"})
+            return
+        access = []
+        for scope in " ".join(query.get("scope", [])).split():
+            kind, name, actions = scope.split(":", 2)
+            allowed = actions.split(",") if user else ["pull"] if name.startswith("public/") else []
+            if allowed:
+                access.append({"type": kind, "name": name, "actions": allowed})
+        now = int(time.time())
+        claims = {"iss": self.server.issuer, "sub": user, "aud": query.get("service", [""])[0], "exp": now + 300, "nbf": now - 10, "iat": now,
+                  "jti": uuid.uuid4().hex, "access": access}
+        token = jwt.encode(claims, self.server.key, algorithm="RS256", headers={"x5c": [self.server.certificate]})
+        self.answer(200, {"token": token, "access_token": token, "expires_in": 300, "issued_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))})
+
+    def do_GET(self):
+        query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
+        scheme, _, value = self.headers.get("Authorization", "").partition(" ")
+        user, _, password = base64.b64decode(value).decode().partition(":") if scheme == "Basic" else ("", "", "")
+        self.give(query, user, password)
+
+    def do_POST(self):
+        form = urllib.parse.parse_qs(self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode())
+        self.give(form, form.get("username", [""])[0], form.get("password", [""])[0])
+
+
+def main():
+    options = parse()
+    host, _, port = options.listen.rpartition(":")
+    server = ThreadingHTTPServer((host, int(port)), Handler)
+    server.key, server.issuer = options.key.read_text(), options.issuer
+    server.certificate = certificate_der(options.cert.read_text())
+    server.users = dict(u.split(":", 1) for u in options.user)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
