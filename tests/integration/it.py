@@ -21,6 +21,11 @@ def _alarm(*_):
     raise Timeout("the test took too long")
 
 
+def _terminated(*_):
+    """As an exception, so that a stopped run takes down its namespaces and processes, too."""
+    sys.exit("stopped by a signal")
+
+
 def need_root():
     """Network namespaces need root: without it the module says so and fails, never passes unseen."""
     if os.geteuid() != 0:
@@ -52,6 +57,7 @@ def main(module: dict, seconds=300) -> int:
     need_root()
     wanted = sys.argv[1:]
     signal.signal(signal.SIGALRM, _alarm)
+    signal.signal(signal.SIGTERM, _terminated)
     passed = failed = 0
     name = Path(module["__file__"]).stem
     for test, function in list(module.items()):
