@@ -63,6 +63,9 @@ static_assert(MEMBERS_MAX % SLAB_NODES == 0, "slabs are whole");
 #define DEAD_KEEP_PERIODS 3600
 #define LEFT_KEEP_PERIODS 600
 
+/* Pages of push-pull answered per second, and at once after a pause: 1 MB/s of answers at most. */
+#define SERVE_PAGES 256
+
 /* Bootstrap addresses (gossip.h). */
 #define SEEDS_MAX 256
 
@@ -390,8 +393,9 @@ bool gossip__probe(struct gossip *g, uint32_t index);
 /* Makes a node a probe target at once, or as soon as there is room. */
 void gossip__doubt(struct gossip *g, uint32_t index);
 /* Sends a PING that tells the node how we hold it, padded if it should answer with its record. A
- * new one gets a new seq; one that repeats the last, or shares its answer, does not. */
-void gossip__ping(struct gossip *g, uint32_t index, bool again);
+ * new one gets a new seq; one that repeats the last, or shares its answer, does not. Queued news
+ * ride along if asked for. */
+void gossip__ping(struct gossip *g, uint32_t index, bool again, bool with_news);
 /* Is a PING out whose answer somebody waits for? */
 bool gossip__ping_awaited(const struct gossip *g, uint32_t index);
 /* Handlers of PING, ACK, PING_REQ, RELAYED in g->in. */

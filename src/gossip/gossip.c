@@ -194,6 +194,7 @@ static void init_timers(struct gossip *g, uint64_t now_us)
     g->revive_us = g->round_us = UINT64_MAX;
     g->sync.interval_us = period_us / 2;
     g->sync.next_us = now_us + gossip__between(g, 0, period_us / 2);
+    g->sync.serve_tokens = SERVE_PAGES;
     g->sync.serve_refill_us = now_us;
     for (unsigned i = 0; i <= SENDS_MAX; i++)
         g->queue_head[i] = g->queue_tail[i] = NODE_NONE;

@@ -24,8 +24,8 @@ enum {
 #define REPEAT_TENTHS 4
 #define NACK_TENTHS   8
 
-/* A PING that expects the other's record is padded, so that three times it holds one with the longest
- * labels: 272 bytes beside head and sealing (DHT-2). */
+/* A PING that expects the other's record is padded, so that three times it holds one with the
+ * longest labels: 272 bytes beside head and sealing (DHT-2). */
 #define PING_PAD 64
 
 void gossip__health_change(struct gossip *g, int change)
@@ -101,7 +101,7 @@ bool gossip__ping_awaited(const struct gossip *g, uint32_t index)
     return node->pub.state == MEMBER_SUSPECT && gossip__suspicion(g, node)->stage != SUSPICION_WAIT;
 }
 
-void gossip__ping(struct gossip *g, uint32_t index, bool again)
+void gossip__ping(struct gossip *g, uint32_t index, bool again, bool with_news)
 {
     struct node *node = gossip__node(g, index);
     if (!again || node->ping_seq == 0)
@@ -109,7 +109,7 @@ void gossip__ping(struct gossip *g, uint32_t index, bool again)
     bool wants_record = node->pub.state == MEMBER_SUSPECT || node->pub.state == MEMBER_DEAD;
     gossip__begin(g, WIRE_GOSSIP_PING, node->ping_seq, &node->pub.addr);
     g->out.view_check = gossip__view_check(g);
-    if (!wants_record) /* news are not wasted on those who are probably gone */
+    if (with_news && !wants_record) /* news are not wasted on those who are probably gone */
         gossip__add_queued(g);
     gossip__send(g, &node->pub.addr, wants_record ? PING_PAD : 0);
 }
@@ -126,7 +126,7 @@ bool gossip__probe(struct gossip *g, uint32_t index)
     op->timeout_us = g->config.probe_timeout_us * (g->health + 1);
     op->due_us = g->now_us + op->timeout_us * REPEAT_TENTHS / 10;
     g->stats.probes++;
-    gossip__ping(g, index, again);
+    gossip__ping(g, index, again, true);
     return true;
 }
 
@@ -201,7 +201,7 @@ void gossip__on_ping_req(struct gossip *g, const struct peer_addr *from)
     op->helpers[0] = *from;
     op->timeout_us = g->config.probe_timeout_us; /* the requester's own; not widened by ours */
     op->due_us = g->now_us + op->timeout_us * REPEAT_TENTHS / 10;
-    gossip__ping(g, target, again);
+    gossip__ping(g, target, again, false); /* no more than was asked for (DHT-2) */
 }
 
 void gossip__on_relayed(struct gossip *g, const struct peer_addr *from)
@@ -308,7 +308,7 @@ static void probe_failed(struct gossip *g, unsigned at)
     }
     /* Buddy system: the accused is told first of all. */
     if (news)
-        gossip__ping(g, op.node, gossip__ping_awaited(g, op.node));
+        gossip__ping(g, op.node, gossip__ping_awaited(g, op.node), false);
 }
 
 /* Does what an op's deadline asks for; false if that ended it. */
@@ -316,7 +316,7 @@ static bool op_step(struct gossip *g, unsigned at)
 {
     struct op *op = &g->ops[at];
     if (op->step == STEP_PINGED) {
-        gossip__ping(g, op->node, true);
+        gossip__ping(g, op->node, true, false);
         unsigned tenths = op->kind == OP_HELP ? NACK_TENTHS : 10;
         op->due_us = op->started_us + op->timeout_us * tenths / 10;
         op->step = STEP_REPEATED;

@@ -56,7 +56,7 @@ static void revive_round(struct gossip *g)
         gossip__node(g, index)->revive = false;
         if (gossip__node(g, index)->pub.state != MEMBER_DEAD)
             continue; /* came back meanwhile */
-        gossip__ping(g, index, false);
+        gossip__ping(g, index, false, false);
         sent++;
     }
     g->revive_us = g->revive_count == 0 ? UINT64_MAX : g->now_us + REVIVE_ROUND_US;

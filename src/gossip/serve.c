@@ -8,9 +8,8 @@
 
 #include <string.h>
 
-/* Pages answered per second, and at once after a pause: 1 MB/s of answers at most. */
-#define SERVE_PAGES 256
-#define SERVE_US    (1000000 / SERVE_PAGES)
+/* Time that one more page takes to be allowed. */
+#define SERVE_US (1000000 / SERVE_PAGES)
 /* Records wanted in one answer: what a padded request gets back in three datagrams. */
 #define WANTS_MAX 48
 /* Bytes a wanted record asks of the padding: a third of one with its labels. */

@@ -279,7 +279,7 @@ static void step(struct gossip *g, uint32_t entry)
     bool again = !first || gossip__ping_awaited(g, index);
     suspicion->stage = first ? SUSPICION_FIRST : SUSPICION_SECOND;
     set_due(g, entry, g->now_us + confirm_us(g) / 2);
-    gossip__ping(g, index, again);
+    gossip__ping(g, index, again, false);
     if (first)
         ask_around(g, gossip__node(g, index));
 }

@@ -16,6 +16,7 @@
 
 #define SENT_MAX 1024
 #define SECOND   1000000ULL
+#define TENTH    (SECOND / 10)
 
 struct sent {
     struct peer_addr to;
@@ -291,6 +292,47 @@ static inline void answer_pings(unsigned first, unsigned last)
         ack.seq = host.sent[i].message.seq;
         if (deliver(index, &ack) != 0)
             abort();
+    }
+    forget_sent();
+}
+
+/* Answers what was sent from message `from` on as healthy members 1..members with the same view do;
+ * `silent` does not. */
+static inline void answer_since(unsigned from, unsigned members, unsigned silent)
+{
+    unsigned count = host.sent_count;
+    for (unsigned i = from; i < count; i++) {
+        const struct wire_gossip *sent = &host.sent[i].message;
+        unsigned index = (unsigned)host.sent[i].to.ip[14] << 8 | host.sent[i].to.ip[15];
+        bool check = sent->type == WIRE_GOSSIP_SYNC_CHECK;
+        if ((sent->type != WIRE_GOSSIP_PING && !check) || index == silent || index > members)
+            continue;
+        struct wire_gossip answer = message_of(check ? WIRE_GOSSIP_SYNC_STATE : WIRE_GOSSIP_ACK);
+        answer.seq = sent->seq;
+        answer.view_hash = sent->view_hash;
+        answer.view_count = sent->view_count;
+        answer.view_check = sent->view_check;
+        if (deliver(index, &answer) != 0)
+            abort();
+    }
+}
+
+/* Runs in steps in which all members but `silent` answer; what was sent is kept. */
+static inline void run_keeping(unsigned members, unsigned silent, uint64_t us)
+{
+    for (uint64_t end = now_us + us; now_us < end;) {
+        unsigned from = host.sent_count;
+        run_for(TENTH / 2);
+        answer_since(from, members, silent);
+    }
+}
+
+/* The same, forgetting what was sent. */
+static inline void run_answering(unsigned members, unsigned silent, uint64_t us)
+{
+    for (uint64_t end = now_us + us; now_us < end;) {
+        forget_sent();
+        run_keeping(members, silent, TENTH / 2);
     }
     forget_sent();
 }
