@@ -36,13 +36,16 @@ struct mesh_event {
     union {
         struct transfer_result transfer;
         struct gossip_event member;
-        struct dht_result lookup;
+        const struct dht_result *lookup; /* borrowed until the next call of mesh_next_result */
     } of;
 };
 
 struct mesh;
+/* Makes a node that knows nobody; `env` is borrowed for its life, `config` for the call. 0,
+ * E_NO_MEMORY, E_INVALID (a tunable out of range). */
 MUST_USE int mesh_new(const struct env *env, const struct mesh_config *config, uint64_t now_us,
                       struct mesh **out);
+/* Frees all parts; NULL is fine. Sends nothing: leave first. */
 void mesh_free(struct mesh *mesh);
 
 /* The parts. Event calls on them (transfer_piece_done, gossip_join...) are made directly; the host
@@ -50,22 +53,31 @@ void mesh_free(struct mesh *mesh);
 struct gossip *mesh_gossip(struct mesh *mesh);
 struct dht *mesh_dht(struct mesh *mesh);
 struct transfer *mesh_transfer(struct mesh *mesh);
+/* Own id: the hash of cluster id and address. */
 const struct node_id *mesh_self(const struct mesh *mesh);
 
-/* Looks for providers on behalf of the host (explain); answered by one MESH_LOOKUP event. */
+/* Looks for providers on behalf of the host (explain); answered by exactly one MESH_LOOKUP event
+ * under *lookup_id. 0, E_FULL (64 at a time), E_NO_MEMORY. May send. */
 MUST_USE int mesh_lookup(struct mesh *mesh, uint64_t now_us, const struct blob_key *key,
                          uint64_t *lookup_id);
-/* A control message from a proven node. 0, E_MALFORMED, E_NOT_FOUND (unknown type), E_DENIED. May
- * send. */
+/* The same by iterative search, whatever the view knows. */
+MUST_USE int mesh_lookup_iterative(struct mesh *mesh, uint64_t now_us, const struct blob_key *key,
+                                   uint64_t *lookup_id);
+/* A control message from a proven node. 0, E_MALFORMED, E_NOT_FOUND (unknown type), E_DENIED, or
+ * what the part's receive answers. May send. */
 MUST_USE int mesh_receive(struct mesh *mesh, uint64_t now_us, const struct node_id *from_id,
                           const struct peer_addr *from, const uint8_t *msg, size_t msg_bytes);
+/* Runs what is due in any part, in bounded steps. May send. */
 void mesh_advance(struct mesh *mesh, uint64_t now_us);
+/* Earliest deadline of the parts; UINT64_MAX: nothing pending. */
 uint64_t mesh_deadline_us(const struct mesh *mesh);
 /* Drain after every call on the mesh or a part, until false. Moves news between the parts; may
  * send. */
 bool mesh_next_result(struct mesh *mesh, uint64_t now_us, struct mesh_event *out);
-/* Leaves in order: members told, leases handed back. */
+/* Leaves in order. First not final: members told LEAVING, no new uploads, leases handed back; then,
+ * when running uploads are done, final: members told LEFT. Sends. */
 void mesh_leave(struct mesh *mesh, uint64_t now_us, bool final);
+/* Aborts if an invariant of the wiring or of a part is broken. */
 void mesh__check_invariants(const struct mesh *mesh);
 
 #endif

@@ -623,7 +623,7 @@ void host_drain(struct sim_node *node)
         if (event.kind == MESH_TRANSFER)
             take_result(node, &event.of.transfer);
         else if (event.kind == MESH_LOOKUP)
-            take_lookup(node, &event.of.lookup);
+            take_lookup(node, event.of.lookup);
     }
     node->draining = false;
     schedule(node);

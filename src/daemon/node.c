@@ -129,7 +129,7 @@ static bool drain(struct node *node)
             break;
         case MESH_LOOKUP:
             if (node->handlers.lookup != NULL)
-                node->handlers.lookup(node->handlers.host, &event.of.lookup);
+                node->handlers.lookup(node->handlers.host, event.of.lookup);
             break;
         }
     }

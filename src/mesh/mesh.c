@@ -24,6 +24,7 @@ struct mesh {
     struct node_id self;
     uint64_t host_lookups[HOST_LOOKUPS_MAX]; /* ids whose result goes to the host */
     size_t host_lookup_count;
+    struct dht_result *answer; /* the last lookup's; too large for the caller's stack */
 };
 
 static int new_gossip(struct mesh *mesh, const struct mesh_config *config, uint64_t now_us)
@@ -67,7 +68,10 @@ int mesh_new(const struct env *env, const struct mesh_config *config, uint64_t n
         return E_NO_MEMORY;
     *mesh = (struct mesh){.env = env};
     node_id_of(config->cluster_id, &config->self_addr, &mesh->self);
-    int err = new_gossip(mesh, config, now_us);
+    mesh->answer = env->alloc(env->host, NULL, sizeof *mesh->answer);
+    int err = mesh->answer == NULL ? E_NO_MEMORY : 0;
+    if (err == 0)
+        err = new_gossip(mesh, config, now_us);
     if (err == 0)
         err = new_dht(mesh, config, now_us);
     if (err == 0)
@@ -90,6 +94,8 @@ void mesh_free(struct mesh *mesh)
         dht_free(mesh->dht);
     if (mesh->gossip != NULL)
         gossip_free(mesh->gossip);
+    if (mesh->answer != NULL)
+        (void)mesh->env->alloc(mesh->env->host, mesh->answer, 0);
     (void)mesh->env->alloc(mesh->env->host, mesh, 0);
 }
 
@@ -113,17 +119,30 @@ const struct node_id *mesh_self(const struct mesh *mesh)
     return &mesh->self;
 }
 
-int mesh_lookup(struct mesh *mesh, uint64_t now_us, const struct blob_key *key, uint64_t *lookup_id)
+static int host_lookup(struct mesh *mesh, uint64_t now_us, const struct blob_key *key,
+                       bool iterative, uint64_t *lookup_id)
 {
     if (mesh->host_lookup_count == HOST_LOOKUPS_MAX)
         return E_FULL;
     uint64_t id;
-    int err = dht_lookup(mesh->dht, now_us, key, &id);
+    int err = iterative ? dht_lookup_iterative(mesh->dht, now_us, key, &id)
+                        : dht_lookup(mesh->dht, now_us, key, &id);
     if (err != 0)
         return err;
     mesh->host_lookups[mesh->host_lookup_count++] = id;
     *lookup_id = id;
     return 0;
+}
+
+int mesh_lookup(struct mesh *mesh, uint64_t now_us, const struct blob_key *key, uint64_t *lookup_id)
+{
+    return host_lookup(mesh, now_us, key, false, lookup_id);
+}
+
+int mesh_lookup_iterative(struct mesh *mesh, uint64_t now_us, const struct blob_key *key,
+                          uint64_t *lookup_id)
+{
+    return host_lookup(mesh, now_us, key, true, lookup_id);
 }
 
 int mesh_receive(struct mesh *mesh, uint64_t now_us, const struct node_id *from_id,
@@ -161,7 +180,8 @@ uint64_t mesh_deadline_us(const struct mesh *mesh)
     return deadline_us;
 }
 
-/* Out of memory for a member costs placement quality, not correctness: others still know it. */
+/* A member that a part has no room for costs placement quality, not correctness: others still know
+ * it. Each part is told whatever the other said. */
 static void apply_member(struct mesh *mesh, uint64_t now_us, const struct gossip_event *event)
 {
     const struct member *member = &event->member;
@@ -171,13 +191,13 @@ static void apply_member(struct mesh *mesh, uint64_t now_us, const struct gossip
         transfer_member_down(mesh->transfer, now_us, &member->id);
         return;
     }
-    int err = 0;
+    int dht_err = 0;
     if (event->kind == GOSSIP_MEMBER_UP)
-        err = dht_member_up(mesh->dht, now_us, &contact);
-    if (err == 0)
-        err = transfer_member_up(mesh->transfer, now_us, member);
-    if (err != 0)
-        log_to(mesh->env, LOG_WARN, "mesh: member not taken over: %s", err_text(err));
+        dht_err = dht_member_up(mesh->dht, now_us, &contact);
+    int transfer_err = transfer_member_up(mesh->transfer, now_us, member);
+    if (dht_err != 0 || transfer_err != 0)
+        log_to(mesh->env, LOG_WARN, "mesh: member not taken over: %s",
+               err_text(dht_err != 0 ? dht_err : transfer_err));
 }
 
 static bool take_host_lookup(struct mesh *mesh, uint64_t lookup_id)
@@ -250,12 +270,13 @@ static bool apply_transfer(struct mesh *mesh, uint64_t now_us, const struct tran
 /* Takes the DHT's answers; true if one is for the host and stands in `out`. */
 static bool next_lookup(struct mesh *mesh, uint64_t now_us, struct mesh_event *out, bool *moved)
 {
-    while (dht_next_result(mesh->dht, &out->of.lookup)) {
-        if (take_host_lookup(mesh, out->of.lookup.lookup_id)) {
+    while (dht_next_result(mesh->dht, mesh->answer)) {
+        if (take_host_lookup(mesh, mesh->answer->lookup_id)) {
             out->kind = MESH_LOOKUP;
+            out->of.lookup = mesh->answer;
             return true;
         }
-        apply_providers(mesh, now_us, &out->of.lookup);
+        apply_providers(mesh, now_us, mesh->answer);
         *moved = true;
     }
     return false;
