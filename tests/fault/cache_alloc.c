@@ -138,6 +138,7 @@ static void any_allocation_may_fail_over_disk(void **state)
 
 int main(void)
 {
+    test_use_memory_disk();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_allocation_may_fail_over_memory),
         cmocka_unit_test(any_allocation_may_fail_over_disk),

@@ -440,8 +440,8 @@ static void evictions_wait_for_a_host_that_does_not_drain(void **state)
 {
     (void)state;
     struct rig rig;
-    rig_start(&rig, PIECE, 0);
-    struct cache_blob *a = get(&rig, 1, 2 * PIECE), *b = get(&rig, 2, 2 * PIECE);
+    rig_start(&rig, 10, 0);
+    struct cache_blob *a = get(&rig, 1, 10), *b = get(&rig, 2, 10);
     for (unsigned i = 0; i <= 4096; i++)
         assert_int_equal(test_write(rig.cache, i % 2 == 0 ? a : b, 0, i + 1), 0);
     assert_int_equal(test_write(rig.cache, b, 0, 5000), E_FULL);
