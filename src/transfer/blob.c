@@ -297,9 +297,6 @@ static void note_delivery(struct transfer *transfer, struct blob *blob,
     struct swarm *swarm = blob->swarm;
     uint64_t took_us = transfer->now_us - request->sent_us;
     swarm->piece_us = transfer__mean(swarm->piece_us, took_us);
-    if (request->started && transfer->now_us > request->started_us)
-        swarm->rate = transfer__mean(swarm->rate, request->bytes * (uint64_t)S /
-                                                      (transfer->now_us - request->started_us));
     struct neighbour *neighbour = transfer__neighbour(swarm, request->node);
     if (neighbour != NULL)
         neighbour->piece_us = transfer__mean(neighbour->piece_us, took_us);

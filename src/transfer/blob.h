@@ -20,6 +20,7 @@
 #define NEIGHBOURS_MAX    32
 #define CANDIDATES_MAX    32
 #define REMOTES_MAX       8
+#define LIARS_MAX         16
 /* Requests on record: in flight, hedges, imports, and those whose bytes are being verified. */
 #define REQUESTS_MAX 128
 /* Neighbours must have been in touch within this; HAVE is repeated more often. */
@@ -98,6 +99,8 @@ struct swarm {
     uint32_t remote_count;
     bool near_whole; /* the DHT named a whole copy inside the zone */
     struct avoid avoid;
+    uint16_t liars[LIARS_MAX]; /* sent wrong pieces of this blob */
+    uint32_t liar_count;
 
     uint32_t readers, fetchers; /* readers, and those of them whose credentials may fetch */
     bool origin_denied;
@@ -108,7 +111,6 @@ struct swarm {
     uint32_t requests;                /* under way for this blob */
     uint32_t leases;                  /* held or asked for */
     uint32_t piece_us;                /* mean from request to piece */
-    uint32_t rate;                    /* mean rate of one transfer from a peer, bytes/s */
     uint32_t lease_us;      /* what a segment would take at our best rate; neighbours are told */
     uint64_t lease_best_us; /* shortest of late from grant to held */
     uint32_t run_bytes;     /* how much is leased in one go while nobody else is interested */
@@ -176,8 +178,9 @@ struct neighbour *transfer__neighbour(struct swarm *swarm, uint16_t node);
 void transfer__candidate(struct transfer *transfer, struct blob *blob, uint16_t node,
                          bool referred);
 void transfer__neighbour_remove(struct transfer *transfer, struct blob *blob, uint16_t node);
-/* It lied about a piece, or proved slow: not asked (again) before. */
+/* It sent a wrong piece: not asked for any of this blob again. */
 void transfer__neighbour_distrust(struct transfer *transfer, struct blob *blob, uint16_t node);
+bool transfer__is_distrusted(const struct swarm *swarm, uint16_t node);
 /* A keeper or the node itself says that it has this piece. */
 void transfer__neighbour_has(struct swarm *swarm, uint16_t node, uint32_t piece);
 /* It says that it does not, whatever it announced. */

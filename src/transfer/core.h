@@ -158,6 +158,7 @@ struct transfer {
     uint64_t inflight_bytes; /* of those */
     uint32_t request_serial;
     uint64_t fill_turn;
+    uint32_t gap_us; /* mean time between 64 KiB of one piece */
     struct rate rate;
 
     struct lease *leases, *leases_last;

@@ -202,6 +202,8 @@ bool transfer__lease_take(struct transfer *transfer, struct blob *blob, uint32_t
         lease->keeperless = true;
     }
     lease->reason = reason;
+    lease->holder = NODE_NONE;
+    lease->avoid = lease->by_record = false;
     lease->granted_us = transfer->now_us;
     mark_pieces(lease, true);
     transfer__touch(transfer);
@@ -460,6 +462,12 @@ void transfer__on_refer(struct transfer *transfer, uint16_t from, const struct w
     uint16_t holder = transfer__node_meet(transfer, &answer->contact.id, &answer->contact.addr);
     if (holder == NODE_NONE || holder == NODE_SELF || !transfer__node_usable(transfer, holder))
         return;
+    if (transfer__is_distrusted(blob->swarm, holder)) {
+        /* A keeper that knows nobody but a liar, or is one. */
+        if (transfer__can_fetch(transfer, blob) && lease != NULL)
+            (void)transfer__lease_take(transfer, blob, answer->segment, FETCH_NO_PROGRESS);
+        return;
+    }
     if (answer->level == WIRE_LEVEL_ZONE) {
         if (lease != NULL && lease->state != LEASE_ASKING)
             return;

@@ -18,7 +18,9 @@
 /* Requests while nothing is known of the own rate, and at least. */
 #define UNKNOWN_REQUESTS 8
 #define LEAST_REQUESTS   2
-#define LEAST_BYTES      (4u * 1024 * 1024)
+/* Whatever the rate was: a node that starves for lack of sources must be able to ask several. */
+#define STARVED_REQUESTS 6
+#define STARVED_BYTES    (4u * 1024 * 1024)
 
 static struct peer *peer_of(const struct transfer *transfer, uint16_t node)
 {
@@ -158,7 +160,8 @@ static bool has_room(struct transfer *transfer, const struct blob *blob)
     uint64_t rate = transfer__rate_best(transfer);
     if (rate == 0)
         return transfer->inflight < UNKNOWN_REQUESTS;
-    if (transfer->inflight < LEAST_REQUESTS || transfer->inflight_bytes < LEAST_BYTES)
+    if (transfer->inflight < LEAST_REQUESTS ||
+        (transfer->inflight < STARVED_REQUESTS && transfer->inflight_bytes < STARVED_BYTES))
         return true;
     return transfer->inflight_bytes + blob->layout.piece_bytes <= rate / 2;
 }
@@ -243,7 +246,7 @@ static void hedge(struct transfer *transfer, struct request *request)
 {
     struct blob *blob = request->blob;
     uint32_t piece = request->piece;
-    if (request->hedged || !is_late(transfer, request))
+    if (request->hedged || !is_late(transfer, request) || !has_room(transfer, blob))
         return;
     struct choice choice = {.piece = piece, .node = transfer__other_holder(transfer, blob, piece)};
     if (choice.node == NODE_NONE)
@@ -253,14 +256,36 @@ static void hedge(struct transfer *transfer, struct request *request)
     (void)transfer__request(transfer, blob, &choice, 0);
 }
 
+static uint64_t request_rate(const struct transfer *transfer, const struct request *request)
+{
+    uint64_t flowing_us = transfer->now_us - request->started_us;
+    return flowing_us == 0 ? 0 : (uint64_t)request->bytes * S / flowing_us;
+}
+
+/* Far slower than the others that flow now (P-3). If all are slow, our own link is. */
 static bool too_slow(const struct transfer *transfer, const struct request *request)
 {
-    const struct swarm *swarm = request->blob->swarm;
-    uint64_t flowing_us = transfer->now_us - request->started_us;
-    if (!request->started || flowing_us < SLOW_AFTER_US || swarm->rate == 0)
+    if (!request->started || transfer->now_us - request->started_us < SLOW_AFTER_US ||
+        request->blob->swarm->avail[request->piece] < 2)
         return false;
-    uint64_t rate = (uint64_t)request->bytes * S / flowing_us;
-    return rate < swarm->rate / 10 && swarm->avail[request->piece] > 1;
+    uint64_t sum = 0, others = 0;
+    for (uint32_t i = 0; i < transfer->request_count; i++) {
+        const struct request *other = &transfer->requests[i];
+        if (other == request || !other->started || other->received)
+            continue;
+        sum += request_rate(transfer, other);
+        others++;
+    }
+    return others >= 2 && request_rate(transfer, request) < sum / others / 10;
+}
+
+/* Without a byte for longer than is usual here: bytes of all come late when our own link is full, and
+ * giving up then would only waste what is on its way. */
+static bool is_silent(const struct transfer *transfer, const struct request *request)
+{
+    uint64_t patience_us = 6 * (uint64_t)transfer->gap_us;
+    patience_us = patience_us > SILENT_US ? patience_us : SILENT_US;
+    return request->started && transfer->now_us - request->heard_us >= patience_us;
 }
 
 /* True if the request is gone. */
@@ -277,7 +302,7 @@ static bool request_tick(struct transfer *transfer, struct request *request)
         return true;
     }
     bool unanswered = request->tries >= TRIES_MAX && now_us >= request->resend_us;
-    if (unanswered || (request->started && quiet_us >= SILENT_US) || quiet_us >= VERIFY_US) {
+    if (unanswered || is_silent(transfer, request) || quiet_us >= VERIFY_US) {
         give_up(transfer, request, true);
         return true;
     }
@@ -378,6 +403,15 @@ bool transfer_expects(const struct transfer *transfer, const struct blob_key *ke
            transfer__request_find(transfer, blob, piece, node) != NULL;
 }
 
+/* How long 64 KiB take to come, request by request. */
+static void note_gap(struct transfer *transfer, const struct request *request, uint32_t bytes)
+{
+    uint64_t units = (bytes - request->bytes) / RECORD_BYTES_MAX;
+    if (units > 0)
+        transfer->gap_us =
+            transfer__mean(transfer->gap_us, (transfer->now_us - request->heard_us) / units);
+}
+
 void transfer_piece_progress(struct transfer *transfer, uint64_t now_us, blob_handle handle,
                              uint32_t piece, const struct node_id *peer, uint32_t bytes_so_far)
 {
@@ -390,6 +424,9 @@ void transfer_piece_progress(struct transfer *transfer, uint64_t now_us, blob_ha
     if (request != NULL && bytes_so_far > request->bytes) {
         if (!request->started)
             request->started_us = transfer->now_us;
+        else
+            note_gap(transfer, request, bytes_so_far);
+        blob->swarm->progress_us = transfer->now_us;
         request->answered = request->started = true;
         request->heard_us = transfer->now_us;
         request->bytes = bytes_so_far;

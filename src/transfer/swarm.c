@@ -23,8 +23,6 @@
 #define CROWD_US (3 * S)
 /* The side that was greeted leaves the connecting to the one that greeted, for so long. */
 #define CONNECT_COURTESY_US (300 * MS)
-/* Not asked again for pieces after a wrong one: for good, in the life of a swarm. */
-#define DISTRUST_US (3600 * (uint64_t)S)
 
 struct neighbour *transfer__neighbour(struct swarm *swarm, uint16_t node)
 {
@@ -291,15 +289,28 @@ void transfer__swarm_leave(struct transfer *transfer, struct blob *blob,
     blob->swarm->announces = 0;
 }
 
+bool transfer__is_distrusted(const struct swarm *swarm, uint16_t node)
+{
+    for (uint32_t i = 0; i < swarm->liar_count && i < LIARS_MAX; i++) {
+        if (swarm->liars[i] == node)
+            return true;
+    }
+    return false;
+}
+
 void transfer__neighbour_distrust(struct transfer *transfer, struct blob *blob, uint16_t node)
 {
-    struct neighbour *neighbour =
-        blob->swarm == NULL ? NULL : transfer__neighbour(blob->swarm, node);
-    if (neighbour == NULL)
+    struct swarm *swarm = blob->swarm;
+    if (swarm == NULL)
         return;
-    set_useful(blob->swarm, neighbour, false);
-    neighbour->distrusted = true;
-    neighbour->free_at_us = transfer->now_us + DISTRUST_US;
+    if (!transfer__is_distrusted(swarm, node))
+        swarm->liars[swarm->liar_count++ % LIARS_MAX] = node;
+    struct neighbour *neighbour = transfer__neighbour(swarm, node);
+    if (neighbour != NULL) {
+        set_useful(swarm, neighbour, false);
+        neighbour->distrusted = true;
+    }
+    transfer__remote_remove(swarm, node);
     transfer__requests_end(transfer, blob, blob->layout.piece_count, node);
 }
 
@@ -318,7 +329,8 @@ static void greet(struct transfer *transfer, struct blob *blob, uint16_t node, b
 static bool acceptable(struct transfer *transfer, struct blob *blob, uint16_t node)
 {
     return transfer__node_usable(transfer, node) && !transfer__is_silent(transfer, node) &&
-           transfer__neighbour(blob->swarm, node) == NULL;
+           transfer__neighbour(blob->swarm, node) == NULL &&
+           !transfer__is_distrusted(blob->swarm, node);
 }
 
 void transfer__candidate(struct transfer *transfer, struct blob *blob, uint16_t node, bool referred)
@@ -509,7 +521,8 @@ static void neighbour_up(struct transfer *transfer, struct blob *blob, struct ne
         return;
     neighbour->state = NEIGHBOUR_UP;
     neighbour->hello_us = transfer->now_us;
-    set_useful(blob->swarm, neighbour, true);
+    neighbour->distrusted = transfer__is_distrusted(blob->swarm, neighbour->node);
+    set_useful(blob->swarm, neighbour, !neighbour->distrusted);
     transfer__link_want(transfer, neighbour->node,
                         connect_delay_us(transfer, neighbour, they_initiated));
 }

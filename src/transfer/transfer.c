@@ -359,6 +359,10 @@ static void forget_in_swarm(struct transfer *transfer, struct blob *blob, uint16
     struct swarm *swarm = blob->swarm;
     transfer__neighbour_remove(transfer, blob, node);
     transfer__remote_remove(swarm, node);
+    for (uint32_t i = 0; i < LIARS_MAX && i < swarm->liar_count; i++) {
+        if (swarm->liars[i] == node)
+            swarm->liars[i] = NODE_NONE; /* the slot may get another owner */
+    }
     for (uint32_t i = 0; i < swarm->candidate_count; i++) {
         if (swarm->candidates[i] == node) {
             swarm->candidates[i] = swarm->candidates[--swarm->candidate_count];

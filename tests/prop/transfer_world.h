@@ -614,6 +614,8 @@ static inline void w_on_flow_start(struct w_world *world, const struct w_event *
     if (!flow->used || flow->version != event->version)
         return;
     struct w_node *to = &world->nodes[flow->to];
+    if (!to->alive)
+        return; /* stalls until its sender learns of it */
     if (flow->fetch && to->fail_fetches_until_us > world->now_us) {
         uint64_t id = flow->id;
         w_flow_stop(world, flow);
@@ -740,11 +742,30 @@ static inline void w_on_verified(struct w_world *world, const struct w_event *ev
     transfer_piece_done(node->core, world->now_us, node->handles[blob], piece, &source, status);
 }
 
+/* Uploads between two nodes end with their session. */
+static inline void w_end_flows(struct w_world *world, uint32_t a, uint32_t b)
+{
+    for (uint32_t i = 0; i < world->flow_capacity; i++) {
+        struct w_flow was = world->flows[i];
+        bool on_it = (was.from == a && was.to == b) || (was.from == b && was.to == a);
+        if (!was.used || was.fetch || !on_it)
+            continue;
+        w_flow_stop(world, &world->flows[i]);
+        struct w_node *from = &world->nodes[was.from];
+        if (!from->alive)
+            continue;
+        from->uploads--;
+        transfer_upload_end(from->core, world->now_us, was.id, 0, E_CLOSED);
+    }
+}
+
 static inline void w_on_session(struct w_world *world, const struct w_event *event)
 {
     struct w_node *a = &world->nodes[event->node], *b = &world->nodes[event->other];
     bool up = event->arg == 1;
     if (up && (!a->alive || !b->alive || a->blackholed || b->blackholed)) {
+        if (a->alive)
+            w_end_flows(world, a->index, b->index);
         if (a->alive)
             transfer_session_down(a->core, world->now_us, &b->member.id, E_TIMEOUT);
     } else if (up) {
@@ -753,6 +774,7 @@ static inline void w_on_session(struct w_world *world, const struct w_event *eve
         transfer_session_up(b->core, world->now_us, &a->member.id);
     } else if (a->alive) {
         transfer_session_down(a->core, world->now_us, &b->member.id, E_CLOSED);
+        w_end_flows(world, a->index, b->index);
     }
     w_drain(world, a);
     w_drain(world, b);
@@ -774,6 +796,18 @@ static inline void w_read(struct w_world *world, struct w_node *node, uint32_t b
     w_check_pull(world, node, blob);
 }
 
+/* A session breaks: both ends learn of it. */
+static inline void w_break_session(struct w_world *world, uint32_t a, uint32_t b)
+{
+    *w_session_is(world, a, b) = false;
+    uint32_t ends[2] = {a, b};
+    for (unsigned i = 0; i < 2; i++) {
+        struct w_event down = {.kind = W_SESSION, .node = ends[i], .other = ends[1 - i]};
+        down.at_us = world->now_us + 1;
+        w_push(world, down);
+    }
+}
+
 /* Drops everything a node has under way; the others learn of it as the config says. */
 static inline void w_kill(struct w_world *world, struct w_node *node)
 {
@@ -783,14 +817,9 @@ static inline void w_kill(struct w_world *world, struct w_node *node)
         struct w_flow *flow = &world->flows[i];
         if (!flow->used || (flow->from != node->index && flow->to != node->index))
             continue;
-        struct w_flow was = *flow;
+        bool waits = !flow->fetch && flow->to == node->index;
         w_flow_stop(world, flow);
-        if (!was.fetch && was.to == node->index) {
-            struct w_node *from = &world->nodes[was.from];
-            from->uploads--;
-            transfer_upload_end(from->core, world->now_us, was.id, 0, E_CLOSED);
-            w_drain(world, from);
-        }
+        flow->used = waits; /* stalls until its sender learns of it */
     }
     for (uint32_t blob = 0; blob < world->blob_count; blob++) {
         if (node->pulls[blob].wanted && !node->pulls[blob].done) {
@@ -804,8 +833,6 @@ static inline void w_kill(struct w_world *world, struct w_node *node)
         struct w_event event = {.kind = W_GONE, .node = i, .other = node->index};
         event.at_us = world->now_us + world->config.gone_us + prng_below(&world->prng, 500 * W_MS);
         w_push(world, event);
-        if (!*w_session_is(world, i, node->index))
-            continue;
         *w_session_is(world, i, node->index) = false;
         struct w_event down = {.kind = W_SESSION, .node = i, .other = node->index};
         down.at_us = world->now_us + (world->config.silent_death ? 15 * W_S : 1 * W_MS);
