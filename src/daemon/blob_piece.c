@@ -148,6 +148,7 @@ static void seal_done(struct loop_work *work, int status)
     struct piece_job *job = (struct piece_job *)work;
     cache_seal_done(job->blob->blobs->config.cache, job->cached,
                     status != 0 ? status : job->status);
+    cache_unhold(job->blob->blobs->config.cache, job->cached);
     blobs__evictions(job->blob->blobs);
     job_free(job);
 }
@@ -173,9 +174,13 @@ static void seal(struct blob *blob)
         return;
     job->work.run = seal_run;
     job->work.done = seal_done;
+    cache_hold(blob->blobs->config.cache,
+               job->cached); /* stays ours if the blob's place is renewed */
     blob->sealed = loop_submit(blob->blobs->config.loop, &job->work) == 0;
-    if (!blob->sealed)
-        job_free(job);
+    if (blob->sealed)
+        return;
+    cache_unhold(blob->blobs->config.cache, job->cached);
+    job_free(job);
 }
 
 /* The blob's own name says that a voucher was false, or that we must look closer (INT-7). */
@@ -378,9 +383,12 @@ static void load_done(struct loop_work *work, int status)
     struct blob_piece *slot = &blob->pieces[job->piece];
     if (status == 0)
         status = job->status;
-    cache_unpin(blob->blobs->config.cache, job->cached, job->piece);
+    bool damaged = status == E_CORRUPT || status == E_NOT_FOUND || status == E_IO;
     if (job->keep)
         slot->loading = false;
+    if (damaged) /* before the pin, which may be the last reference, goes */
+        cache_drop_piece(blob->blobs->config.cache, job->cached, job->piece);
+    cache_unpin(blob->blobs->config.cache, job->cached, job->piece);
     if (status == 0) {
         blob->blobs->counters.piece_bytes[BLOB_FROM_DISK] += job->buffer->used;
         slot->checked_us = now_us(blob);
@@ -388,10 +396,9 @@ static void load_done(struct loop_work *work, int status)
             keep_voucher(slot, &job->voucher);
             blob_memory__keep(blob, job->piece, job->buffer);
         }
-    } else if (status != E_CANCELLED) {
+    } else if (damaged) {
         if (status == E_CORRUPT)
             blob->blobs->counters.corrupt++;
-        cache_drop_piece(blob->blobs->config.cache, job->cached, job->piece);
         slot->stored = false;
         if (slot->have && slot->memory == NULL)
             blob__piece_gone(blob, job->piece);
