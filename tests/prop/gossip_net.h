@@ -14,7 +14,7 @@
 #include "bytes.h"
 #include "gossip.h"
 #include "log.h"
-#include "wire.h"
+#include "wire_gossip.h"
 
 #define NET_SECOND 1000000ULL
 #define NET_NONE   UINT32_MAX
@@ -67,8 +67,6 @@ struct net {
     struct gossip_config config; /* of the next node started */
     uint64_t trace_hash;         /* over every delivery: same seed, same hash */
     uint64_t delivered;
-    uint64_t types[WIRE_GOSSIP_LAST - WIRE_GOSSIP_FIRST + 1]; /* messages sent, by type */
-    uint64_t type_bytes[WIRE_GOSSIP_LAST - WIRE_GOSSIP_FIRST + 1];
     unsigned zones;
 };
 
@@ -153,34 +151,37 @@ static uint32_t net_packet_new(struct net *net)
     return net->packet_count++;
 }
 
-static int net_send(void *host, const struct peer_addr *to, const uint8_t *msg, size_t msg_bytes)
+/* Puts a message on its way, unless the network loses it. */
+static void net_carry(struct net *net, uint32_t from, uint32_t to, const uint8_t *msg,
+                      size_t msg_bytes)
 {
-    struct net_node *node = host;
-    struct net *net = node->net;
-    node->messages++;
-    node->bytes += msg_bytes;
-    uint32_t index = net_index(net, to);
-    if (msg_bytes > MESSAGE_BYTES_MAX)
-        abort(); /* DHT-8 */
-    unsigned type;
-    if (wire_type(msg, msg_bytes, &type) != 0 || type < WIRE_GOSSIP_FIRST ||
-        type > WIRE_GOSSIP_LAST)
-        abort();
-    net->types[type - WIRE_GOSSIP_FIRST]++;
-    net->type_bytes[type - WIRE_GOSSIP_FIRST] += msg_bytes;
-    if (index == NET_NONE || net->nodes[index].gossip == NULL)
-        return 0;
-    if (net->link != NULL && !net->link(net, node->index, index))
-        return 0;
+    if (to == NET_NONE || net->nodes[to].gossip == NULL)
+        return;
+    if (net->link != NULL && !net->link(net, from, to))
+        return;
     if (net->loss_permille > 0 && prng_below(&net->prng, 1000) < net->loss_permille)
-        return 0;
+        return;
     uint32_t packet = net_packet_new(net);
-    net->packets[packet].from = node->index;
+    net->packets[packet].from = from;
     net->packets[packet].bytes = msg_bytes;
     memcpy(net->packets[packet].data, msg, msg_bytes);
     uint64_t spread = net->delay_max_us - net->delay_min_us;
     uint64_t delay = net->delay_min_us + (spread > 0 ? prng_below(&net->prng, spread) : 0);
-    net_push(net, net->now_us + delay, index, packet);
+    net_push(net, net->now_us + delay, to, packet);
+}
+
+static int net_send(void *host, const struct peer_addr *to, const uint8_t *msg, size_t msg_bytes)
+{
+    struct net_node *node = host;
+    unsigned type;
+    if (msg_bytes > MESSAGE_BYTES_MAX) /* DHT-8 */
+        abort();
+    if (wire_type(msg, msg_bytes, &type) != 0 || type < WIRE_GOSSIP_FIRST ||
+        type > WIRE_GOSSIP_LAST)
+        abort();
+    node->messages++;
+    node->bytes += msg_bytes;
+    net_carry(node->net, node->index, net_index(node->net, to), msg, msg_bytes);
     return 0;
 }
 
