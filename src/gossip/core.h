@@ -169,6 +169,7 @@ struct sync {
     uint8_t page[WIRE_GOSSIP_LEAF_BYTES]; /* leaves of the page that waits */
     /* Views that came apart: what PING and ACK say of the others' (gossip__compare_view). */
     unsigned apart;       /* of them in a row that differ */
+    unsigned agreed;      /* of them in a row that are the same */
     uint64_t changed_us;  /* our own view, last */
     uint64_t apart_us;    /* not before, another push-pull for that reason */
     uint64_t apart_pause; /* grows while they do not help */
@@ -298,6 +299,7 @@ void gossip__announce(struct gossip *g, enum member_state state);
 
 /* ---- members.c ---- */
 
+/* A node by its index, which must be in use or have been. */
 struct node *gossip__node(const struct gossip *g, uint32_t index);
 /* Own record. */
 struct node *gossip__self(const struct gossip *g);
@@ -344,6 +346,8 @@ void gossip__enqueue(struct gossip *g, uint32_t index);
 void gossip__unqueue(struct gossip *g, uint32_t index);
 /* Somebody told us what we have queued: in a long queue that counts as one of our own sends. */
 void gossip__heard(struct gossip *g, uint32_t index);
+/* Others have the view we have: their telling us so takes the records out of a long queue. */
+void gossip__settled(struct gossip *g);
 /* How often an item is sent at the present size of the mesh. */
 unsigned gossip__sends_limit(const struct gossip *g);
 

@@ -22,6 +22,12 @@ unsigned gossip__sends_limit(const struct gossip *g)
     return limit > SENDS_MAX ? SENDS_MAX : limit < SENDS_FACTOR ? SENDS_FACTOR : limit;
 }
 
+/* News about a node are a claim of others, or its own record. */
+static bool is_claim(const struct node *node)
+{
+    return node->pub.state == MEMBER_SUSPECT || node->pub.state == MEMBER_DEAD;
+}
+
 /* ---- queue ---- */
 
 static void link_at(struct gossip *g, uint32_t index, unsigned sends)
@@ -93,6 +99,21 @@ void gossip__heard(struct gossip *g, uint32_t index)
      * then, the push-pull that runs in such times brings. */
     if (g->queue_count > LONG_QUEUE && gossip__node(g, index)->queued)
         count_send(g, index, gossip__sends_limit(g));
+}
+
+void gossip__settled(struct gossip *g)
+{
+    if (g->queue_count <= LONG_QUEUE)
+        return; /* a few items are sent to the end: it is cheap, and reaches the last */
+    for (unsigned sends = 0; sends <= SENDS_MAX; sends++) {
+        uint32_t next = g->queue_head[sends];
+        while (next != NODE_NONE) {
+            uint32_t index = next;
+            next = gossip__node(g, index)->queue_next;
+            if (!is_claim(gossip__node(g, index))) /* the view says nothing of suspects and dead */
+                gossip__unqueue(g, index);
+        }
+    }
 }
 
 /* ---- messages ---- */
@@ -181,7 +202,7 @@ bool gossip__add_record(struct gossip *g, const struct node *node)
 bool gossip__add_claim(struct gossip *g, const struct node *node)
 {
     struct wire_gossip_news *news = &g->out.news;
-    ASSERT(node->pub.state == MEMBER_SUSPECT || node->pub.state == MEMBER_DEAD);
+    ASSERT(is_claim(node));
     if (news->claim_count == WIRE_GOSSIP_CLAIMS_MAX)
         return false;
     struct wire_gossip_claim *claim = &news->claims[news->claim_count];
@@ -204,8 +225,7 @@ bool gossip__add_claim(struct gossip *g, const struct node *node)
 
 static bool add_news(struct gossip *g, const struct node *node)
 {
-    bool claim = node->pub.state == MEMBER_SUSPECT || node->pub.state == MEMBER_DEAD;
-    return claim ? gossip__add_claim(g, node) : gossip__add_record(g, node);
+    return is_claim(node) ? gossip__add_claim(g, node) : gossip__add_record(g, node);
 }
 
 static void add_from_queue(struct gossip *g)

@@ -22,6 +22,8 @@
 #define RECORD_ESTIMATE 88
 /* Others in a row whose view differs from ours: it is ours that is behind. */
 #define APART_MIN 3
+/* Others in a row with the same view: after a cold start, it has reached about everybody. */
+#define AGREED_MIN 8
 /* Records that three datagrams hold then. */
 #define PAGE_EXPECTED_MAX 40
 
@@ -41,8 +43,11 @@ void gossip__compare_view(struct gossip *g, const struct peer_addr *from, uint32
     if (view_check == gossip__view_check(g)) {
         sync->apart = 0;
         sync->apart_pause = 0;
+        if (++sync->agreed >= AGREED_MIN)
+            gossip__settled(g);
         return;
     }
+    sync->agreed = 0;
     if (++sync->apart < APART_MIN || sync->stage != SYNC_IDLE || g->now_us < sync->apart_us ||
         g->now_us - sync->changed_us < g->config.period_us)
         return;
