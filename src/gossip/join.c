@@ -2,8 +2,8 @@
 /*
  * Bootstrap: addresses that may be members. Each is asked by SYNC_CHECK, which introduces us and
  * begins the first push-pull; those that do not answer are asked again, ever more rarely, for as
- * long as nobody is known, and a few times after that, so that two groups that began apart with
- * each other's addresses find together.
+ * long as nobody is known, and for some minutes after that, so that two groups that began apart
+ * with each other's addresses find together.
  */
 #include "core.h"
 
@@ -14,8 +14,9 @@
 #define APART_US     50000
 #define BACKOFF_MAX  30000000ULL
 #define SENDS_A_CALL 8
-/* With members known, an address is given up after so many tries: 30 s of them. */
-#define TRIES_MAX 6
+/* With members known, an address is given up after so many tries: ten minutes of them, for a few
+ * nodes that began together in a partition know nobody else on the other side (N-1). */
+#define TRIES_MAX 24
 
 static void drop(struct gossip *g, unsigned at)
 {

@@ -196,16 +196,11 @@ static bool accused_by(const struct suspicion *suspicion, const struct peer_addr
     return false;
 }
 
-/* Counts a sender that holds it dead; true if it is a new one. */
-static bool confirm(struct suspicion *suspicion, const struct peer_addr *by)
+/* Is a sender that holds it dead one more than those who do? Two are enough. */
+static bool confirms(const struct suspicion *suspicion, const struct peer_addr *by)
 {
-    if (suspicion->confirmed_count >= 2)
-        return false;
-    if (suspicion->confirmed_count == 1 && peer_addr_equal(&suspicion->confirmed_by, by))
-        return false;
-    suspicion->confirmed_by = *by;
-    suspicion->confirmed_count++;
-    return true;
+    return suspicion->confirmed_count == 0 ||
+           (suspicion->confirmed_count == 1 && !peer_addr_equal(&suspicion->confirmed_by, by));
 }
 
 bool gossip__accuse(struct gossip *g, uint32_t index, const struct peer_addr *accuser,
@@ -213,17 +208,19 @@ bool gossip__accuse(struct gossip *g, uint32_t index, const struct peer_addr *ac
 {
     struct node *node = gossip__node(g, index);
     ASSERT(index != g->self && gossip__is_live(node->pub.state));
+    bool suspected = node->pub.state == MEMBER_SUSPECT, adds = true;
+    if (suspected) {
+        const struct suspicion *held = &g->suspicions[node->suspicion];
+        confirmed = confirmed && confirms(held, accuser);
+        adds = held->accuser_count < WIRE_GOSSIP_ACCUSERS_MAX && !accused_by(held, accuser);
+    }
+    if (!adds && !confirmed)
+        return false;
     uint32_t by = gossip__by_addr(g, accuser);
     if (by == NODE_NONE || by == index || !gossip__is_live(gossip__node(g, by)->pub.state))
         return false;
-    bool suspected = node->pub.state == MEMBER_SUSPECT;
-    bool known = suspected && accused_by(&g->suspicions[node->suspicion], accuser);
-    bool full =
-        suspected && g->suspicions[node->suspicion].accuser_count == WIRE_GOSSIP_ACCUSERS_MAX;
-    if ((known || full) && !confirmed)
-        return false;
     /* Own probes are not words of others: local health is what checks those. */
-    if (!known && by != g->self && !accuser_allowed(g, gossip__node(g, by)))
+    if (adds && by != g->self && !accuser_allowed(g, gossip__node(g, by)))
         return false;
     if (!suspected) {
         if (entry_new(g, index) == NODE_NONE)
@@ -232,15 +229,17 @@ bool gossip__accuse(struct gossip *g, uint32_t index, const struct peer_addr *ac
         g->stats.suspicions++;
     }
     struct suspicion *suspicion = &g->suspicions[node->suspicion];
-    bool news = confirmed && confirm(suspicion, accuser);
-    if (!known && !full) {
+    if (confirmed) {
+        suspicion->confirmed_by = *accuser;
+        suspicion->confirmed_count++;
+    }
+    if (adds) {
         suspicion->accusers[suspicion->accuser_count++] = *accuser;
         gossip__enqueue(g, index); /* Lifeguard §IV.B: the first K confirmations are passed on */
-        news = true;
     }
-    if (news && suspicion->stage == SUSPICION_WAIT)
+    if (suspicion->stage == SUSPICION_WAIT)
         set_due(g, node->suspicion, confirm_from(g, suspicion));
-    return news;
+    return true;
 }
 
 /* ---- the end ---- */
