@@ -59,8 +59,6 @@ uint64_t events_next_us(const struct event_queue *queue)
 
 void events_close(struct event_queue *queue)
 {
-    for (size_t i = 0; i < queue->count; i++)
-        free(queue->heap[i].bytes);
     free(queue->heap);
     *queue = (struct event_queue){0};
 }

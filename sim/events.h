@@ -9,14 +9,18 @@
 
 enum event_kind {
     EVENT_DATAGRAM = 1,
-    EVENT_TIMER,      /* a node's mesh deadline */
-    EVENT_FLOW,       /* a flow's last byte arrives, unless its version changed */
-    EVENT_FLOW_START, /* latency before the first byte is over */
+    EVENT_TIMER,    /* a node's mesh deadline */
+    EVENT_FLOW,     /* a flow's last byte may be here (flows_fired) */
+    EVENT_POUR,     /* rates of flows become right (flows_pour) */
+    EVENT_START,    /* the first byte of a bulk arrives */
+    EVENT_PROGRESS, /* some bytes of a bulk are here */
+    EVENT_VERIFIED, /* a piece has been opened, hashed and stored */
     EVENT_SESSION_UP,
     EVENT_SESSION_DOWN,
     EVENT_NODE_START,
     EVENT_NODE_KILL,
     EVENT_NODE_LEAVE,
+    EVENT_NODE_FREEZE,
     EVENT_PULL,
 };
 
@@ -24,11 +28,11 @@ struct event {
     uint64_t at_us;
     uint64_t sequence;
     enum event_kind kind;
-    uint32_t node;    /* who it happens to */
-    uint32_t other;   /* the other side, blob or flow */
+    uint32_t node;  /* who it happens to */
+    uint32_t other; /* the other side, flow, bulk or pull */
+    uint32_t byte_count;
     uint64_t version; /* to recognise outdated ones */
-    uint8_t *bytes;   /* DATAGRAM: owned */
-    size_t byte_count;
+    uint8_t *bytes;   /* DATAGRAM: a buffer of the world's */
 };
 
 struct event_queue {

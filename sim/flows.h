@@ -1,32 +1,46 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Bulk bytes on shared links. Each end shares its rate equally among its flows; a flow runs at the
- * smaller of its two shares (an approximation of max-min fairness that never overstates a rate).
+ * Bulk bytes on shared links, max-min fair: no flow can have more unless another that has no more
+ * than it gets less (Bertsekas, Gallager, "Data Networks" §6.5.2). A flow crosses up to four links
+ * (a node's up link, zone borders, a node's down link, or the origin's); what it leaves of its
+ * share at one of them goes to the others there.
+ *
+ * Each link keeps its level, the most a flow may take there, and pours it anew when a flow comes or
+ * goes or when a level changes at the far end of one of its flows; so a change travels as far as it
+ * matters. The fixed point of that is the max-min allocation, whatever the order: the links with
+ * the lowest level are right after one pour, then those next to them.
  */
 #ifndef SHOAL_SIM_FLOWS_H
 #define SHOAL_SIM_FLOWS_H
 
 #include "events.h"
-#include "transfer.h"
 
-enum flow_kind {
-    FLOW_FREE = 0,
-    FLOW_UPLOAD, /* piece from node to node */
-    FLOW_FETCH,  /* pieces from the origin, one after the other */
-};
+#define FLOW_LINKS_MAX 4
+#define FLOW_NONE      UINT32_MAX
+#define FLOW_NO_LIMIT  UINT64_MAX
 
 struct flow {
-    enum flow_kind kind;
-    uint32_t from, to; /* node indexes; from may be the origin */
-    uint64_t version;  /* of the completion event that counts; never reused */
-    uint64_t left_bytes;
-    uint64_t rate_bps; /* 0 until the first byte is under way */
+    uint32_t links[FLOW_LINKS_MAX];
+    uint32_t places[FLOW_LINKS_MAX]; /* its index in each link's list */
+    uint32_t link_count;             /* 0: unused */
+    uint32_t user;                   /* whose it is: the owner's business */
+    uint64_t limit_bps;              /* of its own; FLOW_NO_LIMIT: none */
+    uint64_t rate_bps;               /* bytes per second; 0 until the first pour */
+    uint64_t left_bytes;             /* at updated_us */
     uint64_t updated_us;
-    bool flowing;
-    uint32_t blob, piece, pieces_left;
-    uint64_t id;              /* upload or fetch id */
-    uint64_t done_bytes;      /* FETCH: of earlier pieces */
-    enum fetch_reason reason; /* FETCH */
+    uint64_t event_us; /* of the EVENT_FLOW that counts; UINT64_MAX: none */
+    uint64_t version;  /* of that event; never reused */
+    bool fresh;        /* came since the last pour */
+};
+
+struct flow_link {
+    uint64_t rate_bps;
+    uint64_t level_bps; /* the most a flow may take; FLOW_NO_LIMIT: there is room to spare */
+    uint64_t told_bps;  /* level at which the flows' rates and the far ends stand */
+    uint64_t used_bps;  /* sum of its flows' rates */
+    uint32_t *flows;    /* owned */
+    uint32_t count, capacity;
+    bool queued, moved; /* in the lists of a pour */
 };
 
 struct flow_list {
@@ -34,35 +48,52 @@ struct flow_list {
     uint32_t count, capacity;
 };
 
-/* One end: a node's up or down link, or the origin. */
-struct flow_end {
-    uint64_t rate_bps;
-    uint64_t per_flow_bps; /* 0: no limit */
-    struct flow_list flows;
-};
-
 struct flows {
     struct flow *items; /* owned */
-    uint32_t count, capacity;
-    uint32_t *free_items; /* owned stack of unused indexes */
-    uint32_t free_count;
-    struct flow_end *up, *down; /* owned, per node */
-    struct flow_end origin;
+    uint32_t count;
+    struct flow_list unused;
+    struct flow_link *links; /* owned */
+    uint32_t link_count;
+    uint64_t quantum_us; /* pours happen at multiples of this; 0: at once */
+    uint64_t slack; /* a level's change by less than one part in this is not told; 0: all are */
+    bool pour_due;  /* an EVENT_POUR is on its way */
+    uint64_t pours, poured_links; /* counters */
+    uint64_t *offers;             /* owned; scratch of one link */
+    uint32_t offer_capacity;
+    struct flow_list dirty, moved, fresh;
     struct event_queue *events; /* borrowed */
 };
 
-/* Room for the links of node_count nodes. */
-void flows_init(struct flows *flows, struct event_queue *events, uint32_t node_count);
+/* What a new flow is. */
+struct flow_plan {
+    uint32_t links[FLOW_LINKS_MAX]; /* the first link_count, all different */
+    uint32_t link_count;
+    uint32_t user;
+    uint64_t limit_bps; /* 0: none */
+    uint64_t bytes;
+};
+
+/* Room for so many links, all without rate. `events` is borrowed. */
+void flows_init(struct flows *flows, struct event_queue *events, uint32_t link_count);
+/* Frees everything. */
 void flows_close(struct flows *flows);
-/* Takes a flow that is not flowing yet; returns its index, stable until flows_remove. */
-uint32_t flows_add(struct flows *flows, const struct flow *flow);
-/* Bytes start to move: both ends' shares change. */
-void flows_begin(struct flows *flows, uint32_t index, uint64_t now_us);
+/* A link's rate is now this, in bytes per second, > 0. */
+void flows_set_link(struct flows *flows, uint32_t link, uint64_t rate_bps, uint64_t now_us);
+/* Bytes start to move; returns the flow's index, stable until flows_remove. Ends by an EVENT_FLOW
+ * with that index in `other`. */
+uint32_t flows_add(struct flows *flows, const struct flow_plan *plan, uint64_t now_us);
+/* True if the event is of the flow's present bytes and the last of them is here; the flow waits for
+ * flows_more or flows_remove then. */
+bool flows_fired(struct flows *flows, uint32_t index, uint64_t version, uint64_t now_us);
+/* So many bytes more on the same connection. */
+void flows_more(struct flows *flows, uint32_t index, uint64_t bytes, uint64_t now_us);
+/* Bytes of it that have not arrived. */
+uint64_t flows_left(const struct flows *flows, uint32_t index, uint64_t now_us);
 /* Takes a flow off its links and forgets it. */
 void flows_remove(struct flows *flows, uint32_t index, uint64_t now_us);
-/* The next piece of a fetch uses the same connection: `bytes` more. */
-void flows_continue(struct flows *flows, uint32_t index, uint64_t bytes, uint64_t now_us);
-/* A link's rate changed. */
-void flows_set_rate(struct flows *flows, uint32_t node, uint64_t rate_bps, uint64_t now_us);
+/* EVENT_POUR: levels and rates become right. */
+void flows_pour(struct flows *flows, uint64_t now_us);
+/* Aborts if lists and sums disagree or a link carries more than it can. */
+void flows_check(const struct flows *flows);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The world's clock, event dispatch, datagram network and scenario calls; see world.h. What a node
- * does with its mesh's results is in host.c.
+ * does with its mesh's results is in host.c and its neighbours.
  */
 #include "world.h"
 
@@ -11,7 +11,6 @@
 #include "digest.h"
 #include "host.h"
 #include "log.h"
-#include "topology.h"
 
 void world_config_defaults(struct world_config *config)
 {
@@ -23,6 +22,7 @@ void world_config_defaults(struct world_config *config)
         .nic_bps = 125000000,
         .origin_bps = 1250000000,
         .origin_first_byte_us = 10000,
+        .verify_bps = 1100000000, /* AEAD 0.25 and SHA-256 0.65 s/GB (LIMITS §2) */
         .latency_zone_us = 200,
         .latency_cross_us = 1000,
         .jitter_percent = 20,
@@ -48,52 +48,127 @@ uint32_t world__node_at(const struct world *world, const struct peer_addr *addr)
 {
     uint32_t node =
         (uint32_t)addr->ip[13] << 16 | (uint32_t)addr->ip[14] << 8 | (uint32_t)addr->ip[15];
-    return addr->ip[12] == 10 && node < world->config.node_count ? node : UINT32_MAX;
+    return addr->ip[12] == 10 && node < world->config.node_count ? node : INDEX_NONE;
 }
 
-void world__mix(struct world *world, uint64_t value)
+/* ---- the trace ---- */
+
+static void mix(struct world *world, uint64_t value)
 {
     world->trace_hash = (world->trace_hash ^ value) * 0x100000001b3ULL;
     world->trace_hash ^= world->trace_hash >> 29;
 }
 
+static void mix_event(struct world *world, const struct event *event)
+{
+    mix(world, event->at_us);
+    mix(world, (uint64_t)event->kind << 32 | event->node);
+    mix(world, event->other);
+    size_t i = 0;
+    for (; i + 8 <= event->byte_count; i += 8)
+        mix(world, load_be64(event->bytes + i));
+    for (; i < event->byte_count; i++)
+        mix(world, event->bytes[i]);
+}
+
+/* ---- the network ---- */
+
+uint32_t world__zone(const struct world *world, uint32_t node)
+{
+    return node % world->config.zone_count;
+}
+
 bool world__cut(const struct world *world, uint32_t a, uint32_t b)
 {
-    uint32_t za = a % world->config.zone_count, zb = b % world->config.zone_count;
-    return world->cut[za][zb];
+    return world->cut[world__zone(world, a)][world__zone(world, b)];
+}
+
+bool world__severed(const struct world *world, uint32_t a, uint32_t b)
+{
+    return world__cut(world, a, b) || world__cut(world, b, a);
 }
 
 uint64_t world__latency_us(struct world *world, uint32_t a, uint32_t b)
 {
     const struct world_config *config = &world->config;
-    bool same = a % config->zone_count == b % config->zone_count;
+    bool same = world__zone(world, a) == world__zone(world, b);
     uint64_t base_us = same ? config->latency_zone_us : config->latency_cross_us;
     uint64_t spread_us = base_us * config->jitter_percent / 100;
     return base_us + (spread_us > 0 ? prng_below(&world->prng, spread_us) : 0);
 }
 
+/* Links of the flow network: each node's up and down, the origin's, each zone's out and in. */
+uint32_t world__link_up(uint32_t node)
+{
+    return 2 * node;
+}
+
+uint32_t world__link_down(uint32_t node)
+{
+    return 2 * node + 1;
+}
+
+static uint32_t link_origin(const struct world *world)
+{
+    return 2 * world->config.node_count;
+}
+
+static uint32_t link_zone(const struct world *world, uint32_t zone, bool in)
+{
+    return 2 * world->config.node_count + 1 + 2 * zone + in;
+}
+
+void world__plan_flow(const struct world *world, uint32_t from, uint32_t to, struct flow_plan *out)
+{
+    *out = (struct flow_plan){.links = {world__link_down(to)}, .link_count = 1};
+    if (from == WORLD_ORIGIN) {
+        out->links[out->link_count++] = link_origin(world);
+        out->limit_bps = world->config.origin_conn_bps;
+        return;
+    }
+    out->links[out->link_count++] = world__link_up(from);
+    uint32_t from_zone = world__zone(world, from), to_zone = world__zone(world, to);
+    if (world->config.zone_bps == 0 || from_zone == to_zone)
+        return;
+    out->links[out->link_count++] = link_zone(world, from_zone, false);
+    out->links[out->link_count++] = link_zone(world, to_zone, true);
+}
+
 static void push_datagram(struct world *world, uint32_t from, uint32_t to, const uint8_t *bytes,
                           size_t byte_count)
 {
-    uint8_t *copy = malloc(byte_count);
-    ASSERT(copy != NULL);
-    memcpy(copy, bytes, byte_count);
+    struct datagram_buffer *buffer = world->free_datagrams;
+    if (buffer == NULL)
+        buffer = malloc(sizeof *buffer);
+    else
+        world->free_datagrams = buffer->next;
+    ASSERT(buffer != NULL);
+    memcpy(buffer->bytes, bytes, byte_count);
     events_push(&world->events,
                 (struct event){.at_us = world->now_us + world__latency_us(world, from, to),
                                .kind = EVENT_DATAGRAM,
                                .node = to,
                                .other = from,
-                               .bytes = copy,
-                               .byte_count = byte_count});
+                               .bytes = buffer->bytes,
+                               .byte_count = (uint32_t)byte_count});
+}
+
+/* Gives the buffer of a datagram event back. */
+static void free_datagram(struct world *world, uint8_t *bytes)
+{
+    struct datagram_buffer *buffer =
+        (struct datagram_buffer *)(void *)(bytes - offsetof(struct datagram_buffer, bytes));
+    buffer->next = world->free_datagrams;
+    world->free_datagrams = buffer;
 }
 
 int world__send(void *host, const struct peer_addr *to, const uint8_t *msg, size_t msg_bytes)
 {
     struct sim_node *node = host;
     struct world *world = node->world;
-    ASSERT(msg_bytes <= MESSAGE_BYTES_MAX);
+    ASSERT(msg_bytes > 0 && msg_bytes <= MESSAGE_BYTES_MAX);
     uint32_t target = world__node_at(world, to);
-    if (target == UINT32_MAX)
+    if (target == INDEX_NONE)
         return E_UNREACHABLE;
     world->totals.datagrams++;
     world->totals.datagram_bytes += msg_bytes;
@@ -108,6 +183,23 @@ int world__send(void *host, const struct peer_addr *to, const uint8_t *msg, size
     return 0;
 }
 
+/* ---- making and freeing ---- */
+
+static void set_links(struct world *world)
+{
+    const struct world_config *config = &world->config;
+    flows_init(&world->flows, &world->events, 2 * config->node_count + 1 + 2 * config->zone_count);
+    world->flows.quantum_us = config->flow_quantum_us;
+    world->flows.slack = config->flow_slack;
+    flows_set_link(&world->flows, link_origin(world), config->origin_bps, 0);
+    for (uint32_t i = 0; i < config->node_count; i++)
+        world_slow_node(world, i, 1);
+    for (uint32_t zone = 0; zone < config->zone_count && config->zone_bps > 0; zone++) {
+        flows_set_link(&world->flows, link_zone(world, zone, false), config->zone_bps, 0);
+        flows_set_link(&world->flows, link_zone(world, zone, true), config->zone_bps, 0);
+    }
+}
+
 struct world *world_new(const struct world_config *config)
 {
     ASSERT(config->node_count > 0 && config->node_count <= WORLD_NODES_MAX);
@@ -117,31 +209,36 @@ struct world *world_new(const struct world_config *config)
         return NULL;
     world->config = *config;
     world->trace_hash = 0xcbf29ce484222325ULL;
+    world->bulk_free = INDEX_NONE;
     prng_seed(&world->prng, (const uint8_t *)&config->seed, sizeof config->seed);
     world->nodes = calloc(config->node_count, sizeof *world->nodes);
-    world->sessions =
-        calloc(((size_t)config->node_count * config->node_count + 7) / 8, sizeof *world->sessions);
-    ASSERT(world->nodes != NULL && world->sessions != NULL);
-    flows_init(&world->flows, &world->events, config->node_count);
-    world->flows.origin.rate_bps = config->origin_bps;
-    world->flows.origin.per_flow_bps = config->origin_conn_bps;
-    for (uint32_t i = 0; i < config->node_count; i++) {
+    ASSERT(world->nodes != NULL);
+    set_links(world);
+    for (uint32_t i = 0; i < config->node_count; i++)
         host_init(world, i);
-        flows_set_rate(&world->flows, i, config->nic_bps, 0);
-    }
     return world;
 }
 
 void world_free(struct world *world)
 {
+    struct event event;
     for (uint32_t i = 0; i < world->config.node_count; i++)
         host_close(&world->nodes[i]);
+    while (events_pop(&world->events, &event)) {
+        if (event.bytes != NULL)
+            free_datagram(world, event.bytes);
+    }
+    while (world->free_datagrams != NULL) {
+        struct datagram_buffer *buffer = world->free_datagrams;
+        world->free_datagrams = buffer->next;
+        free(buffer);
+    }
     events_close(&world->events);
     flows_close(&world->flows);
+    free(world->bulks);
     free(world->lookups);
     free(world->pulls);
     free(world->nodes);
-    free(world->sessions);
     free(world);
 }
 
@@ -159,6 +256,8 @@ const struct world_totals *world_totals(const struct world *world)
 {
     return &world->totals;
 }
+
+/* ---- the scenario ---- */
 
 static void push_node(struct world *world, enum event_kind kind, uint32_t node, uint32_t other,
                       uint64_t at_us)
@@ -180,13 +279,24 @@ void world_kill_node(struct world *world, uint32_t node, uint64_t at_us)
 
 void world_leave_node(struct world *world, uint32_t node, uint64_t at_us)
 {
-    push_node(world, EVENT_NODE_LEAVE, node, 0, at_us);
-    push_node(world, EVENT_NODE_KILL, node, 0, at_us + 1000000);
+    push_node(world, EVENT_NODE_LEAVE, node, false, at_us);
+    push_node(world, EVENT_NODE_LEAVE, node, true, at_us + 1000000);
+}
+
+void world_freeze_node(struct world *world, uint32_t node, uint64_t at_us, uint64_t for_us)
+{
+    ASSERT(node < world->config.node_count);
+    events_push(&world->events, (struct event){.at_us = at_us,
+                                               .kind = EVENT_NODE_FREEZE,
+                                               .node = node,
+                                               .version = at_us + for_us});
 }
 
 void world_slow_node(struct world *world, uint32_t node, uint32_t divisor)
 {
-    flows_set_rate(&world->flows, node, world->config.nic_bps / divisor, world->now_us);
+    uint64_t rate_bps = world->config.nic_bps / divisor;
+    flows_set_link(&world->flows, world__link_up(node), rate_bps, world->now_us);
+    flows_set_link(&world->flows, world__link_down(node), rate_bps, world->now_us);
 }
 
 void world_make_liar(struct world *world, uint32_t node)
@@ -194,13 +304,18 @@ void world_make_liar(struct world *world, uint32_t node)
     world->nodes[node].liar = true;
 }
 
+void world_cut_zones(struct world *world, uint32_t from_zone, uint32_t to_zone, bool cut)
+{
+    ASSERT(from_zone < WORLD_ZONES_MAX && to_zone < WORLD_ZONES_MAX);
+    world->cut[from_zone][to_zone] = cut;
+    if (cut)
+        sessions_sever(world, from_zone, to_zone);
+}
+
 void world_partition_zones(struct world *world, uint32_t zone_a, uint32_t zone_b, bool cut)
 {
-    ASSERT(zone_a < WORLD_ZONES_MAX && zone_b < WORLD_ZONES_MAX);
-    world->cut[zone_a][zone_b] = cut;
-    world->cut[zone_b][zone_a] = cut;
-    if (cut)
-        host_break_sessions(world, zone_a, zone_b);
+    world_cut_zones(world, zone_a, zone_b, cut);
+    world_cut_zones(world, zone_b, zone_a, cut);
 }
 
 uint32_t world_add_blob(struct world *world, uint64_t size_bytes)
@@ -213,6 +328,8 @@ uint32_t world_add_blob(struct world *world, uint64_t size_bytes)
     digest_of(DIGEST_SHA256, name, sizeof name, &info->digest);
     blob_key_of(lookup_key, &info->digest, &info->key);
     info->size_bytes = size_bytes;
+    int err = piece_layout_of(size_bytes, &world->layouts[index]);
+    ASSERT(err == 0);
     return index;
 }
 
@@ -231,7 +348,8 @@ uint32_t world_pull(struct world *world, uint32_t node, uint32_t blob, uint64_t 
         ASSERT(world->pulls != NULL);
     }
     uint32_t index = (uint32_t)world->pull_count++;
-    world->pulls[index] = (struct world_pull){.node = node, .blob = blob, .started_us = at_us};
+    world->pulls[index] =
+        (struct world_pull){.node = node, .blob = blob, .started_us = at_us, .next = INDEX_NONE};
     world->pulls_running++;
     events_push(&world->events, (struct event){.at_us = at_us,
                                                .kind = EVENT_PULL,
@@ -247,42 +365,70 @@ const struct world_pull *world_pulls(const struct world *world, size_t *count)
     return world->pulls;
 }
 
-static void dispatch(struct world *world, struct event *event)
+/* ---- time ---- */
+
+static void dispatch(struct world *world, const struct event *event)
 {
     struct sim_node *node = &world->nodes[event->node];
     switch (event->kind) {
     case EVENT_DATAGRAM:
         host_datagram(node, event->other, event->bytes, event->byte_count);
-        free(event->bytes);
+        free_datagram(world, event->bytes);
         break;
     case EVENT_TIMER:
         host_timer(node, event->version);
         break;
-    case EVENT_FLOW_START:
-        host_flow_start(world, event->other, event->version);
-        break;
     case EVENT_FLOW:
-        host_flow_done(world, event->other, event->version);
+        bulk_flow(world, event->other, event->version);
+        break;
+    case EVENT_POUR:
+        flows_pour(&world->flows, world->now_us);
+        break;
+    case EVENT_START:
+        bulk_start(world, event->other, event->version);
+        break;
+    case EVENT_PROGRESS:
+        bulk_progress(world, event->other, event->version);
+        break;
+    case EVENT_VERIFIED:
+        bulk_verified(world, event->other, event->version);
         break;
     case EVENT_SESSION_UP:
-        host_session_up(node, event->other, event->version);
+        session_is_up(node, event->other, event->version);
         break;
     case EVENT_SESSION_DOWN:
-        host_session_down(node, event->other);
+        session_is_down(node, event->other, event->version);
         break;
     case EVENT_NODE_START:
         host_start(node, event->other != 0);
         break;
     case EVENT_NODE_KILL:
-        host_kill(node);
+        host_kill(node, world->config.silent_death);
         break;
     case EVENT_NODE_LEAVE:
-        host_leave(node);
+        host_leave(node, event->other != 0);
+        break;
+    case EVENT_NODE_FREEZE:
+        node->frozen_until_us = event->version;
         break;
     case EVENT_PULL:
-        host_pull(node, event->other, (enum transfer_read_mode)event->version);
+        pulls_begin(node, event->other, (enum transfer_read_mode)event->version);
         break;
     }
+}
+
+/* Does the event have to wait until its node goes on? The world's own (flows) and the end of a
+ * node do not. */
+static bool put_off(struct world *world, const struct event *event)
+{
+    uint64_t until_us = world->nodes[event->node].frozen_until_us;
+    if (until_us <= world->now_us || event->kind == EVENT_FLOW || event->kind == EVENT_POUR ||
+        event->kind == EVENT_NODE_KILL)
+        return false;
+    struct event later = *event;
+    later.at_us = until_us;
+    events_push(&world->events, later);
+    return true;
 }
 
 bool world_run(struct world *world, uint64_t until_us, bool until_pulls_done)
@@ -295,10 +441,10 @@ bool world_run(struct world *world, uint64_t until_us, bool until_pulls_done)
             break;
         ASSERT(event.at_us >= world->now_us);
         world->now_us = event.at_us;
+        if (put_off(world, &event))
+            continue;
         world->totals.events++;
-        world__mix(world, event.at_us);
-        world__mix(world, (uint64_t)event.kind << 32 | event.node);
-        world__mix(world, event.bytes == NULL ? event.other : id_hash_bytes(&event));
+        mix_event(world, &event);
         dispatch(world, &event);
     }
     bool done = world->pulls_running == 0;
@@ -306,6 +452,8 @@ bool world_run(struct world *world, uint64_t until_us, bool until_pulls_done)
         world->now_us = until_us;
     return done;
 }
+
+/* ---- looking in ---- */
 
 struct mesh *world_mesh(struct world *world, uint32_t node)
 {
@@ -336,4 +484,23 @@ bool world_next_lookup(struct world *world, uint32_t *node, struct dht_result *o
 uint64_t world_uploaded(const struct world *world, uint32_t node)
 {
     return world->nodes[node].uploaded_bytes;
+}
+
+void world_check(struct world *world)
+{
+    bulk_check(world);
+    flows_check(&world->flows);
+    for (uint32_t i = 0; i < world->config.node_count; i++) {
+        struct sim_node *node = &world->nodes[i];
+        if (node->mesh == NULL)
+            continue;
+        mesh__check_invariants(node->mesh);
+        for (uint32_t blob = 0; blob < world->blob_count; blob++) {
+            const struct sim_blob *mine = &node->blobs[blob];
+            if (mine->handle == 0)
+                continue;
+            const struct bitfield *have = transfer_blob_have(host_transfer(node), mine->handle);
+            ASSERT(have != NULL && have->set_count == mine->have.set_count);
+        }
+    }
 }

@@ -29,6 +29,10 @@ struct world_config {
     uint64_t origin_bps;      /* bytes per second in total */
     uint64_t origin_conn_bps; /* per connection, 0: no limit */
     uint64_t origin_first_byte_us;
+    uint64_t zone_bps;        /* of a zone's border, each way; 0: no limit */
+    uint64_t verify_bps;      /* opening, hashing and storing of one piece; 0: takes no time */
+    uint64_t flow_quantum_us; /* rates of flows are made right at multiples of this; 0: at once */
+    uint64_t flow_slack;      /* and to one part in this; 0: exactly */
     uint64_t latency_zone_us; /* one way, inside a zone */
     uint64_t latency_cross_us;
     uint32_t jitter_percent; /* of the latency, uniform on top */
@@ -51,6 +55,7 @@ struct world_pull {
     uint64_t done_us; /* 0 while running */
     bool failed;
     uint64_t reader_id;
+    uint32_t next; /* of the same node and blob, while it runs */
 };
 
 struct world_totals {
@@ -58,8 +63,10 @@ struct world_totals {
     uint64_t datagrams, datagram_bytes, datagrams_lost;
     uint64_t origin_bytes;
     uint64_t peer_bytes[DISTANCE_COUNT];
-    uint64_t wrong_bytes;  /* pieces taken as good that a liar had sent: must stay 0 */
+    uint64_t wrong_bytes;  /* of pieces some transfer holds that its host never verified: 0 */
     uint64_t wasted_bytes; /* arrived but no longer wanted */
+    uint64_t lies;         /* pieces whose hash told that the sender lied */
+    uint64_t refused;      /* messages a mesh refused */
 };
 
 struct world;
@@ -77,12 +84,17 @@ void world_start_node(struct world *world, uint32_t node, uint64_t at_us, bool k
 /* Stops a node without notice (kill -9) or in order (drain, then gone 1 s later). */
 void world_kill_node(struct world *world, uint32_t node, uint64_t at_us);
 void world_leave_node(struct world *world, uint32_t node, uint64_t at_us);
+/* A node stops and goes on later as if nothing had been (D-13). */
+void world_freeze_node(struct world *world, uint32_t node, uint64_t at_us, uint64_t for_us);
 /* A node's NIC becomes `divisor` times slower. */
 void world_slow_node(struct world *world, uint32_t node, uint32_t divisor);
 /* Everything this node sends as a peer is wrong; receivers notice by its hash. */
 void world_make_liar(struct world *world, uint32_t node);
-/* Datagrams and flows between the two sets {i : i % 2 == side} stop (or flow again). */
+/* Nothing goes through between two zones any more, or does again (N-1). */
 void world_partition_zones(struct world *world, uint32_t zone_a, uint32_t zone_b, bool cut);
+/* The same in one direction only: datagrams from the one zone to the other vanish, connections
+ * between them break (N-5). */
+void world_cut_zones(struct world *world, uint32_t from_zone, uint32_t to_zone, bool cut);
 
 /* Makes a blob of this size known to the world; its digest follows from the index. Returns its
  * index. */
@@ -105,6 +117,8 @@ void world_node_addr(uint32_t node, struct peer_addr *out);
 void world_drain_node(struct world *world, uint32_t node);
 /* The next MESH_LOOKUP answer any node got; false if none waits. */
 bool world_next_lookup(struct world *world, uint32_t *node, struct dht_result *out);
+/* Aborts if an invariant of a mesh or of the world itself is broken. Slow. */
+void world_check(struct world *world);
 /* Bytes a node has uploaded. */
 uint64_t world_uploaded(const struct world *world, uint32_t node);
 

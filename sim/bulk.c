@@ -1,0 +1,455 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What carries bytes: uploads between nodes, reads from the origin, and pieces that arrived and are
+ * being verified. Each upload and each fetch that transfer asked for ends by exactly one call of
+ * transfer_upload_end or transfer_fetch_end while its node lives.
+ */
+#include <stdlib.h>
+
+#include "host.h"
+#include "log.h"
+
+/* Progress is reported at most this often and never for less than this many bytes (the daemon does
+ * so every 64 KiB; at 100 ms nothing that transfer measures is far off, and it costs few events).
+ * The first bytes are told of earlier: transfer repeats a request until it hears of them. */
+#define PROGRESS_US    100000
+#define FIRST_US       2000
+#define PROGRESS_BYTES (64 * 1024)
+
+/* ---- pool and lists ---- */
+
+static struct bulk *at(struct world *world, uint32_t index)
+{
+    ASSERT(index < world->bulk_count);
+    return &world->bulks[index];
+}
+
+static uint32_t take(struct world *world)
+{
+    if (world->bulk_free == INDEX_NONE) {
+        uint32_t old = world->bulk_count, count = old == 0 ? 1024 : 2 * old;
+        world->bulks = realloc(world->bulks, count * sizeof *world->bulks);
+        ASSERT(world->bulks != NULL);
+        for (uint32_t i = count; i-- > old;) {
+            world->bulks[i] = (struct bulk){.next = world->bulk_free};
+            world->bulk_free = i;
+        }
+        world->bulk_count = count;
+    }
+    uint32_t index = world->bulk_free;
+    world->bulk_free = world->bulks[index].next;
+    return index;
+}
+
+/* Whose transfer waits for its end. */
+static struct sim_node *owner_of(struct world *world, const struct bulk *bulk)
+{
+    return &world->nodes[bulk->kind == BULK_UPLOAD ? bulk->from : bulk->to];
+}
+
+/* Keeps a new one at the ends of its lists; `plan` is copied. */
+static uint32_t add(struct world *world, const struct bulk *plan)
+{
+    uint32_t index = take(world);
+    struct bulk *bulk = at(world, index);
+    uint64_t version = bulk->version + 1;
+    *bulk = *plan;
+    bulk->version = version;
+    bulk->flow = FLOW_NONE;
+    struct bulk_list *own = &owner_of(world, bulk)->own;
+    bulk->previous = own->last;
+    bulk->next = INDEX_NONE;
+    *(own->last == INDEX_NONE ? &own->first : &at(world, own->last)->next) = index;
+    own->last = index;
+    if (bulk->kind != BULK_UPLOAD)
+        return index;
+    struct bulk_list *incoming = &world->nodes[bulk->to].incoming;
+    bulk->previous_in = incoming->last;
+    bulk->next_in = INDEX_NONE;
+    *(incoming->last == INDEX_NONE ? &incoming->first : &at(world, incoming->last)->next_in) =
+        index;
+    incoming->last = index;
+    return index;
+}
+
+static void leave_incoming(struct world *world, const struct bulk *bulk)
+{
+    struct bulk_list *list = &world->nodes[bulk->to].incoming;
+    *(bulk->previous_in == INDEX_NONE ? &list->first : &at(world, bulk->previous_in)->next_in) =
+        bulk->next_in;
+    *(bulk->next_in == INDEX_NONE ? &list->last : &at(world, bulk->next_in)->previous_in) =
+        bulk->previous_in;
+}
+
+static void stop_flow(struct world *world, struct bulk *bulk)
+{
+    if (bulk->flow != FLOW_NONE)
+        flows_remove(&world->flows, bulk->flow, world->now_us);
+    bulk->flow = FLOW_NONE;
+}
+
+static void release(struct world *world, uint32_t index)
+{
+    struct bulk *bulk = at(world, index);
+    ASSERT(bulk->kind != BULK_FREE);
+    stop_flow(world, bulk);
+    struct bulk_list *own = &owner_of(world, bulk)->own;
+    *(bulk->previous == INDEX_NONE ? &own->first : &at(world, bulk->previous)->next) = bulk->next;
+    *(bulk->next == INDEX_NONE ? &own->last : &at(world, bulk->next)->previous) = bulk->previous;
+    if (bulk->kind == BULK_UPLOAD)
+        leave_incoming(world, bulk);
+    *bulk = (struct bulk){.version = bulk->version + 1, .next = world->bulk_free};
+    world->bulk_free = index;
+}
+
+static void push(struct world *world, enum event_kind kind, uint32_t index, uint64_t after_us)
+{
+    const struct bulk *bulk = at(world, index);
+    events_push(&world->events, (struct event){.at_us = world->now_us + after_us,
+                                               .kind = kind,
+                                               .node = bulk->to,
+                                               .other = index,
+                                               .version = bulk->version});
+}
+
+/* The one end of an upload or fetch of a living node. */
+static void end(struct sim_node *node, uint32_t index, uint64_t bytes, int status)
+{
+    struct world *world = node->world;
+    struct bulk bulk = *at(world, index);
+    release(world, index);
+    if (bulk.kind == BULK_UPLOAD)
+        transfer_upload_end(host_transfer(node), world->now_us, bulk.id, bytes, status);
+    else
+        transfer_fetch_end(host_transfer(node), world->now_us, bulk.id, status, 0);
+}
+
+static uint32_t bytes_of(const struct world *world, const struct bulk *bulk)
+{
+    return piece_length(&world->layouts[bulk->blob], bulk->piece);
+}
+
+/* ---- uploads ---- */
+
+/* The upload's session is as good as it looks: bytes are on their way. Else they go nowhere, and
+ * the session's end will tell. */
+static void send_bytes(struct sim_node *node, uint32_t index)
+{
+    struct world *world = node->world;
+    struct bulk *bulk = at(world, index);
+    const struct session *mine = session_find(node, bulk->to);
+    struct sim_node *other = &world->nodes[bulk->to];
+    const struct session *theirs = session_find(other, node->index);
+    ASSERT(mine != NULL && mine->state == SESSION_UP);
+    bulk->state = BULK_STALLED;
+    if (other->mesh == NULL || theirs == NULL || theirs->version != mine->version) {
+        session_reset(node, bulk->to);
+        return;
+    }
+    if (world__severed(world, node->index, bulk->to))
+        return;
+    bulk->state = BULK_COMING;
+    push(world, EVENT_START, index, world__latency_us(world, node->index, bulk->to));
+}
+
+void bulk_upload(struct sim_node *node, const struct transfer_result *result)
+{
+    struct world *world = node->world;
+    uint32_t peer = world__node_at(world, &result->peer_addr);
+    uint32_t blob = pulls_blob_of(node, result->blob);
+    if (peer == INDEX_NONE) {
+        transfer_upload_end(host_transfer(node), world->now_us, result->id, 0, E_UNREACHABLE);
+        return;
+    }
+    /* Nothing is given that was not verified. */
+    ASSERT(blob != INDEX_NONE && bitfield_get(&node->blobs[blob].have, result->piece));
+    struct bulk plan = {.kind = BULK_UPLOAD,
+                        .state = BULK_WAITING,
+                        .from = node->index,
+                        .to = peer,
+                        .blob = blob,
+                        .piece = result->piece,
+                        .id = result->id};
+    uint32_t index = add(world, &plan);
+    session_dial(node, peer);
+    if (session_find(node, peer)->state == SESSION_UP)
+        send_bytes(node, index);
+}
+
+/* First upload to `peer` in the list from `index` on. */
+static uint32_t upload_to(struct world *world, uint32_t index, uint32_t peer)
+{
+    while (index != INDEX_NONE &&
+           (at(world, index)->kind != BULK_UPLOAD || at(world, index)->to != peer))
+        index = at(world, index)->next;
+    return index;
+}
+
+void bulk_resume(struct sim_node *node, uint32_t peer)
+{
+    struct world *world = node->world;
+    uint32_t index = upload_to(world, node->own.first, peer);
+    while (index != INDEX_NONE) {
+        if (at(world, index)->state == BULK_WAITING)
+            send_bytes(node, index);
+        index = upload_to(world, at(world, index)->next, peer);
+    }
+}
+
+void bulk_end_session(struct sim_node *node, uint32_t peer)
+{
+    struct world *world = node->world;
+    uint32_t index = upload_to(world, node->own.first, peer);
+    while (index != INDEX_NONE) {
+        uint32_t next = upload_to(world, at(world, index)->next, peer);
+        end(node, index, 0, E_CLOSED);
+        index = next;
+    }
+}
+
+static void stall(struct world *world, struct bulk *bulk)
+{
+    stop_flow(world, bulk);
+    if (bulk->state == BULK_FLOWING || bulk->state == BULK_COMING) {
+        bulk->state = BULK_STALLED;
+        bulk->version++; /* its events are void */
+    }
+}
+
+void bulk_stall(struct world *world, uint32_t a, uint32_t b)
+{
+    for (unsigned side = 0; side < 2; side++) {
+        uint32_t from = side == 0 ? a : b, to = side == 0 ? b : a;
+        uint32_t index = upload_to(world, world->nodes[from].own.first, to);
+        while (index != INDEX_NONE) {
+            stall(world, at(world, index));
+            index = upload_to(world, at(world, index)->next, to);
+        }
+    }
+}
+
+/* ---- fetches ---- */
+
+void bulk_fetch(struct sim_node *node, const struct transfer_result *result)
+{
+    struct world *world = node->world;
+    uint32_t blob = pulls_blob_of(node, result->blob);
+    ASSERT(blob != INDEX_NONE && result->piece_count > 0);
+    struct bulk plan = {.kind = BULK_FETCH,
+                        .state = BULK_COMING,
+                        .from = WORLD_ORIGIN,
+                        .to = node->index,
+                        .blob = blob,
+                        .piece = result->piece,
+                        .pieces_left = result->piece_count,
+                        .id = result->id,
+                        .reason = result->reason};
+    push(world, EVENT_START, add(world, &plan), world->config.origin_first_byte_us);
+}
+
+void bulk_cancel(struct sim_node *node, enum bulk_kind kind, uint64_t id)
+{
+    struct world *world = node->world;
+    uint32_t index = node->own.first;
+    while (index != INDEX_NONE && (at(world, index)->kind != kind || at(world, index)->id != id))
+        index = at(world, index)->next;
+    if (index == INDEX_NONE)
+        return; /* its end was on the way */
+    uint8_t state = at(world, index)->state;
+    if (kind == BULK_UPLOAD && (state == BULK_FLOWING || state == BULK_STALLED))
+        return; /* what has begun is finished, as on a real connection */
+    end(node, index, 0, E_CANCELLED);
+}
+
+/* ---- bytes ---- */
+
+void bulk_start(struct world *world, uint32_t index, uint64_t version)
+{
+    struct bulk *bulk = at(world, index);
+    if (bulk->kind == BULK_FREE || bulk->version != version)
+        return;
+    ASSERT(bulk->state == BULK_COMING);
+    struct flow_plan plan;
+    world__plan_flow(world, bulk->from, bulk->to, &plan);
+    plan.user = index;
+    plan.bytes = bytes_of(world, bulk);
+    bulk->state = BULK_FLOWING;
+    bulk->begun_us = world->now_us;
+    bulk->flow = flows_add(&world->flows, &plan, world->now_us);
+    push(world, EVENT_PROGRESS, index, FIRST_US);
+    if (bulk->kind == BULK_FETCH)
+        return;
+    struct sim_node *node = &world->nodes[bulk->to];
+    const struct node_id *sender = &world->nodes[bulk->from].id;
+    const struct blob_key *key = &world->blobs[bulk->blob].key;
+    bulk->unwanted = node->blobs[bulk->blob].handle == 0 ||
+                     !transfer_expects(host_transfer(node), key, bulk->piece, sender);
+}
+
+/* When to look again: sooner while nothing was reported. */
+static uint64_t next_look_us(const struct world *world, const struct bulk *bulk, uint64_t here)
+{
+    uint64_t rate = world->flows.items[bulk->flow].rate_bps;
+    if (bulk->told_bytes > 0 || here >= PROGRESS_BYTES || rate == 0)
+        return PROGRESS_US;
+    uint64_t wait_us = (PROGRESS_BYTES - here) * 1000000 / rate + 1;
+    wait_us = wait_us < FIRST_US ? FIRST_US : wait_us;
+    return wait_us < PROGRESS_US ? wait_us : PROGRESS_US;
+}
+
+void bulk_progress(struct world *world, uint32_t index, uint64_t version)
+{
+    struct bulk *bulk = at(world, index);
+    if (bulk->kind == BULK_FREE || bulk->version != version || bulk->state != BULK_FLOWING ||
+        bulk->unwanted)
+        return;
+    struct sim_node *node = &world->nodes[bulk->to];
+    uint64_t here = bytes_of(world, bulk) - flows_left(&world->flows, bulk->flow, world->now_us);
+    uint64_t bytes = bulk->before_bytes + here;
+    push(world, EVENT_PROGRESS, index, next_look_us(world, bulk, here));
+    if (bytes < bulk->told_bytes + PROGRESS_BYTES)
+        return;
+    bulk->told_bytes = bytes;
+    if (bulk->kind == BULK_FETCH)
+        transfer_fetch_progress(host_transfer(node), world->now_us, bulk->id, bytes);
+    else
+        transfer_piece_progress(host_transfer(node), world->now_us, node->blobs[bulk->blob].handle,
+                                bulk->piece, &world->nodes[bulk->from].id, (uint32_t)bytes);
+    host_drain(node);
+}
+
+/* A whole piece is here: it takes a while to open, hash and store it. */
+static void verify(struct world *world, uint32_t index, bool last)
+{
+    struct bulk *bulk = at(world, index);
+    struct bulk plan = {.kind = BULK_VERIFY,
+                        .state = BULK_DONE,
+                        .from = bulk->from,
+                        .to = bulk->to,
+                        .blob = bulk->blob,
+                        .piece = bulk->piece,
+                        .id = bulk->id,
+                        .parent = index,
+                        .parent_version = bulk->version,
+                        .last = last};
+    plan.wrong = bulk->kind == BULK_UPLOAD && world->nodes[bulk->from].liar;
+    uint64_t rate = world->config.verify_bps;
+    uint64_t took_us = rate == 0 ? 0 : (uint64_t)bytes_of(world, bulk) * 1000000 / rate;
+    push(world, EVENT_VERIFIED, add(world, &plan), took_us);
+}
+
+static void upload_arrived(struct world *world, uint32_t index)
+{
+    struct bulk *bulk = at(world, index);
+    struct sim_node *from = &world->nodes[bulk->from];
+    uint32_t bytes = bytes_of(world, bulk);
+    bool same = world__zone(world, bulk->from) == world__zone(world, bulk->to);
+    from->uploaded_bytes += bytes;
+    world->totals.peer_bytes[same ? DISTANCE_ZONE : DISTANCE_REGION] += bytes;
+    if (bulk->unwanted)
+        world->totals.wasted_bytes += bytes;
+    else
+        verify(world, index, false);
+    end(from, index, bytes, 0);
+    host_drain(from);
+}
+
+static void fetch_arrived(struct world *world, uint32_t index)
+{
+    struct bulk *bulk = at(world, index);
+    uint32_t bytes = bytes_of(world, bulk);
+    world->totals.origin_bytes += bytes;
+    bool last = --bulk->pieces_left == 0;
+    verify(world, index, last);
+    bulk = at(world, index); /* the pool may have grown */
+    bulk->before_bytes += bytes;
+    if (last) {
+        stop_flow(world, bulk);
+        bulk->state = BULK_DONE;
+        return;
+    }
+    bulk->piece++;
+    flows_more(&world->flows, bulk->flow, bytes_of(world, bulk), world->now_us);
+}
+
+void bulk_flow(struct world *world, uint32_t flow, uint64_t version)
+{
+    if (!flows_fired(&world->flows, flow, version, world->now_us))
+        return;
+    uint32_t index = world->flows.items[flow].user;
+    const struct bulk *bulk = at(world, index);
+    ASSERT(bulk->state == BULK_FLOWING && bulk->flow == flow);
+    uint64_t thaw_us = world->nodes[bulk->to].frozen_until_us;
+    if (bulk->kind == BULK_UPLOAD && world->nodes[bulk->from].frozen_until_us > thaw_us)
+        thaw_us = world->nodes[bulk->from].frozen_until_us;
+    if (thaw_us > world->now_us) {
+        events_push(&world->events,
+                    (struct event){
+                        .at_us = thaw_us, .kind = EVENT_FLOW, .other = flow, .version = version});
+    } else if (bulk->kind == BULK_UPLOAD) {
+        upload_arrived(world, index);
+    } else {
+        fetch_arrived(world, index);
+    }
+}
+
+static void take_piece(struct sim_node *node, const struct bulk *bulk)
+{
+    struct world *world = node->world;
+    struct sim_blob *mine = &node->blobs[bulk->blob];
+    struct piece_source source = {.origin = PIECE_FROM_ORIGIN, .fetch_id = bulk->id};
+    if (bulk->from != WORLD_ORIGIN)
+        source =
+            (struct piece_source){.origin = PIECE_FROM_PEER, .peer = world->nodes[bulk->from].id};
+    if (bulk->wrong) { /* its hash tells: as the daemon, nothing more is asked of who sent it */
+        world->totals.lies++;
+        transfer_peer_lied(host_transfer(node), world->now_us, &source.peer);
+    } else if (!bitfield_set(&mine->have, bulk->piece)) {
+        world->totals.wasted_bytes += bytes_of(world, bulk);
+    }
+    struct transfer *transfer = host_transfer(node);
+    transfer_piece_done(transfer, world->now_us, mine->handle, bulk->piece, &source,
+                        bulk->wrong ? E_DIGEST : 0);
+    if (bitfield_get(transfer_blob_have(transfer, mine->handle), bulk->piece) !=
+        bitfield_get(&mine->have, bulk->piece))
+        world->totals.wrong_bytes += bytes_of(world, bulk);
+}
+
+void bulk_verified(struct world *world, uint32_t index, uint64_t version)
+{
+    struct bulk bulk = *at(world, index);
+    if (bulk.kind == BULK_FREE || bulk.version != version)
+        return;
+    struct sim_node *node = &world->nodes[bulk.to];
+    release(world, index);
+    take_piece(node, &bulk);
+    const struct bulk *parent = at(world, bulk.parent);
+    bool fetch = parent->kind == BULK_FETCH && parent->version == bulk.parent_version;
+    if (fetch && bulk.last)
+        end(node, bulk.parent, 0, 0);
+    host_drain(node);
+}
+
+/* ---- death ---- */
+
+void bulk_drop(struct sim_node *node)
+{
+    struct world *world = node->world;
+    while (node->own.first != INDEX_NONE)
+        release(world, node->own.first);
+    for (uint32_t i = node->incoming.first; i != INDEX_NONE; i = at(world, i)->next_in)
+        stall(world, at(world, i));
+}
+
+void bulk_check(const struct world *world)
+{
+    for (uint32_t i = 0; i < world->bulk_count; i++) {
+        const struct bulk *bulk = &world->bulks[i];
+        if (bulk->kind == BULK_FREE)
+            continue;
+        ASSERT((bulk->flow != FLOW_NONE) == (bulk->state == BULK_FLOWING));
+        ASSERT(bulk->flow == FLOW_NONE || world->flows.items[bulk->flow].user == i);
+        uint32_t owner = bulk->kind == BULK_UPLOAD ? bulk->from : bulk->to;
+        ASSERT(world->nodes[owner].mesh != NULL);
+    }
+}
