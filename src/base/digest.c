@@ -17,9 +17,11 @@
 
 #include "bytes.h"
 #include "log.h"
+#include "sha_pair.h"
 
 struct hasher {
     enum digest_algorithm algorithm;
+    bool pairs; /* this processor hashes twice in one pass */
     union {
         SHA256_CTX sha256;
         SHA512_CTX sha512;
@@ -98,6 +100,7 @@ int hasher_new(enum digest_algorithm algorithm, struct hasher **out)
     if (hasher == NULL)
         return E_NO_MEMORY;
     hasher_init(hasher, algorithm);
+    hasher->pairs = algorithm == DIGEST_SHA256 && sha_pair__supported();
     *out = hasher;
     return 0;
 }
@@ -152,6 +155,35 @@ void sha256_of(const void *bytes, size_t byte_count, uint8_t out[32])
 void piece_hash_of(const void *bytes, size_t byte_count, struct piece_hash *out)
 {
     sha256_of(bytes, byte_count, out->bytes);
+}
+
+/* So many whole blocks went through `state` outside of OpenSSL: its count of bits, in two words. */
+static void count_blocks(SHA256_CTX *state, size_t block_count)
+{
+    uint64_t bits = (uint64_t)state->Nh << 32 | state->Nl;
+    bits += (uint64_t)block_count * SHA256_CBLOCK * 8;
+    state->Nl = (SHA_LONG)bits;
+    state->Nh = (SHA_LONG)(bits >> 32);
+}
+
+void hasher_update_piece(struct hasher *hasher, const void *bytes, size_t byte_count,
+                         struct piece_hash *out)
+{
+    SHA256_CTX piece;
+    const uint8_t *at = bytes;
+    size_t block_count = 0;
+    SHA256_Init(&piece);
+    if (hasher->pairs && hasher->state.sha256.num == 0)
+        block_count = byte_count / SHA256_CBLOCK;
+    if (block_count > 0) {
+        sha_pair__blocks(hasher->state.sha256.h, piece.h, at, block_count);
+        count_blocks(&hasher->state.sha256, block_count);
+        count_blocks(&piece, block_count);
+    }
+    size_t done = block_count * SHA256_CBLOCK;
+    hasher_update(hasher, at + done, byte_count - done);
+    SHA256_Update(&piece, at + done, byte_count - done);
+    SHA256_Final(out->bytes, &piece);
 }
 
 #define HMAC_BLOCK_BYTES 64
