@@ -279,8 +279,8 @@ static bool too_slow(const struct transfer *transfer, const struct request *requ
     return others >= 2 && request_rate(transfer, request) < sum / others / 10;
 }
 
-/* Without a byte for longer than is usual here: bytes of all come late when our own link is full, and
- * giving up then would only waste what is on its way. */
+/* Without a byte for longer than is usual here: bytes of all come late when our own link is full,
+ * and giving up then would only waste what is on its way. */
 static bool is_silent(const struct transfer *transfer, const struct request *request)
 {
     uint64_t patience_us = 6 * (uint64_t)transfer->gap_us;

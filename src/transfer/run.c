@@ -15,6 +15,8 @@
 #define WINDOW_MIN    8
 #define RUN_BYTES_MIN (4u * 1024 * 1024)
 #define RUN_BYTES_MAX (16u * 1024 * 1024)
+/* The first of a crowd hears of nobody: it takes no more than its share for so long. */
+#define SOLO_US (15 * MS)
 /* Leases of a run are asked for together; their answers are awaited so long to make one read. */
 #define GATHER_US (10 * MS)
 /* A neighbour that has it all may still be greeting. */
@@ -67,7 +69,8 @@ static bool is_solo(struct transfer *transfer, const struct blob *blob)
 {
     if (transfer->draining || transfer__live(transfer) <= 1 || transfer->mesh_quiet_us != 0)
         return true;
-    return blob->swarm->peers_known && !transfer__crowd(transfer, blob);
+    return blob->swarm->peers_known && !transfer__crowd(transfer, blob) &&
+           transfer->now_us - blob->swarm->started_us >= SOLO_US;
 }
 
 /* ---- choosing ---- */

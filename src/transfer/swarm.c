@@ -189,7 +189,9 @@ static uint64_t have_interval_us(struct transfer *transfer, const struct blob *b
     uint64_t rate = transfer__rate(transfer);
     if (rate == 0)
         return HAVE_MIN_US;
-    uint64_t interval_us = 4 * (uint64_t)blob->layout.piece_bytes * S / rate;
+    /* Four piece times with sixteen neighbours; with few it costs little to tell them sooner. */
+    uint64_t piece_us = (uint64_t)blob->layout.piece_bytes * S / rate;
+    uint64_t interval_us = piece_us * blob->swarm->neighbour_count / 4;
     if (interval_us < HAVE_MIN_US)
         return HAVE_MIN_US;
     return interval_us > HAVE_MAX_US ? HAVE_MAX_US : interval_us;

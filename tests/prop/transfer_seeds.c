@@ -129,6 +129,11 @@ static uint64_t one_seed(uint64_t seed, double *origin_copies)
     schedule(world, &prng);
     w_run(world, 240 * (uint64_t)W_S);
     check_failures(world);
+    if (getenv("COPIES") != NULL && (double)world->origin_bytes / bytes > atof(getenv("COPIES")))
+        print_message("seed %" PRIu64
+                      ": nodes %u zones %u blobs %u bytes %.0f copies %.2f mode %d\n",
+                      seed, config.nodes, config.zones, blobs, bytes,
+                      (double)world->origin_bytes / bytes, (int)config.transfer.copies);
     *origin_copies = (double)world->origin_bytes / bytes;
     uint64_t hash = world->hash;
     w_free(world);

@@ -1062,9 +1062,9 @@ static inline void w_run(struct w_world *world, uint64_t limit_us)
         w_step(world);
         if (show && world->now_us >= shown_us) {
             w_show(world);
-            if (atoi(getenv("SHOW")) > 1)
+            if (atoi(getenv("SHOW")) % 10 > 1)
                 w_show_nodes(world);
-            shown_us = world->now_us + 200 * W_MS;
+            shown_us = world->now_us + (uint64_t)atoi(getenv("SHOW")) / 10 * W_MS;
         }
     }
     if (world->pulls_open == 0)
