@@ -29,10 +29,14 @@ MUST_USE int hasher_new(enum digest_algorithm algorithm, struct hasher **out);
 /* Starts anew with the same algorithm, without allocating. */
 void hasher_reset(struct hasher *hasher);
 void hasher_update(struct hasher *hasher, const void *bytes, size_t byte_count);
-/* hasher_update and piece_hash_of of the same bytes. In one pass where the processor can and the
- * hash is SHA-256 on a block's boundary (0.69 s/GB instead of 1.10), else one after the other. */
-void hasher_update_piece(struct hasher *hasher, const void *bytes, size_t byte_count,
-                         struct piece_hash *out);
+/*
+ * piece_hash_of and, if that is `expected` or `expected` is NULL, hasher_update of the same bytes;
+ * else the hasher stays as it was. In one pass where the processor can and the hasher is SHA-256
+ * on a block's boundary (0.69 s/GB instead of 1.10), else one after the other. True if the hasher
+ * was carried on.
+ */
+bool hasher_update_piece(struct hasher *hasher, const void *bytes, size_t byte_count,
+                         const struct piece_hash *expected, struct piece_hash *out);
 /* Writes the digest of everything so far; the hasher must be reset before further use. */
 void hasher_final(struct hasher *hasher, struct digest *out);
 void hasher_free(struct hasher *hasher); /* NULL is fine */

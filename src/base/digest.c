@@ -166,24 +166,40 @@ static void count_blocks(SHA256_CTX *state, size_t block_count)
     state->Nh = (SHA_LONG)(bits >> 32);
 }
 
-void hasher_update_piece(struct hasher *hasher, const void *bytes, size_t byte_count,
-                         struct piece_hash *out)
+static bool expects(const struct piece_hash *expected, const struct piece_hash *hash)
 {
-    SHA256_CTX piece;
-    const uint8_t *at = bytes;
-    size_t block_count = 0;
+    return expected == NULL || memcmp(expected->bytes, hash->bytes, sizeof hash->bytes) == 0;
+}
+
+/* Both in one pass, the blob's on a copy of its state. */
+static bool update_pair(struct hasher *hasher, const uint8_t *bytes, size_t byte_count,
+                        const struct piece_hash *expected, struct piece_hash *out)
+{
+    SHA256_CTX blob = hasher->state.sha256, piece;
+    size_t block_count = byte_count / SHA256_CBLOCK, done = block_count * SHA256_CBLOCK;
     SHA256_Init(&piece);
-    if (hasher->pairs && hasher->state.sha256.num == 0)
-        block_count = byte_count / SHA256_CBLOCK;
-    if (block_count > 0) {
-        sha_pair__blocks(hasher->state.sha256.h, piece.h, at, block_count);
-        count_blocks(&hasher->state.sha256, block_count);
-        count_blocks(&piece, block_count);
-    }
-    size_t done = block_count * SHA256_CBLOCK;
-    hasher_update(hasher, at + done, byte_count - done);
-    SHA256_Update(&piece, at + done, byte_count - done);
+    sha_pair__blocks(blob.h, piece.h, bytes, block_count);
+    count_blocks(&blob, block_count);
+    count_blocks(&piece, block_count);
+    SHA256_Update(&blob, bytes + done, byte_count - done);
+    SHA256_Update(&piece, bytes + done, byte_count - done);
     SHA256_Final(out->bytes, &piece);
+    if (!expects(expected, out))
+        return false;
+    hasher->state.sha256 = blob;
+    return true;
+}
+
+bool hasher_update_piece(struct hasher *hasher, const void *bytes, size_t byte_count,
+                         const struct piece_hash *expected, struct piece_hash *out)
+{
+    if (hasher->pairs && hasher->state.sha256.num == 0)
+        return update_pair(hasher, bytes, byte_count, expected, out);
+    piece_hash_of(bytes, byte_count, out);
+    if (!expects(expected, out))
+        return false;
+    hasher_update(hasher, bytes, byte_count);
+    return true;
 }
 
 #define HMAC_BLOCK_BYTES 64

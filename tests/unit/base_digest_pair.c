@@ -36,8 +36,9 @@ static void check_run(enum digest_algorithm algorithm, size_t start, const size_
     for (size_t i = 0; i < count; i++) {
         struct piece_hash piece, alone;
         assert_true(at + lengths[i] <= sizeof data);
-        hasher_update_piece(hasher, data + at, lengths[i], &piece);
         piece_hash_of(data + at, lengths[i], &alone);
+        assert_true(
+            hasher_update_piece(hasher, data + at, lengths[i], i % 2 == 0 ? NULL : &alone, &piece));
         assert_memory_equal(piece.bytes, alone.bytes, sizeof alone.bytes);
         at += lengths[i];
     }
@@ -55,7 +56,7 @@ static void test_piece_of_fips180_vector(void **state)
     struct piece_hash piece;
     char hex[2 * 32 + 1];
     assert_int_equal(hasher_new(DIGEST_SHA256, &hasher), 0);
-    hasher_update_piece(hasher, "abc", 3, &piece);
+    assert_true(hasher_update_piece(hasher, "abc", 3, NULL, &piece));
     hasher_final(hasher, &digest);
     hex_encode(piece.bytes, 32, hex);
     assert_string_equal(hex, ABC_256);
@@ -88,6 +89,31 @@ static void test_pieces_then_a_tail(void **state)
     }
 }
 
+/* Wrong bytes must not reach the blob's hash (INT-4). */
+static void test_unexpected_piece_leaves_the_hasher(void **state)
+{
+    (void)state;
+    static const enum digest_algorithm algorithms[] = {DIGEST_SHA256, DIGEST_SHA512};
+    static const size_t befores[] = {0, 1, 64, 4096};
+    for (size_t i = 0; i < 8; i++) {
+        struct hasher *hasher;
+        struct digest got, wanted;
+        struct piece_hash expected, piece, alone;
+        size_t before = befores[i / 2];
+        assert_int_equal(hasher_new(algorithms[i % 2], &hasher), 0);
+        hasher_update(hasher, data, before);
+        piece_hash_of(data + before, 1000, &expected);
+        piece_hash_of(data + before + 1, 1000, &alone);
+        assert_false(hasher_update_piece(hasher, data + before + 1, 1000, &expected, &piece));
+        assert_memory_equal(piece.bytes, alone.bytes, sizeof alone.bytes);
+        assert_true(hasher_update_piece(hasher, data + before, 1000, &expected, &piece));
+        hasher_final(hasher, &got);
+        digest_of(algorithms[i % 2], data, before + 1000, &wanted);
+        assert_true(digest_equal(&got, &wanted));
+        hasher_free(hasher);
+    }
+}
+
 static void test_reset_between(void **state)
 {
     (void)state;
@@ -95,9 +121,9 @@ static void test_reset_between(void **state)
     struct digest got, wanted;
     struct piece_hash piece;
     assert_int_equal(hasher_new(DIGEST_SHA256, &hasher), 0);
-    hasher_update_piece(hasher, data, 1024, &piece);
+    assert_true(hasher_update_piece(hasher, data, 1024, NULL, &piece));
     hasher_reset(hasher);
-    hasher_update_piece(hasher, data, 640, &piece);
+    assert_true(hasher_update_piece(hasher, data, 640, NULL, &piece));
     hasher_update(hasher, data + 640, 13);
     hasher_final(hasher, &got);
     digest_of(DIGEST_SHA256, data, 653, &wanted);
@@ -115,7 +141,7 @@ static void test_more_than_512_mib(void **state)
     assert_int_equal(hasher_new(DIGEST_SHA256, &pair), 0);
     assert_int_equal(hasher_new(DIGEST_SHA256, &plain), 0);
     for (unsigned i = 0; i < 513 * 16; i++) {
-        hasher_update_piece(pair, data, 65536, &piece);
+        assert_true(hasher_update_piece(pair, data, 65536, NULL, &piece));
         hasher_update(plain, data, 65536);
     }
     hasher_final(pair, &got);
@@ -128,8 +154,11 @@ static void test_more_than_512_mib(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_piece_of_fips180_vector), cmocka_unit_test(test_every_short_length),
-        cmocka_unit_test(test_pieces_then_a_tail),      cmocka_unit_test(test_reset_between),
+        cmocka_unit_test(test_piece_of_fips180_vector),
+        cmocka_unit_test(test_every_short_length),
+        cmocka_unit_test(test_pieces_then_a_tail),
+        cmocka_unit_test(test_reset_between),
+        cmocka_unit_test(test_unexpected_piece_leaves_the_hasher),
         cmocka_unit_test(test_more_than_512_mib),
     };
     fill();
