@@ -34,6 +34,11 @@ static_assert(MEMBERS_MAX % SLAB_NODES == 0, "slabs are whole");
 /* First sight of a node: what 65,536 such jumps could have made of an honest number. */
 #define INCARNATION_FIRST_MAX (1ULL << 48)
 
+/* A new process starts at random up to here, so that a restart is told from what was there before
+ * even by those who have not heard of the end; where it came out lower, the first answer says so.
+ */
+#define INCARNATION_START 65535
+
 /* Times an item of news is sent: 3 * ceil(log10(N+1)) (SWIM §4.1: lambda log n). */
 #define SENDS_FACTOR 3
 #define SENDS_MAX    (SENDS_FACTOR * 5)

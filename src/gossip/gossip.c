@@ -180,10 +180,6 @@ static int copy_cluster_id(struct gossip *g)
     return 0;
 }
 
-/* First incarnation: at random, so that a restart is told from what was there before even by those
- * who have not heard of the end; where it came out lower, the first answer says so (merge.c). */
-#define INCARNATION_START 65535
-
 static void init_timers(struct gossip *g, uint64_t now_us)
 {
     uint64_t period_us = g->config.period_us;

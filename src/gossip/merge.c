@@ -40,8 +40,12 @@ bool gossip__refute(struct gossip *g, uint64_t above)
     if (g->now_us < g->refute_us)
         return false;
     g->refute_us = g->now_us + REFUTE_PAUSE_US;
+    /* Above our own number: of an earlier life at this address, whose last number nobody may know
+     * who speaks to us. A jump at random does not meet it, or two records would share one number.
+     */
+    uint64_t jump = above > self->pub.incarnation ? prng_below(&g->prng, INCARNATION_START) : 0;
     struct member member = self->pub;
-    member.incarnation = above + 1;
+    member.incarnation = above + 1 + jump;
     gossip__update(g, g->self, &member);
     gossip__enqueue(g, g->self);
     return true;

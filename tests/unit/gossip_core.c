@@ -171,10 +171,11 @@ static void test_restart_goes_above_the_old_incarnation(void **state)
     answer.known_incarnation = self()->incarnation + 100000;
     answer.known_state = MEMBER_DEAD;
     add_record(&answer, 1, 5, MEMBER_ALIVE);
-    uint64_t expected = answer.known_incarnation + 1;
     forget_sent();
     assert_int_equal(deliver(1, &answer), 0);
-    assert_true(self()->incarnation == expected);
+    uint64_t expected = self()->incarnation; /* by a jump: others may know a higher one still */
+    assert_true(expected > answer.known_incarnation);
+    assert_true(expected <= answer.known_incarnation + 65536);
     const struct sent *news = last_sent(1, WIRE_GOSSIP_NEWS); /* told at once */
     assert_non_null(news);
     assert_true(news->message.news.records[0].incarnation == expected);

@@ -173,11 +173,12 @@ static void test_a_record_of_us_by_another_is_overruled(void **state)
     add_members(1, 1);
     uint64_t before = self()->incarnation;
     tell(1, 0, before + 3, MEMBER_LEFT);
-    assert_true(self()->incarnation == before + 4);
+    uint64_t after = self()->incarnation;
+    assert_true(after > before + 3);
     assert_int_equal(self()->state, MEMBER_ALIVE);
     run_for(SECOND / 2);
-    tell(1, 0, self()->incarnation, MEMBER_ALIVE); /* same number, but not our key */
-    assert_true(self()->incarnation == before + 5);
+    tell(1, 0, after, MEMBER_ALIVE); /* same number, but not our key */
+    assert_true(self()->incarnation == after + 1);
 }
 
 static void test_stale_claims_are_corrected(void **state)
