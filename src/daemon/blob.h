@@ -141,6 +141,9 @@ MUST_USE int blob_read_start(struct blob *blob, struct blob_reader *reader, uint
 MUST_USE int blob_read_next(struct blob_reader *reader, uint32_t max_bytes, struct blob_chunk *out);
 /* Where the reader stands, bytes from the start of the blob. */
 uint64_t blob_read_position(const struct blob_reader *reader);
+/* Bytes of the blob that came from anywhere so far, with what the origin has sent of the reader's
+ * next piece: grows as long as the reader has something to hope for. */
+uint64_t blob_read_progress(const struct blob_reader *reader);
 /* Ends a reader; allowed at any time after a successful start. */
 void blob_read_stop(struct blob_reader *reader);
 

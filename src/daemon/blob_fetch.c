@@ -31,11 +31,12 @@ struct blob_fetch {
     struct blob_fetch *next;
 };
 
+/* The newest one: its token lives longest. */
 static struct blob_caller *usable_caller(const struct blob *blob)
 {
-    for (uint32_t i = 0; i < blob->caller_count; i++) {
-        if (!blob->callers[i]->refused)
-            return blob->callers[i];
+    for (uint32_t i = blob->caller_count; i > 0; i--) {
+        if (!blob->callers[i - 1]->refused)
+            return blob->callers[i - 1];
     }
     return NULL;
 }
@@ -277,6 +278,15 @@ void blob_fetch__start(struct blob *blob, const struct transfer_result *result)
     if (err != 0)
         transfer_fetch_end(node_transfer(blobs->config.node), loop_now_us(blobs->config.loop),
                            result->id, err, 0);
+}
+
+uint64_t blob_fetch__bytes(const struct blob *blob, uint32_t piece)
+{
+    for (const struct blob_fetch *fetch = blob->fetches; fetch != NULL; fetch = fetch->next) {
+        if (!fetch->over && fetch->status == 0 && fetch->piece <= piece && piece < fetch->end)
+            return fetch->bytes + 1;
+    }
+    return 0;
 }
 
 bool blob_fetch__repair(struct blob *blob)

@@ -44,12 +44,14 @@ struct blob {
     struct blob_fetch *fetches;
     struct blob_caller *callers[BLOB_CALLERS_MAX]; /* one reference each */
     uint32_t caller_count;
-    struct hasher *hasher; /* whole-blob prefix; NULL until somebody wants it */
-    uint32_t hashed;       /* pieces in the prefix hash */
-    bool hashing;          /* a job owns the hasher */
-    bool verified;         /* the whole digest matched */
-    bool sealed;           /* told to the cache */
-    bool repairing;        /* it did not match: everything is read from the origin again */
+    struct hasher *hasher;      /* whole-blob prefix; NULL until somebody wants it */
+    uint32_t hashed;            /* pieces in the prefix hash */
+    bool hashing;               /* a job owns the hasher */
+    struct piece_job *in_order; /* arrived, wait for the hasher; only while `hashing` */
+    uint32_t in_order_count;
+    bool verified;  /* the whole digest matched */
+    bool sealed;    /* told to the cache */
+    bool repairing; /* it did not match: everything is read from the origin again */
     struct blob_sources sources;
     uint32_t refs; /* starters of readers, jobs, fetches */
     UT_hash_handle by_digest;
@@ -120,6 +122,8 @@ void blob_piece__hash_on(struct blob *blob);
 /* ---- blob_fetch.c: reading pieces from the origin ---- */
 void blob_fetch__start(struct blob *blob, const struct transfer_result *result);
 void blob_fetch__cancel(struct blob *blob, uint64_t fetch_id);
+/* Bytes so far of the running fetch that will bring `piece`, plus one; 0: there is none. */
+uint64_t blob_fetch__bytes(const struct blob *blob, uint32_t piece);
 /* Reads the whole blob from the origin again after a mismatch (INT-7). False if no caller may. */
 bool blob_fetch__repair(struct blob *blob);
 

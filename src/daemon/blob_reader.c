@@ -46,22 +46,34 @@ void blob__fail(struct blob *blob, int status)
     blob__unref(blob);
 }
 
-/* Remembers on whose behalf the origin may be read; one entry per credentials. */
+static void drop_caller(struct blob *blob, uint32_t index)
+{
+    blob_caller_put(blob->callers[index]);
+    blob->caller_count--;
+    memmove(&blob->callers[index], &blob->callers[index + 1],
+            (blob->caller_count - index) * sizeof blob->callers[0]);
+}
+
+/* Remembers on whose behalf the origin may be read; one entry per credentials, the newest last. A
+ * full table gives up one that the registry refused, else the oldest. */
 static void add_caller(struct blob *blob, struct blob_caller *caller)
 {
+    uint32_t victim = 0;
     for (uint32_t i = 0; i < blob->caller_count; i++) {
         struct blob_caller *known = blob->callers[i];
         bool same = known->registry == caller->registry &&
                     strcmp(known->repository, caller->repository) == 0 &&
                     memcmp(known->credential_hash, caller->credential_hash, 32) == 0;
-        if (!same)
-            continue;
-        blob->callers[i] = blob_caller_ref(caller); /* the newer token lives longer */
-        blob_caller_put(known);
-        return;
+        if (same) {
+            drop_caller(blob, i);
+            break;
+        }
+        if (known->refused)
+            victim = i;
     }
-    if (blob->caller_count < BLOB_CALLERS_MAX)
-        blob->callers[blob->caller_count++] = blob_caller_ref(caller);
+    if (blob->caller_count == BLOB_CALLERS_MAX)
+        drop_caller(blob, victim);
+    blob->callers[blob->caller_count++] = blob_caller_ref(caller);
 }
 
 static uint32_t end_piece(const struct blob *blob, const struct blob_reader *reader)
@@ -165,6 +177,18 @@ void blob_read_stop(struct blob_reader *reader)
 uint64_t blob_read_position(const struct blob_reader *reader)
 {
     return reader->offset;
+}
+
+uint64_t blob_read_progress(const struct blob_reader *reader)
+{
+    const struct blob *blob = reader->blob;
+    uint64_t bytes = blob->sources.origin + blob->sources.peer;
+    uint32_t end = end_piece(blob, reader);
+    for (uint32_t piece = piece_at(&blob->layout, reader->offset); piece < end; piece++) {
+        if (!blob->pieces[piece].have)
+            return bytes + blob_fetch__bytes(blob, piece);
+    }
+    return bytes;
 }
 
 /* First byte that may not be given out yet. */

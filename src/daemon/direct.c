@@ -1,76 +1,112 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Bytes of a blob from the origin to one client, around mesh and cache: for registries kept off the
- * mesh, for the kill switch (HRD-7), and when the mesh gave nothing in time. A whole body is hashed
- * on its way and its last part held back until the digest matched (INT-1).
+ * mesh, for the kill switch (HRD-7), and when the mesh gave nothing in time. Small bodies leave
+ * when they are verified (INT-2); of large ones the last part is held back until the digest matched
+ * (INT-1). What the registry refuses is refused with its own words (ACL-4).
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "bytes.h"
+#include "direct_body.h"
 #include "log.h"
 #include "mirror_internal.h"
 
-/* Spans are collected into buffers of this size; so many may wait for a slow client. */
-#define SPAN_BYTES (256 * 1024)
-#define SPANS_MAX  4
-static_assert(SPAN_BYTES >= HELD_BACK_BYTES, "the last span is what is held back");
+/* Memory of all bodies that are kept whole; who finds none left waits for its turn. */
+#define WHOLE_BYTES_MAX (32ull * 1024 * 1024)
+static_assert(WHOLE_BYTES_MAX >= VERIFY_WHOLE_BYTES_MAX, "the largest one has its turn, too");
 
 struct direct {
     struct mirror_request *request;
-    struct origin_fetch *fetch; /* NULL when it has ended */
+    struct origin_fetch *fetch; /* NULL before it starts and when it has ended */
     struct hasher *hasher;      /* whole bodies only */
     struct blob_span span;
-    uint64_t got;
-    struct buffer *spans[SPANS_MAX + 1]; /* oldest first; the last one is being filled */
-    unsigned span_count;
+    struct direct_body body;
+    uint64_t whole_bytes; /* taken of WHOLE_BYTES_MAX */
     int err;
+    int status;      /* of the registry's refusal; 0: none */
+    char *challenge; /* owned: its WWW-Authenticate, or NULL */
+    char retry[32];  /* its Retry-After, or "" */
     bool streaming, over, paused;
+    bool queued;   /* waits for memory */
+    bool *in_body; /* set while on_body runs: tells it that we are gone */
+    struct direct *next;
 };
+
+static bool is_whole(const struct direct *direct)
+{
+    return direct->span.first == 0 && direct->span.last + 1 == direct->span.size;
+}
+
+static bool is_kept(const struct direct *direct)
+{
+    return is_whole(direct) && direct->span.size <= VERIFY_WHOLE_BYTES_MAX;
+}
+
+static void unqueue(struct direct *direct)
+{
+    struct direct **link = &direct->request->mirror->direct_queue;
+    while (*link != direct)
+        link = &(*link)->next;
+    *link = direct->next;
+    direct->queued = false;
+}
 
 static void direct_free(struct direct *direct)
 {
-    struct mirror_request *request = direct->request;
+    struct mirror *mirror = direct->request->mirror;
+    if (direct->in_body != NULL)
+        *direct->in_body = true;
+    if (direct->queued)
+        unqueue(direct);
     if (direct->fetch != NULL)
-        origin_cancel(request->mirror->config.origin, direct->fetch);
-    for (unsigned i = 0; i < direct->span_count; i++)
-        buffer_put(direct->spans[i]);
+        origin_cancel(mirror->config.origin, direct->fetch);
+    direct_body_close(&direct->body);
+    mirror->direct_whole_bytes -= direct->whole_bytes;
     hasher_free(direct->hasher);
+    (void)loop_alloc(NULL, direct->challenge, 0);
     (void)loop_alloc(NULL, direct, 0);
-    mirror_request__free(request);
 }
 
-/* ---- as the exchange's body source ---- */
+static void admit(struct mirror *mirror);
+
+/* Everything is over for this request; another one may have its turn. */
+static void finish(struct direct *direct)
+{
+    struct mirror_request *request = direct->request;
+    struct mirror *mirror = request->mirror;
+    direct_free(direct);
+    mirror_request__free(request);
+    admit(mirror);
+}
+
+/* ---- to the client ---- */
+
+/* Room was made: what waits is settled, then the origin goes on. */
+static void go_on(struct direct *direct)
+{
+    if (!direct->paused || direct->fetch == NULL || direct_body_settle(&direct->body) != 0)
+        return;
+    direct->paused = false;
+    if (direct->in_body == NULL) /* else it returns true, which is the same */
+        origin_resume(direct->request->mirror->config.origin, direct->fetch);
+}
 
 static int source_next(void *arg, uint32_t max_bytes, struct blob_chunk *out)
 {
     struct direct *direct = arg;
-    bool ready = direct->span_count > 1 || (direct->over && direct->span_count == 1);
     if (direct->err != 0)
         return direct->err;
-    if (!ready)
-        return direct->over ? E_CLOSED : E_AGAIN;
-    struct buffer *span = direct->spans[0];
-    if (span->used > max_bytes)
-        return E_INTERNAL; /* longer than the length we announced */
-    for (unsigned i = 1; i < direct->span_count; i++)
-        direct->spans[i - 1] = direct->spans[i];
-    direct->span_count--;
-    *out = (struct blob_chunk){.bytes = span->bytes,
-                               .byte_count = span->used,
-                               .fd = -1,
-                               .tier = BLOB_FROM_ORIGIN,
-                               .buffer = span};
-    if (direct->paused && direct->fetch != NULL) {
-        direct->paused = false;
-        origin_resume(direct->request->mirror->config.origin, direct->fetch);
-    }
-    return 0;
+    int err = direct_body_next(&direct->body, direct->over, max_bytes, out);
+    if (err == 0)
+        go_on(direct);
+    return err;
 }
 
 static void source_close(void *arg)
 {
-    direct_free(arg);
+    finish(arg);
 }
 
 static void stream(struct direct *direct)
@@ -86,7 +122,63 @@ static void stream(struct direct *direct)
                     &source);
 }
 
+/* Gives the client what there is. It may find the client gone and free `direct`: touch nothing
+ * after. */
+static void offer(struct direct *direct)
+{
+    if (direct->streaming)
+        exchange_wake(direct->request->exchange);
+    else if (direct->err == 0 && direct_body_ready(&direct->body, direct->over))
+        stream(direct);
+}
+
+static void room(void *arg)
+{
+    struct direct *direct = arg;
+    go_on(direct);
+    offer(direct);
+}
+
+/* The registry's own status, or 502 for bytes that are not the blob, or 503. */
+static void refuse(struct direct *direct)
+{
+    struct mirror_request *request = direct->request;
+    char body[HOST_BYTES_MAX + 256], message[HOST_BYTES_MAX + 128];
+    size_t body_bytes = 0;
+    bool wrong = direct->err == E_DIGEST;
+    struct response response = {.status = wrong ? 502 : 503};
+    const char *code = "UNAVAILABLE";
+    (void)snprintf(message, sizeof message, "registry %s: %s", request->registry->name,
+                   err_text(direct->err));
+    if (direct->err == E_ORIGIN && direct->status != 0) {
+        response.status = direct->status;
+        code = mirror__oci_code(request, direct->status);
+    }
+    response_add(&response, "Content-Type", "application/json");
+    response_add(&response, "WWW-Authenticate", direct->challenge);
+    response_add(&response, "Retry-After", direct->retry[0] == '\0' ? NULL : direct->retry);
+    if (http_oci_error(body, sizeof body, code, message, &body_bytes) != 0)
+        body_bytes = 0;
+    request->mirror->counters.unavailable++;
+    exchange_respond(request->exchange, &response, body, body_bytes);
+    finish(direct);
+}
+
 /* ---- from the origin ---- */
+
+static void keep_challenge(struct direct *direct, const struct fetch_response *response)
+{
+    const char *challenge = fetch_response_header(response, "www-authenticate");
+    const char *retry = fetch_response_header(response, "retry-after");
+    if (retry != NULL && text_copy(direct->retry, sizeof direct->retry, retry) != 0)
+        direct->retry[0] = '\0';
+    if (challenge == NULL || direct->challenge != NULL)
+        return;
+    size_t bytes = strlen(challenge) + 1;
+    direct->challenge = loop_alloc(NULL, NULL, bytes);
+    if (direct->challenge != NULL)
+        memcpy(direct->challenge, challenge, bytes);
+}
 
 static void on_head(void *arg, const struct fetch_response *response)
 {
@@ -95,31 +187,10 @@ static void on_head(void *arg, const struct fetch_response *response)
     if (status < 400)
         return;
     direct->err = E_ORIGIN;
+    direct->status = status;
+    keep_challenge(direct, response);
     if (status == 401 || status == 403)
         mirror__grant(direct->request, false);
-}
-
-static bool append(struct direct *direct, const uint8_t *bytes, size_t byte_count)
-{
-    struct buffer_pool *pool = direct->request->mirror->config.pool;
-    while (byte_count > 0) {
-        struct buffer *span =
-            direct->span_count == 0 ? NULL : direct->spans[direct->span_count - 1];
-        if (span == NULL || span->used == SPAN_BYTES) {
-            if (direct->span_count == SPANS_MAX + 1)
-                return false;
-            span = buffer_get(pool, SPAN_BYTES, BUFFER_FOR_LOCAL);
-            if (span == NULL)
-                return false;
-            direct->spans[direct->span_count++] = span;
-        }
-        size_t room = SPAN_BYTES - span->used, take = byte_count < room ? byte_count : room;
-        memcpy(span->bytes + span->used, bytes, take);
-        span->used += (uint32_t)take;
-        bytes += take;
-        byte_count -= take;
-    }
-    return true;
 }
 
 static bool on_body(void *arg, const uint8_t *bytes, size_t byte_count)
@@ -129,21 +200,17 @@ static bool on_body(void *arg, const uint8_t *bytes, size_t byte_count)
         return true;
     if (direct->hasher != NULL)
         hasher_update(direct->hasher, bytes, byte_count);
-    direct->got += byte_count;
-    if (!append(direct, bytes, byte_count)) {
-        direct->err = E_NO_MEMORY;
+    int err = direct_body_put(&direct->body, bytes, byte_count);
+    direct->paused = err == E_AGAIN; /* the client or the pool is slower: go_on resumes */
+    if (err != 0 && err != E_AGAIN)
+        direct->err = err;
+    bool gone = false;
+    direct->in_body = &gone;
+    offer(direct);
+    if (gone)
         return true;
-    }
-    if (direct->span_count >= SPANS_MAX) { /* the client is slower: source_next resumes */
-        direct->paused = true;
-        return false;
-    }
-    /* Either may find the client gone and free `direct`: nothing is touched after. */
-    if (direct->streaming)
-        exchange_wake(direct->request->exchange);
-    else if (direct->span_count > 1)
-        stream(direct);
-    return true;
+    direct->in_body = NULL;
+    return !direct->paused;
 }
 
 static void on_done(void *arg, int err)
@@ -151,10 +218,9 @@ static void on_done(void *arg, int err)
     struct direct *direct = arg;
     struct mirror_request *request = direct->request;
     direct->fetch = NULL;
-    direct->over = true;
     if (direct->err == 0)
         direct->err = err;
-    if (direct->err == 0 && direct->got != direct->span.last - direct->span.first + 1)
+    if (direct->err == 0 && direct->body.filled != direct->body.size)
         direct->err = E_CLOSED;
     if (direct->err == 0 && direct->hasher != NULL) {
         struct digest digest;
@@ -162,24 +228,16 @@ static void on_done(void *arg, int err)
         if (!digest_equal(&digest, &request->route.digest))
             direct->err = E_DIGEST;
     }
-    if (direct->streaming) {
-        exchange_wake(request->exchange);
-    } else if (direct->err == 0) {
-        stream(direct);
-    } else {
-        char message[HOST_BYTES_MAX + 128];
-        (void)snprintf(message, sizeof message, "registry %s: %s", request->registry->name,
-                       err_text(direct->err));
-        request->mirror->counters.unavailable++;
-        exchange_error(request->exchange, direct->err == E_DIGEST ? 502 : 503, "UNAVAILABLE",
-                       message);
-        direct_free(direct);
-    }
+    direct->over = direct->err == 0;
+    if (direct->err == 0 || direct->streaming)
+        offer(direct);
+    else
+        refuse(direct);
 }
 
 static void client_gone(void *arg)
 {
-    direct_free(arg);
+    finish(arg);
 }
 
 static int start(struct direct *direct)
@@ -187,7 +245,12 @@ static int start(struct direct *direct)
     static const struct fetch_callbacks callbacks = {on_head, on_body, on_done};
     struct mirror_request *request = direct->request;
     struct mirror *mirror = request->mirror;
+    const struct blob_span *span = &direct->span;
     char path[REPOSITORY_BYTES_MAX + DIGEST_TEXT_BYTES + 16];
+    int err = direct_body_init(&direct->body, mirror->config.pool, span->last - span->first + 1,
+                               is_kept(direct), room, direct);
+    if (err != 0)
+        return err;
     (void)snprintf(path, sizeof path, "/v2/%s/blobs/%s", request->route.repository,
                    request->route.reference);
     struct origin_request ask = {
@@ -196,14 +259,54 @@ static int start(struct direct *direct)
         .method = "GET",
         .path_and_query = path,
         .authorization = request->authorization,
-        .size_bytes = direct->span.size,
-        .first = direct->span.first,
-        .last = direct->span.last,
+        .size_bytes = span->size,
+        .first = span->first,
+        .last = span->last,
         .whole = direct->hasher != NULL,
     };
     memcpy(ask.credential_hash, request->credential_hash, sizeof ask.credential_hash);
     return origin_start(mirror->config.origin, mirror__now_us(mirror), &ask, &callbacks, direct,
                         &direct->fetch);
+}
+
+/* ---- turns of bodies that are kept whole ---- */
+
+static bool has_turn(const struct direct *direct)
+{
+    const struct mirror *mirror = direct->request->mirror;
+    return mirror->direct_whole_bytes + direct->span.size <= WHOLE_BYTES_MAX;
+}
+
+static void begin(struct direct *direct)
+{
+    struct mirror_request *request = direct->request;
+    if (is_kept(direct)) {
+        direct->whole_bytes = direct->span.size;
+        request->mirror->direct_whole_bytes += direct->whole_bytes;
+    }
+    int err = start(direct);
+    if (err == 0)
+        return;
+    direct_free(direct);
+    mirror__unavailable(request, err);
+}
+
+static void admit(struct mirror *mirror)
+{
+    struct direct *first;
+    while ((first = mirror->direct_queue) != NULL && has_turn(first)) {
+        unqueue(first);
+        begin(first);
+    }
+}
+
+static void queue(struct direct *direct)
+{
+    struct direct **link = &direct->request->mirror->direct_queue;
+    while (*link != NULL)
+        link = &(*link)->next;
+    *link = direct;
+    direct->queued = true;
 }
 
 void mirror_direct(struct mirror_request *request, const struct blob_span *span)
@@ -214,16 +317,16 @@ void mirror_direct(struct mirror_request *request, const struct blob_span *span)
         return;
     }
     *direct = (struct direct){.request = request, .span = *span};
-    int err = 0;
-    if (span->first == 0 && span->last + 1 == span->size)
-        err = hasher_new(request->route.digest.algorithm, &direct->hasher);
-    if (err == 0)
-        err = start(direct);
-    if (err != 0) {
-        hasher_free(direct->hasher);
-        (void)loop_alloc(NULL, direct, 0);
-        mirror__unavailable(request, err);
+    if (is_whole(direct) && hasher_new(request->route.digest.algorithm, &direct->hasher) != 0) {
+        direct_free(direct);
+        mirror__unavailable(request, E_NO_MEMORY);
         return;
     }
     exchange_on_gone(request->exchange, client_gone, direct);
+    if (!is_kept(direct)) {
+        begin(direct);
+        return;
+    }
+    queue(direct);
+    admit(request->mirror);
 }

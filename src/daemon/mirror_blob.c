@@ -12,9 +12,12 @@
 #include "log.h"
 #include "mirror_internal.h"
 
-/* No first byte through the mesh for so long: read the origin directly (HTTP-6 allows 10 s in all).
- */
-#define FIRST_BYTE_US (5ull * 1000000)
+/* No first byte through the mesh for so long, and nothing of the blob came in the last tick: read
+ * the origin directly. While bytes come, going there would only add to the crowd that it already
+ * serves; the head then goes out before its time is up (HTTP-6: 10 s). */
+#define FIRST_BYTE_US    (5ull * 1000000)
+#define PROGRESS_TICK_US (2ull * 1000000)
+#define HEAD_US          (9ull * 1000000)
 
 struct blob_answer {
     struct mirror_request *request;
@@ -22,6 +25,7 @@ struct blob_answer {
     struct blob_reader reader;
     uv_timer_t timer;
     struct blob_span span;
+    uint64_t progress;       /* when the timer last looked */
     struct blob_chunk chunk; /* the first one, got before the head is sent */
     bool has_chunk;
     bool streaming; /* the exchange owns us now */
@@ -104,8 +108,9 @@ static void stream(struct blob_answer *answer)
     struct response response;
     char range[RANGE_TEXT_BYTES];
     (void)uv_timer_stop(&answer->timer);
-    mirror__first_byte(request, answer->chunk.tier);
-    mirror_blob_head(request, &answer->span, answer->chunk.tier, &response, range);
+    mirror__first_byte(request, answer->has_chunk ? answer->chunk.tier : 0);
+    mirror_blob_head(request, &answer->span, answer->has_chunk ? answer->chunk.tier : 0, &response,
+                     range);
     answer->streaming = true;
     exchange_stream(request->exchange, &response, answer->span.last - answer->span.first + 1,
                     &source);
@@ -161,8 +166,19 @@ static void on_failed(void *arg, int status)
 static void on_timer(uv_timer_t *timer)
 {
     struct blob_answer *answer = timer->data;
-    if (!answer->streaming && !answer->over)
+    struct mirror_request *request = answer->request;
+    if (answer->streaming || answer->over)
+        return;
+    uint64_t progress = blob_read_progress(&answer->reader);
+    if (progress <= answer->progress) {
         go_direct(answer);
+        return;
+    }
+    answer->progress = progress;
+    if (mirror__now_us(request->mirror) - request->started_us >= HEAD_US)
+        stream(answer);
+    else
+        (void)uv_timer_start(timer, on_timer, PROGRESS_TICK_US / 1000, 0);
 }
 
 static void client_gone(void *arg)
@@ -199,6 +215,7 @@ static int open_answer(struct mirror_request *request, const struct blob_span *s
         (void)loop_alloc(NULL, answer, 0);
         return err;
     }
+    answer->progress = blob_read_progress(&answer->reader);
     (void)uv_timer_init(&mirror->config.loop->uv, &answer->timer);
     answer->timer.data = answer;
     (void)uv_timer_start(&answer->timer, on_timer, FIRST_BYTE_US / 1000, 0);

@@ -11,6 +11,8 @@ struct mirror {
     struct mirror_config config;
     struct mirror_counters counters;
     struct manifest_store *manifests;
+    struct direct *direct_queue; /* direct.c: bodies to be kept whole that wait for memory */
+    uint64_t direct_whole_bytes; /* of those that have it */
 };
 
 /* One client request while it is worked on. Owned by whoever answers the exchange. */
@@ -56,6 +58,8 @@ uint64_t relay_content_length(const struct relay *relay); /* UINT64_MAX: unknown
 void relay_free(struct relay *relay);
 /* Answers the exchange with what the origin said, and frees the request. */
 void relay_answer(struct mirror_request *request);
+/* OCI distribution-spec "Error Codes" for the registry's status. */
+const char *mirror__oci_code(const struct mirror_request *request, int status);
 
 /* ---- mirror_manifest.c, mirror_blob.c, direct.c: each takes the request over ---- */
 void mirror_manifest(struct mirror_request *request);

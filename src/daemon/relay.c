@@ -164,8 +164,7 @@ void relay_free(struct relay *relay)
     (void)loop_alloc(NULL, relay, 0);
 }
 
-/* OCI distribution-spec "Error Codes" of the registry's status, for answers without a text. */
-static const char *oci_code(const struct mirror_request *request, int status)
+const char *mirror__oci_code(const struct mirror_request *request, int status)
 {
     bool blob = request->route.kind == HTTP_ROUTE_BLOB;
     switch (status) {
@@ -200,8 +199,9 @@ void relay_answer(struct mirror_request *request)
     const char *body = relay->body;
     size_t bytes = relay->body_bytes;
     char text[256];
-    if (textless(request) && http_oci_error(text, sizeof text, oci_code(request, relay->status),
-                                            http_status_text(relay->status), &bytes) == 0) {
+    if (textless(request) &&
+        http_oci_error(text, sizeof text, mirror__oci_code(request, relay->status),
+                       http_status_text(relay->status), &bytes) == 0) {
         body = text;
         if (relay_header(relay, "content-type") == NULL)
             response_add(&response, "Content-Type", "application/json");
