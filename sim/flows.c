@@ -291,15 +291,17 @@ static bool differs(const struct flows *flows, uint64_t a, uint64_t b)
     return gap > a / flows->slack;
 }
 
-/* Far ends pour anew if what they may take from this one changed below their own level. */
-static void tell_far_ends(struct flows *flows, uint32_t at, uint64_t lower_bps)
+/* Far ends pour anew if what they may take from this one changed below their own level; one with
+ * room to spare only gets more of it when it is offered less. */
+static void tell_far_ends(struct flows *flows, uint32_t at, uint64_t lower_bps, bool risen)
 {
     const struct flow_link *link = &flows->links[at];
     for (uint32_t i = 0; i < link->count; i++) {
         const struct flow *flow = &flows->items[link->flows[i]];
         for (uint32_t j = 0; j < flow->link_count; j++) {
             uint32_t far = flow->links[j];
-            if (far != at && lower_bps < flows->links[far].level_bps)
+            uint64_t level = flows->links[far].level_bps;
+            if (far != at && lower_bps < level && (risen || level != FLOW_NO_LIMIT))
                 touch_link(flows, far);
         }
     }
@@ -312,9 +314,10 @@ static void pour_link(struct flows *flows, uint32_t at)
     link->level_bps = level_of(flows, at);
     if (!differs(flows, link->level_bps, link->told_bps))
         return;
-    uint64_t lower = link->level_bps < link->told_bps ? link->level_bps : link->told_bps;
+    bool risen = link->level_bps > link->told_bps;
+    uint64_t lower = risen ? link->told_bps : link->level_bps;
     link->told_bps = link->level_bps;
-    tell_far_ends(flows, at, lower);
+    tell_far_ends(flows, at, lower, risen);
     if (!link->moved) {
         link->moved = true;
         list_add(&flows->moved, at);
