@@ -5,7 +5,7 @@
  *   gossip.c    life cycle, dispatch, view, counters     members.c   who is known, states, events
  *   merge.c     news about members, refutation           spread.c    queue of news, messages out
  *   probe.c     probes, acks, helpers, local health      suspect.c   suspicion timers, confirmation
- *   revive.c    probes of those held to be dead          sync.c      push-pull: who asks
+ *   revive.c    probes of those that are gone        sync.c      push-pull: who asks
  *   serve.c     push-pull: who answers                   join.c      bootstrap addresses
  *   check.c     invariants
  *

@@ -106,7 +106,7 @@ void gossip__ping(struct gossip *g, uint32_t index, bool again, bool with_news)
     struct node *node = gossip__node(g, index);
     if (!again || node->ping_seq == 0)
         node->ping_seq = gossip__seq(g);
-    bool wants_record = node->pub.state == MEMBER_SUSPECT || node->pub.state == MEMBER_DEAD;
+    bool wants_record = node->pub.state != MEMBER_ALIVE && node->pub.state != MEMBER_LEAVING;
     gossip__begin(g, WIRE_GOSSIP_PING, node->ping_seq, &node->pub.addr);
     g->out.view_check = gossip__view_check(g);
     if (with_news && !wants_record) /* news are not wasted on those who are probably gone */
@@ -245,7 +245,7 @@ void gossip__on_ping(struct gossip *g, const struct peer_addr *from)
         return;
     if (gossip__is_live(gossip__node(g, sender)->pub.state))
         gossip__compare_view(g, from, g->in.view_check);
-    else if (gossip__node(g, sender)->pub.state == MEMBER_DEAD)
+    else
         gossip__revive_later(g, sender); /* it can reach us: perhaps we can reach it again */
 }
 

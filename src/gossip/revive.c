@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The dead, looked at now and then: the random one so that a healed partition is found again from
+ * The gone, looked at now and then: a random one so that a healed partition is found again from
  * either side (N-1), and those whom somebody else still holds alive. A PING tells the dead node how
  * we hold it; if it lives, its ACK refutes. Those gone for long are forgotten here.
  */
@@ -54,7 +54,7 @@ static void revive_round(struct gossip *g)
         uint32_t index = g->revive[at];
         g->revive[at] = g->revive[--g->revive_count];
         gossip__node(g, index)->revive = false;
-        if (gossip__node(g, index)->pub.state != MEMBER_DEAD)
+        if (gossip__is_live(gossip__node(g, index)->pub.state))
             continue; /* came back meanwhile */
         gossip__ping(g, index, false, false);
         sent++;
@@ -85,9 +85,8 @@ static void dead_tick(struct gossip *g)
     sweep(g);
     if (g->gone_count == 0)
         return;
-    uint32_t index = g->gone[prng_below(&g->prng, g->gone_count)];
-    if (gossip__node(g, index)->pub.state == MEMBER_DEAD)
-        gossip__revive_later(g, index);
+    /* Also of those that left: a new process there may not have found anybody yet. */
+    gossip__revive_later(g, g->gone[prng_below(&g->prng, g->gone_count)]);
 }
 
 void gossip__revive_advance(struct gossip *g)
