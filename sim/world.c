@@ -299,6 +299,11 @@ void world_slow_node(struct world *world, uint32_t node, uint32_t divisor)
     flows_set_link(&world->flows, world__link_down(node), rate_bps, world->now_us);
 }
 
+void world_set_loss(struct world *world, uint32_t loss_ppm)
+{
+    world->config.loss_ppm = loss_ppm;
+}
+
 void world_make_liar(struct world *world, uint32_t node)
 {
     world->nodes[node].liar = true;

@@ -88,6 +88,8 @@ void world_leave_node(struct world *world, uint32_t node, uint64_t at_us);
 void world_freeze_node(struct world *world, uint32_t node, uint64_t at_us, uint64_t for_us);
 /* A node's NIC becomes `divisor` times slower. */
 void world_slow_node(struct world *world, uint32_t node, uint32_t divisor);
+/* From now on so many datagrams per million are lost. */
+void world_set_loss(struct world *world, uint32_t loss_ppm);
 /* Everything this node sends as a peer is wrong; receivers notice by its hash. */
 void world_make_liar(struct world *world, uint32_t node);
 /* Nothing goes through between two zones any more, or does again (N-1). */

@@ -118,11 +118,27 @@ static void add_providers(struct dht *dht, uint64_t now_us, const struct asker *
         add_provider(found, &views[i], room);
 }
 
-static void add_nodes(const struct dht *dht, const struct asker *asker,
-                      const struct wire_dht_find *find, struct wire_dht_found *found, size_t *room)
+/* Who lives on gossip's view asks the members at once and so has few nodes in its table, and not
+ * its neighbours among them: an answer from the table alone would lead an iterative lookup astray
+ * (2 % of them missed the record among 1,000 nodes). */
+static size_t nearest_known(struct dht *dht, uint64_t target, struct dht_place *out, size_t max)
+{
+    struct dht_place members[DHT_K_MAX + 1];
+    ASSERT(max <= DHT_K_MAX + 1);
+    size_t count = dht__table_closest(&dht->table, target, out, max);
+    if (!dht__one_hop(dht))
+        return count;
+    size_t member_count = dht__members_closest(&dht->members, target, members, max);
+    for (size_t i = 0; i < member_count; i++)
+        dht__place_insert(out, &count, max, target, &members[i]);
+    return count;
+}
+
+static void add_nodes(struct dht *dht, const struct asker *asker, const struct wire_dht_find *find,
+                      struct wire_dht_found *found, size_t *room)
 {
     struct dht_place nearest[DHT_K_MAX + 1];
-    size_t count = dht__table_closest(&dht->table, dht__pos(find->key), nearest, dht->config.k + 1);
+    size_t count = nearest_known(dht, dht__pos(find->key), nearest, dht->config.k + 1);
     for (size_t i = 0; i < count; i++) {
         size_t bytes = wire_dht_addr_bytes(&nearest[i].addr);
         if (found->node_count >= find->nodes_max || bytes > *room)
