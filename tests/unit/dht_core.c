@@ -279,6 +279,27 @@ static void answers_to_proven_addresses_are_at_most_threefold_DHT_2(void **state
     assert_true(larger);
 }
 
+/* Who has a sparse table but knows all members leads others to the right place. */
+static void an_answer_names_the_nearest_members(void **state)
+{
+    struct fixture *fixture = *state;
+    static struct wire_dht_found found;
+    struct blob_key key = key_of(1);
+    unsigned nearest[100];
+    size_t msg_bytes;
+    by_distance(&key, nearest, 100);
+    introduce(fixture, nearest[99]); /* all that is in the table */
+    members_up(fixture->dht, 0, 1, 100);
+    assert_int_equal(send_find(fixture, 999, &key, 512, &msg_bytes), 0);
+    const struct host_sent *sent = &fixture->host->sent[0];
+    assert_int_equal(wire_dht_decode_found(sent->msg, sent->msg_bytes, &found), 0);
+    assert_true(found.node_count >= 20);
+    for (unsigned i = 0; i < 20; i++) {
+        struct dht_contact expected = contact_of(nearest[i]);
+        assert_true(peer_addr_equal(&found.nodes[i], &expected.addr));
+    }
+}
+
 static void a_node_announces_only_itself_DHT_4(void **state)
 {
     struct fixture *fixture = *state;
@@ -811,6 +832,7 @@ int main(void)
         TEST(a_ping_back_that_stays_unanswered_changes_nothing_DHT_5),
         TEST(answers_to_unproven_addresses_are_never_larger_DHT_2),
         TEST(answers_to_proven_addresses_are_at_most_threefold_DHT_2),
+        TEST(an_answer_names_the_nearest_members),
         TEST(a_node_announces_only_itself_DHT_4),
         TEST(bad_messages_are_counted_and_refused),
         TEST(a_lookup_among_nobody_finds_nothing_at_once),
