@@ -11,6 +11,10 @@
 #include "bytes.h"
 #include "log.h"
 
+/* Pieces of one blob that wait for those before them to be hashed: as many as a fast peer has under
+ * way, few enough that a slow disk does not hold up the news of them. */
+#define IN_ORDER_MAX 8
+
 enum job_kind {
     JOB_STORE = 1, /* arrived: verify, vouch, hash on, write */
     JOB_LOAD,      /* read back, verified by the cache */
@@ -26,8 +30,8 @@ struct piece_job {
     struct buffer *buffer; /* one reference */
     struct piece_arrival arrival;
     struct voucher voucher;
-    struct piece_hash accused; /* REPAIR: what was vouched for before */
-    bool hash_on;              /* this job owns the prefix hasher */
+    bool hash_on;           /* this job owns the prefix hasher */
+    struct piece_job *next; /* in blob->in_order */
     bool store;
     bool keep;
     int status;
@@ -69,29 +73,38 @@ static void sign(struct piece_job *job, const struct piece_hash *hash)
     voucher_sign(node_identity(node), &job->blob->info.key, &job->voucher);
 }
 
+/* Hash of the piece, and with it the whole blob's when this job carries that on. False: the bytes
+ * are not what `expected` (NULL: anything) says, and the blob's hash is as before. */
+static bool hash_piece(struct piece_job *job, const struct piece_hash *expected,
+                       struct piece_hash *out)
+{
+    const uint8_t *bytes = job->buffer->bytes;
+    if (job->hash_on)
+        return hasher_update_piece(job->blob->hasher, bytes, job->buffer->used, expected, out);
+    piece_hash_of(bytes, job->buffer->used, out);
+    return expected == NULL || memcmp(out->bytes, expected->bytes, sizeof out->bytes) == 0;
+}
+
 static int verify(struct piece_job *job)
 {
     struct piece_hash hash;
-    piece_hash_of(job->buffer->bytes, job->buffer->used, &hash);
     if (job->arrival.source.origin != PIECE_FROM_PEER) {
+        (void)hash_piece(job, NULL, &hash);
         sign(job, &hash);
         return 0;
     }
     job->voucher = job->arrival.voucher;
-    if (memcmp(hash.bytes, job->voucher.hash.bytes, sizeof hash.bytes) != 0)
-        return E_DIGEST;
-    return voucher_verify(&job->blob->info.key, &job->voucher);
+    int err = voucher_verify(&job->blob->info.key, &job->voucher);
+    if (err != 0)
+        return err; /* first: what nobody signed must not reach the blob's hash */
+    return hash_piece(job, &job->voucher.hash, &hash) ? 0 : E_DIGEST;
 }
 
 static void run_store(struct piece_job *job)
 {
     struct blob *blob = job->blob;
     job->status = verify(job);
-    if (job->status != 0)
-        return;
-    if (job->hash_on)
-        hasher_update(blob->hasher, job->buffer->bytes, job->buffer->used);
-    if (job->store) {
+    if (job->status == 0 && job->store) {
         struct piece_record record = {.voucher = job->voucher};
         job->store_status = cache_write(blob->blobs->config.cache, job->cached, job->piece,
                                         job->buffer->bytes, job->buffer->used, &record);
@@ -224,20 +237,6 @@ static void digest_known(struct blob *blob)
     seal(blob);
 }
 
-/* A job gave the hasher back after its piece. */
-static void hashed_one(struct piece_job *job, bool good)
-{
-    struct blob *blob = job->blob;
-    if (!job->hash_on)
-        return;
-    blob->hashing = false;
-    if (!good || job->piece != blob->hashed)
-        return;
-    blob->hashed++;
-    if (blob->hashed == blob->layout.piece_count)
-        digest_known(blob);
-}
-
 /* Takes the prefix hasher for `piece` if it is next and the digest is wanted. */
 static bool take_hasher(struct blob *blob, uint32_t piece)
 {
@@ -247,6 +246,23 @@ static bool take_hasher(struct blob *blob, uint32_t piece)
         return false;
     blob->hashing = true;
     return true;
+}
+
+static void in_order_next(struct blob *blob);
+
+/* A job gave the hasher back after its piece. */
+static void hashed_one(struct piece_job *job, bool good)
+{
+    struct blob *blob = job->blob;
+    if (!job->hash_on)
+        return;
+    blob->hashing = false;
+    if (good && job->piece == blob->hashed) {
+        blob->hashed++;
+        if (blob->hashed == blob->layout.piece_count)
+            digest_known(blob);
+    }
+    in_order_next(blob);
 }
 
 static void keep_voucher(struct blob_piece *slot, const struct voucher *voucher)
@@ -346,34 +362,75 @@ static bool reserve(struct blob *blob, uint32_t piece)
     return err == 0;
 }
 
+/* The arrival of a job that could not be given to a worker ends here. */
+static void not_stored(struct piece_job *job, int err)
+{
+    struct blob *blob = job->blob;
+    struct piece_arrival arrival = job->arrival;
+    if (job->store)
+        cache_write_done(blob->blobs->config.cache, job->cached, job->piece, now_us(blob), err);
+    blob->hashing = blob->hashing && !job->hash_on;
+    transfer_piece_done(transfer_of(blob), now_us(blob), blob->handle, job->piece, &arrival.source,
+                        E_AGAIN);
+    if (arrival.done != NULL)
+        arrival.done(arrival.arg, err);
+    job_free(job);
+}
+
+static void submit_store(struct piece_job *job)
+{
+    job->hash_on = take_hasher(job->blob, job->piece);
+    int err = loop_submit(job->blob->blobs->config.loop, &job->work);
+    if (err != 0)
+        not_stored(job, err);
+}
+
+/* The piece would be the next one to hash but for those before it, which are being hashed: it
+ * waits for them, so that it passes through the processor once. False: it need not wait. */
+static bool waits_in_order(struct blob *blob, struct piece_job *job)
+{
+    if (!blob->hashing || blob->verified || blob->in_order_count >= IN_ORDER_MAX ||
+        job->piece != blob->hashed + 1 + blob->in_order_count)
+        return false;
+    struct piece_job **link = &blob->in_order;
+    while (*link != NULL)
+        link = &(*link)->next;
+    *link = job;
+    blob->in_order_count++;
+    return true;
+}
+
+/* The hasher is free: the next one in order goes on with it. If there is a gap before it now, or
+ * no work can be given out, none of those that wait is held up any longer. */
+static void in_order_next(struct blob *blob)
+{
+    while (blob->in_order != NULL && !blob->hashing) {
+        struct piece_job *job = blob->in_order;
+        blob->in_order = job->next;
+        blob->in_order_count--;
+        job->next = NULL;
+        submit_store(job);
+    }
+}
+
 void blob_piece__arrived(const struct piece_arrival *arrival, struct buffer *bytes)
 {
     struct blob *blob = arrival->blob;
     struct piece_job *job = job_new(blob, JOB_STORE, arrival->piece);
-    int err = job == NULL ? E_NO_MEMORY : 0;
-    if (err == 0) {
-        job->arrival = *arrival;
-        job->buffer = bytes;
-        job->work.done = store_done;
-        job->store = !blob->pieces[arrival->piece].stored && reserve(blob, arrival->piece);
-        job->hash_on = take_hasher(blob, arrival->piece);
-        err = loop_submit(blob->blobs->config.loop, &job->work);
-    } else {
+    if (job == NULL) {
         buffer_put(bytes);
-    }
-    if (err == 0)
+        transfer_piece_done(transfer_of(blob), now_us(blob), blob->handle, arrival->piece,
+                            &arrival->source, E_AGAIN);
+        if (arrival->done != NULL)
+            arrival->done(arrival->arg, E_NO_MEMORY);
         return;
-    if (job != NULL) {
-        if (job->store)
-            cache_write_done(blob->blobs->config.cache, blob->cached, job->piece, now_us(blob),
-                             err);
-        blob->hashing = blob->hashing && !job->hash_on;
-        job_free(job);
     }
-    transfer_piece_done(transfer_of(blob), now_us(blob), blob->handle, arrival->piece,
-                        &arrival->source, E_AGAIN);
-    if (arrival->done != NULL)
-        arrival->done(arrival->arg, err);
+    job->arrival = *arrival;
+    job->buffer = bytes;
+    job->work.done = store_done;
+    job->store = !blob->pieces[arrival->piece].stored && reserve(blob, arrival->piece);
+    if (!waits_in_order(blob, job))
+        submit_store(job);
 }
 
 static void load_done(struct loop_work *work, int status)
