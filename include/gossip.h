@@ -43,12 +43,16 @@ struct gossip_stats {
 };
 
 struct gossip;
+/* Starts a core that knows nobody; `env` and `config` are copied. The id of self is computed. 0;
+ * E_INVALID: no cluster id, no port, or a time below 1 ms or above 1 h (push-pull 24 h);
+ * E_NO_MEMORY. */
 MUST_USE int gossip_new(const struct env *env, const struct gossip_config *config, uint64_t now_us,
                         struct gossip **out);
-void gossip_free(struct gossip *gossip);
+void gossip_free(struct gossip *gossip); /* NULL is fine */
 
 /* Adds bootstrap addresses (deduplicated, at most 256 kept, own address ignored); unanswered ones
-   are retried with backoff to 30 s for as long as no member is known, later dropped. May send. */
+   are retried with backoff to 30 s for as long as no member is known, else dropped after 10 min.
+   May send. */
 void gossip_join(struct gossip *gossip, uint64_t now_us, const struct peer_addr *addrs,
                  size_t addr_count);
 /* Announces LEAVING (drain) at once; `gossip_leave(..., true)` announces LEFT. May send. */
@@ -61,8 +65,8 @@ void gossip_update_self(struct gossip *gossip, uint64_t now_us, const struct top
 /* 0; E_MALFORMED, E_NOT_FOUND (unknown type) for counters. May send and queue events. */
 MUST_USE int gossip_receive(struct gossip *gossip, uint64_t now_us, const struct peer_addr *from,
                             const uint8_t *msg, size_t msg_bytes);
-/* Evidence from those who use a node: a session broke or a request timed out. Makes it the next
- * probe target. */
+/* Evidence from those who use a node: a session broke or a request timed out. Probes it at once, or
+ * as soon as there is room. May send. */
 void gossip_unreachable(struct gossip *gossip, uint64_t now_us, const struct node_id *id);
 void gossip_advance(struct gossip *gossip, uint64_t now_us);
 uint64_t gossip_deadline_us(const struct gossip *gossip);

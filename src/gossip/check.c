@@ -22,6 +22,25 @@ static void check_order(const struct gossip *g)
         ASSERT(count[i] == g->state_count[i]);
 }
 
+static void check_hashes(const struct gossip *g)
+{
+    uint64_t view = 0, hash[WIRE_GOSSIP_LEAVES] = {0};
+    uint16_t count[WIRE_GOSSIP_LEAVES] = {0};
+    for (uint32_t i = 0; i < g->node_count; i++) {
+        const struct member *member = &gossip__node(g, g->order[i].node)->pub;
+        if (!gossip__is_live(member->state))
+            continue;
+        view ^= gossip__member_hash(member);
+        hash[member->id.bytes[0]] ^= gossip__member_hash(member);
+        count[member->id.bytes[0]]++;
+    }
+    ASSERT(view == g->view_hash);
+    for (unsigned i = 0; i < WIRE_GOSSIP_LEAVES; i++) {
+        ASSERT(hash[i] == g->leaf_hash[i]);
+        ASSERT(count[i] == g->leaf_count[i]);
+    }
+}
+
 static void check_lists(const struct gossip *g)
 {
     for (uint32_t i = 0; i < g->live_count; i++) {
@@ -85,6 +104,7 @@ static void check_ops(const struct gossip *g)
 void gossip__check_invariants(const struct gossip *g)
 {
     check_order(g);
+    check_hashes(g);
     check_lists(g);
     check_queue(g);
     check_suspicions(g);

@@ -318,7 +318,11 @@ uint32_t gossip__by_prefix(const struct gossip *g, uint64_t prefix);
 uint32_t gossip__order_from(const struct gossip *g, uint64_t prefix);
 /* First 8 bytes of an id. */
 uint64_t gossip__prefix(const struct node_id *id);
+/* ALIVE, SUSPECT or LEAVING. */
 bool gossip__is_live(enum member_state state);
+/* What a live member adds to the hashes of the view. The incarnation stands for all that a record
+ * says; SUSPECT is not part of it, being news and not a fact. */
+uint64_t gossip__member_hash(const struct member *member);
 /* STYLE §7: the table of moves, for the test that tries the others. */
 bool gossip__move_allowed(enum member_state from, enum member_state to);
 /*

@@ -142,13 +142,19 @@ void gossip_advance(struct gossip *g, uint64_t now_us)
 
 /* ---- life cycle ---- */
 
+/* 0 stands for the default; below a millisecond timers would come due as fast as they are set. */
+static bool outside(uint64_t us, uint64_t most_us)
+{
+    return us != 0 && (us < 1000 || us > most_us);
+}
+
 static int check_config(const struct gossip_config *config)
 {
     const uint64_t hour_us = 3600000000ULL;
     if (config->cluster_id == NULL || config->self.addr.port == 0)
         return E_INVALID;
-    if (config->period_us > hour_us || config->probe_timeout_us > hour_us ||
-        config->push_pull_us > 24 * hour_us || config->suspicion_multiplier > 100)
+    if (outside(config->period_us, hour_us) || outside(config->probe_timeout_us, hour_us) ||
+        outside(config->push_pull_us, 24 * hour_us) || config->suspicion_multiplier > 100)
         return E_INVALID;
     return 0;
 }

@@ -303,12 +303,15 @@ static void gone_remove(struct gossip *g, uint32_t index)
     gossip__node(g, g->gone[at])->list_pos = at;
 }
 
-/* Adds a live node to the hashes of the view, or takes it out: XOR does both. The incarnation
- * stands for all that a record says; SUSPECT is not part of it, being news and not a fact. */
+uint64_t gossip__member_hash(const struct member *member)
+{
+    return mix(gossip__prefix(&member->id) ^ mix(member->incarnation + 0x9e3779b97f4a7c15ULL));
+}
+
+/* Adds a live node to the hashes of the view, or takes it out: XOR does both. */
 static void toggle_hash(struct gossip *g, const struct node *node, int count)
 {
-    uint64_t prefix = gossip__prefix(&node->pub.id);
-    uint64_t hash = mix(prefix ^ mix(node->pub.incarnation + 0x9e3779b97f4a7c15ULL));
+    uint64_t hash = gossip__member_hash(&node->pub);
     unsigned leaf = node->pub.id.bytes[0];
     g->view_hash ^= hash;
     g->sync.changed_us = g->now_us;

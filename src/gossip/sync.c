@@ -274,6 +274,7 @@ void gossip__on_records(struct gossip *g, const struct peer_addr *from)
             gossip__give_add(&give, index);
     }
     sync->diffs += news + give.count;
+    sync->tries = 0;
     g->want_count = 0;
     if (give.count > 0)
         gossip__give_send(g, from, 0, &give);

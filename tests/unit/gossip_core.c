@@ -22,6 +22,9 @@ static void test_new_refuses_bad_configuration(void **state)
     config.period_us = UINT64_MAX;
     assert_int_equal(gossip_new(&host_env, &config, 0, &other), E_INVALID);
     config = host_config();
+    config.period_us = 999;
+    assert_int_equal(gossip_new(&host_env, &config, 0, &other), E_INVALID);
+    config = host_config();
     config.probe_timeout_us = UINT64_MAX;
     assert_int_equal(gossip_new(&host_env, &config, 0, &other), E_INVALID);
     config = host_config();
