@@ -50,7 +50,7 @@ uint32_t gossip__milli_log10(uint32_t n)
 
 static const char *state_name(enum member_state state)
 {
-    static const char *const names[] = {"unknown", "alive", "suspect", "leaving", "dead", "left"};
+    static const char names[][8] = {"unknown", "alive", "suspect", "leaving", "dead", "left"};
     return state <= MEMBER_LEFT ? names[state] : "?";
 }
 
