@@ -146,6 +146,7 @@ struct blob {
 
 /* ---- blob.c ---- */
 
+/* Open blobs by handle and by key, NULL if there is none; and the end of all of them. */
 struct blob *transfer__blob(const struct transfer *transfer, blob_handle handle);
 struct blob *transfer__blob_by_key(const struct transfer *transfer, const struct blob_key *key);
 /* Makes the swarm; NULL without memory. */
@@ -173,6 +174,7 @@ void transfer__blobs_close(struct transfer *transfer);
 
 /* ---- swarm.c ---- */
 
+/* This node among the swarm's neighbours; NULL if it is none. */
 struct neighbour *transfer__neighbour(struct swarm *swarm, uint16_t node);
 /* A node that may have pieces: asked by HELLO when there is room. `referred`: at once. */
 void transfer__candidate(struct transfer *transfer, struct blob *blob, uint16_t node,

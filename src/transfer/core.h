@@ -298,6 +298,7 @@ bool transfer__is_silent(const struct transfer *transfer, uint16_t node);
 
 /* ---- rate (link.c) ---- */
 
+/* So many bytes of a peer or the origin arrived now. */
 void transfer__rate_add(struct transfer *transfer, uint64_t bytes);
 /* Bytes per second over the last second or two; 0 while unknown. */
 uint64_t transfer__rate(struct transfer *transfer);

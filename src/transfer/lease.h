@@ -70,6 +70,7 @@ struct lease {
 
 /* ---- lease.c ---- */
 
+/* This node's lease of a segment, asked for or held; NULL if there is none. */
 struct lease *transfer__lease_find(const struct transfer *transfer, const struct blob *blob,
                                    uint32_t segment);
 /* Asks for a segment; what nobody need be asked for (alone, repair) is granted at once. False
@@ -135,6 +136,7 @@ bool transfer__segment_missing(const struct blob *blob, uint32_t segment, uint32
 
 /* ---- desk.c, home.c: messages to keepers ---- */
 
+/* The zone's desk: `from` asks, holds; old desks are forgotten; all end; invariants. */
 void transfer__desk_want(struct transfer *transfer, uint16_t from, const struct wire_lease *want);
 void transfer__desk_hold(struct transfer *transfer, uint16_t from, const struct wire_lease *hold);
 void transfer__desk_return(struct transfer *transfer, uint16_t from,
@@ -148,6 +150,7 @@ void transfer__desks_sweep(struct transfer *transfer);
 void transfer__desks_close(struct transfer *transfer);
 void transfer__desks_check(const struct transfer *transfer);
 
+/* The same for the home zone's keepers, where zones ask. */
 void transfer__home_want(struct transfer *transfer, uint16_t from, const struct wire_lease *want);
 void transfer__home_hold(struct transfer *transfer, uint16_t from, const struct wire_lease *hold);
 void transfer__home_return(struct transfer *transfer, uint16_t from,

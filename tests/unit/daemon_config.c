@@ -430,8 +430,7 @@ static void values_that_do_not_fit_together_are_refused(void **state)
     /* Reserved keys say so instead of doing nothing. */
     expect_verify_error("listen.tls: \"0.0.0.0:443\"\n",
                         "listen.tls: not supported by this version");
-    expect_verify_error("acrInstances: [cri-abc]\n",
-                        "acrInstances: not supported by this version");
+    expect_verify_error("acrInstances: [cri-abc]\n", "acrInstances: not supported by this version");
 }
 
 static const char secret_text[] =
