@@ -46,7 +46,7 @@ struct dht_result {
     int status;        /* 0 found, E_NOT_FOUND none, E_TIMEOUT nobody answered */
     unsigned hops;     /* depth of the deepest answer used; 0 answered locally, 1 one-hop */
     unsigned messages; /* requests sent */
-    size_t provider_count;
+    size_t provider_count; /* never ourselves */
     struct dht_provider providers[DHT_RESULT_PROVIDERS_MAX];
     size_t closest_count; /* closest nodes that answered, nearest first, at most 8 */
     struct dht_contact closest[8];

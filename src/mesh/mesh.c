@@ -215,19 +215,16 @@ static bool take_host_lookup(struct mesh *mesh, uint64_t lookup_id)
 static void apply_providers(struct mesh *mesh, uint64_t now_us, const struct dht_result *result)
 {
     struct transfer_provider providers[DHT_RESULT_PROVIDERS_MAX];
-    size_t count = 0;
     for (size_t i = 0; i < result->provider_count; i++) {
         const struct dht_provider *found = &result->providers[i];
-        if (node_id_equal(&found->contact.id, &mesh->self))
-            continue;
-        providers[count++] = (struct transfer_provider){
+        providers[i] = (struct transfer_provider){
             .id = found->contact.id,
             .addr = found->contact.addr,
             .topology = found->topology,
             .completeness = found->completeness,
         };
     }
-    transfer_providers(mesh->transfer, now_us, &result->key, providers, count);
+    transfer_providers(mesh->transfer, now_us, &result->key, providers, result->provider_count);
 }
 
 static void locate(struct mesh *mesh, uint64_t now_us, const struct blob_key *key)
