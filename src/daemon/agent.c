@@ -108,15 +108,24 @@ static int make_servers(struct agent *agent, struct config_error *error)
     return err == 0 ? 0 : fail(error, "listen", err);
 }
 
+/* Values of the configuration have a maximum of an hour. */
+static uint32_t timeout_ms(uint64_t timeout_us)
+{
+    return (uint32_t)(timeout_us / 1000);
+}
+
 /* The origin side and what clients see. */
 static int make_mirror(struct agent *agent, struct config_error *error)
 {
+    const struct config *config = agent->config;
     int err = curl_loop_new(&agent->loop, &agent->loop.env, node_self_addr(agent->node)->port,
                             &agent->curl);
     if (err == 0)
         err = grants_new(&agent->loop.env, &agent->grants);
     if (err != 0)
         return fail(error, "origin", err);
+    origin_set_timeouts(curl_loop_origin(agent->curl), timeout_ms(config->connect_timeout_us), 0,
+                        timeout_ms(config->transfer_timeout_us));
     blobs_bind_origin(agent->blobs, curl_loop_origin(agent->curl));
     struct mirror_config part = {
         .loop = &agent->loop,
