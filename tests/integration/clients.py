@@ -222,6 +222,22 @@ def test_hrd_7_passthrough():
     off_the_mesh(lambda lab: {"mode": "passthrough"})
 
 
+def test_a_crowd_of_clients_around_the_mesh():
+    """Sixty bodies, each kept whole until it is verified (INT-2), in an agent that has memory for a few at a time."""
+    with Lab(1) as lab:
+        start_registries(lab, "public")
+        lab.start_nodes({"mode": "passthrough", "limits.buffers": "32MiB"})
+        node, image = lab.nodes[0], push_runnable(lab, "lib/app", 7 * MIB)
+        for layer in (image["parts"]["layers"][1], push_runnable(lab, "lib/big", 20 * MIB)["parts"]["layers"][1]):
+            name = "lib/app" if layer["size"] < 8 * MIB else "lib/big"
+            url = f"http://127.0.0.1:{CLIENT_PORT}/v2/{name}/blobs/{layer['digest']}"
+            done = run(*node.exec("bash", "-c", 'seq 60 | xargs -P 60 -I{} sh -c "curl -sSf -m 60 $0 | sha256sum"', url), timeout=100)
+            right = done.stdout.split().count(layer["digest"].split(":")[1])
+            it.check(right == 60, f"{right} of 60 clients got {layer['size']} right bytes: {done.stderr[-300:]}")
+        resident = int(run("ps", "-o", "rss=", "-p", node.process.pid).stdout) >> 10
+        it.figure(f"60 clients at once in passthrough: {resident} MiB resident after it")
+
+
 def test_origin_serves_when_the_agent_is_gone():
     with cluster("basic", nodes=1) as lab:
         node = lab.nodes[0]
