@@ -129,7 +129,8 @@ static uint64_t one_seed(uint64_t seed, double *origin_copies)
     schedule(world, &prng);
     w_run(world, 240 * (uint64_t)W_S);
     check_failures(world);
-    if (getenv("COPIES") != NULL && (double)world->origin_bytes / bytes > atof(getenv("COPIES")))
+    if (getenv("COPIES") != NULL &&
+        (double)world->origin_bytes / bytes > strtod(getenv("COPIES"), NULL))
         print_message("seed %" PRIu64
                       ": nodes %u zones %u blobs %u bytes %.0f copies %.2f mode %d\n",
                       seed, config.nodes, config.zones, blobs, bytes,
