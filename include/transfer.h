@@ -37,7 +37,7 @@ struct transfer_config {
     struct peer_addr self_addr;
     struct topology topology;
     enum transfer_copies copies;
-    unsigned upload_slots;     /* 0: 6 (U of ALGORITHMS §3.4 is 2: measured worse) */
+    unsigned upload_slots;     /* 0: 8 (U of ALGORITHMS §3.4 is 2: measured worse) */
     unsigned upload_queue;     /* 0: 24 */
     unsigned inflight;         /* 0: 12 (D of ALGORITHMS is 16, for 2 slots) */
     unsigned neighbours;       /* 0: 16 */
@@ -46,6 +46,7 @@ struct transfer_config {
     uint64_t lease_timeout_us; /* 0: 500 ms without an answer -> next keeper */
     uint64_t fallback_us;      /* 0: 1.5 s without any keeper -> origin */
     unsigned fallbacks_max;    /* 0: 2 concurrent origin fallbacks of this node */
+    unsigned zone_members_min; /* 0: 8; zones with fewer live members merge (ALGORITHMS §3.5) */
 };
 
 enum transfer_read_mode {

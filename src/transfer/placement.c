@@ -62,7 +62,9 @@ static uint32_t draft_of(struct zone_draft *drafts, uint32_t *count, const struc
 static uint32_t merge_drafts(const struct transfer *transfer, struct zone_draft *drafts,
                              uint32_t count, struct zone *zones)
 {
-    uint32_t least = transfer->config.copies == TRANSFER_COPIES_ZONE ? 1 : ZONE_MEMBERS_MIN;
+    uint32_t least = transfer->config.zone_members_min;
+    if (transfer->config.copies == TRANSFER_COPIES_ZONE)
+        least = 1;
     uint32_t zone_count = 0, members = 0;
     bool open = false;
     for (uint32_t i = 0; i < count; i++) {

@@ -28,6 +28,9 @@
 #define SLOW_PAUSE_US     (5u * S)
 #define SLOW_PAUSE_MAX_US (60u * S)
 #define BACKOFF_US        (10 * MS)
+/* No second lease while this much time's worth of bytes is on its way (0.2-0.6 s: little
+ * difference; without: 1.12 against 1.08 for 8 nodes at a slow origin). */
+#define BUSY_LINK_US      (200 * MS)
 #define BACKOFF_SHIFT_MAX 4
 /* A long run is split when others come and it would hold them up for longer than this. */
 #define SPLIT_US (1 * S)
@@ -179,8 +182,19 @@ static uint32_t fair_leases(struct transfer *transfer, const struct blob *blob)
     return share < transfer->lease_budget ? share : transfer->lease_budget;
 }
 
+/* What is on its way already keeps our link busy: another node would bring a segment in sooner. */
+static bool link_is_busy(struct transfer *transfer, const struct blob *blob)
+{
+    uint64_t used = budget_used(transfer, NULL);
+    uint64_t rate = transfer__rate_best(transfer);
+    uint64_t coming = transfer->inflight_bytes + used * segment_bytes(blob);
+    return used > 0 && rate > 0 && coming > rate * BUSY_LINK_US / S;
+}
+
 static bool has_budget(struct transfer *transfer, const struct blob *blob, bool solo)
 {
+    if (!solo && link_is_busy(transfer, blob))
+        return false;
     if (!solo)
         return budget_used(transfer, NULL) < fair_leases(transfer, blob) &&
                transfer->lease_pause_us <= transfer->now_us &&

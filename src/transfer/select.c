@@ -15,13 +15,20 @@
 #define NEIGHBOUR_BYTES (4u * 1024 * 1024)
 #define NEIGHBOUR_US    (60 * MS)
 #define NEIGHBOUR_LEAST 2
+#define NEIGHBOURS_MANY 6
+/* With many neighbours one piece of this size each is enough to keep the link busy. */
+#define NEIGHBOUR_ONE_BYTES (1u * 1024 * 1024)
 
 uint32_t transfer__neighbour_requests_max(const struct transfer *transfer, const struct blob *blob)
 {
     uint32_t most = (NEIGHBOUR_BYTES + blob->layout.piece_bytes - 1) / blob->layout.piece_bytes;
     uint64_t timed = transfer__rate_best(transfer) * NEIGHBOUR_US / S / blob->layout.piece_bytes;
-    if (timed < NEIGHBOUR_LEAST)
-        timed = NEIGHBOUR_LEAST;
+    /* One each, if that is enough of them (the main rule for speed in ALGORITHMS §3.4). */
+    uint64_t least = blob->swarm->neighbour_count >= NEIGHBOURS_MANY ? 1 : NEIGHBOUR_LEAST;
+    if (timed < least)
+        timed = least;
+    if (least == 1 && blob->layout.piece_bytes >= NEIGHBOUR_ONE_BYTES)
+        return 1;
     return timed < most ? (uint32_t)timed : most;
 }
 
@@ -137,15 +144,17 @@ static uint32_t pick_piece(struct transfer *transfer, const struct blob *blob)
 }
 
 /* Expected wait at a neighbour: its own hint, less what has passed, and what we already ask of it.
- * Distance breaks ties: a microsecond per step. */
+ * Distance breaks ties, a microsecond per step; over a zone border (small zones merge) it counts as
+ * two pieces: that link is shared by many. */
 static uint64_t expected_wait_us(const struct transfer *transfer, const struct swarm *swarm,
                                  const struct neighbour *neighbour)
 {
     uint64_t passed_us = transfer->now_us - neighbour->heard_us;
     uint64_t wait_us = neighbour->wait_us > passed_us ? neighbour->wait_us - passed_us : 0;
     uint64_t each_us = neighbour->piece_us != 0 ? neighbour->piece_us : swarm->piece_us;
-    return wait_us + neighbour->requests * each_us +
-           (uint64_t)transfer__node_distance(transfer, neighbour->node);
+    enum distance distance = transfer__node_distance(transfer, neighbour->node);
+    uint64_t border_us = distance > DISTANCE_ZONE ? 2 * (uint64_t)swarm->piece_us : 0;
+    return wait_us + neighbour->requests * each_us + border_us + (uint64_t)distance;
 }
 
 static uint16_t pick_holder(struct transfer *transfer, const struct blob *blob, uint32_t piece)
