@@ -295,7 +295,8 @@ static void recovered(void *arg, struct cache_blob *cached)
 
 int blobs_recover(struct blobs *blobs)
 {
-    return cache_recover(blobs->config.cache, recovered, blobs);
+    int err = blob_scrub__start(blobs);
+    return err != 0 ? err : cache_recover(blobs->config.cache, recovered, blobs);
 }
 
 void blobs_counters(const struct blobs *blobs, struct blobs_counters *out)

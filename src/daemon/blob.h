@@ -63,6 +63,7 @@ struct blobs_counters {
     uint64_t client_bytes[BLOB_TIER_COUNT]; /* given to readers, by where the piece came from */
     uint64_t bad_digest, bad_voucher, unknown_signer;
     uint64_t mismatches, repairs, store_errors, corrupt;
+    uint64_t scrubbed; /* pieces read back unasked */
     uint64_t memory_bytes;
     uint32_t blobs, readers, fetches;
 };
@@ -77,8 +78,8 @@ void blobs_handlers(struct blobs *blobs, struct node_handlers *out);
 void blobs_bind(struct blobs *blobs, struct node *node);
 /* The origin, made after the node. */
 void blobs_bind_origin(struct blobs *blobs, struct origin *origin);
-/* Opens everything the cache recovered, so that peers are served. Returns how many blobs, or E_*.
- */
+/* Opens everything the cache recovered, so that peers are served, and begins to read the cache back
+ * piece by piece (D-5) and to give up idle memory. Returns how many blobs, or E_*. */
 MUST_USE int blobs_recover(struct blobs *blobs);
 void blobs_counters(const struct blobs *blobs, struct blobs_counters *out);
 /* Readers or fetches are under way (orderly stop). */

@@ -11,6 +11,9 @@
 /* Verified bytes on disk are sent straight from the file for this long; then they are hashed again
  * at the next read, so that rot is found (DSK-1, D-5). */
 #define BLOB_VERIFY_AGAIN_US (3600ull * 1000000)
+/* Pieces that nobody has asked for in so long leave the memory tier if they are stored: an idle
+ * agent is small. A rollout's neighbours ask within seconds. */
+#define BLOB_MEMORY_IDLE_US (10ull * 1000000)
 /* Origin callers kept per blob: further readers' credentials are not needed. */
 #define BLOB_CALLERS_MAX 8
 
@@ -19,6 +22,7 @@ struct memory_entry {
     struct blob *blob;
     uint32_t piece;
     struct buffer *buffer; /* one reference */
+    uint64_t used_us;
     struct memory_entry *older, *newer;
 };
 
@@ -58,6 +62,18 @@ struct blob {
     UT_hash_handle by_handle;
 };
 
+/* The one piece that is being read back at a time, and the timer behind it (blob_scrub.c). */
+struct blob_scrub {
+    struct loop_work work;
+    struct loop_part part;
+    uv_timer_t timer;
+    struct cache_blob *cached; /* pinned by cache_next_scrub while `running` */
+    uint32_t piece;
+    struct buffer *buffer;
+    int status;
+    bool running;
+};
+
 struct blobs {
     struct blobs_config config;
     struct blob *by_digest; /* uthash */
@@ -65,6 +81,7 @@ struct blobs {
     struct blobs_counters counters;
     struct memory_entry *oldest, *newest;
     uint64_t memory_bytes;
+    struct blob_scrub scrub;
     bool closing;
 };
 
@@ -94,6 +111,8 @@ void blob_memory__keep(struct blob *blob, uint32_t piece, struct buffer *buffer)
 void blob_memory__touch(struct blob *blob, uint32_t piece);
 /* Drops a piece's bytes; fine if there are none. A piece that is nowhere else is gone. */
 void blob_memory__drop(struct blob *blob, uint32_t piece);
+/* Drops stored pieces that nobody has used for BLOB_MEMORY_IDLE_US. */
+void blob_memory__release(struct blobs *blobs);
 /* A buffer for local use; at the pool's cap the oldest pieces in memory are given up for it. */
 struct buffer *blob_memory__buffer(struct blobs *blobs, uint32_t bytes);
 
@@ -126,5 +145,10 @@ void blob_fetch__cancel(struct blob *blob, uint64_t fetch_id);
 uint64_t blob_fetch__bytes(const struct blob *blob, uint32_t piece);
 /* Reads the whole blob from the origin again after a mismatch (INT-7). False if no caller may. */
 bool blob_fetch__repair(struct blob *blob);
+
+/* ---- blob_scrub.c: what happens once a second, asked or not ---- */
+/* Starts reading the cache back (D-5) and giving up idle memory, until the loop stops. 0, or
+ * E_INTERNAL. */
+MUST_USE int blob_scrub__start(struct blobs *blobs);
 
 #endif

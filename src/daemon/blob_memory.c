@@ -73,7 +73,10 @@ void blob_memory__keep(struct blob *blob, uint32_t piece, struct buffer *buffer)
     struct memory_entry *entry = loop_alloc(NULL, NULL, sizeof *entry);
     if (entry == NULL)
         return; /* the cache has it, or it is fetched again */
-    *entry = (struct memory_entry){.blob = blob, .piece = piece, .buffer = buffer_ref(buffer)};
+    *entry = (struct memory_entry){.blob = blob,
+                                   .piece = piece,
+                                   .buffer = buffer_ref(buffer),
+                                   .used_us = loop_now_us(blobs->config.loop)};
     slot->memory = entry;
     link_newest(blobs, entry);
     blobs->memory_bytes += buffer->capacity;
@@ -84,10 +87,26 @@ void blob_memory__keep(struct blob *blob, uint32_t piece, struct buffer *buffer)
 void blob_memory__touch(struct blob *blob, uint32_t piece)
 {
     struct memory_entry *entry = blob->pieces[piece].memory;
-    if (entry == NULL || entry == blob->blobs->newest)
+    if (entry == NULL)
+        return;
+    entry->used_us = loop_now_us(blob->blobs->config.loop);
+    if (entry == blob->blobs->newest)
         return;
     unlink_entry(blob->blobs, entry);
     link_newest(blob->blobs, entry);
+}
+
+/* What is nowhere else stays: without it peers would lose a holder, and we our copy. */
+void blob_memory__release(struct blobs *blobs)
+{
+    uint64_t now_us = loop_now_us(blobs->config.loop);
+    struct memory_entry *entry = blobs->oldest;
+    while (entry != NULL && now_us - entry->used_us >= BLOB_MEMORY_IDLE_US) {
+        struct memory_entry *newer = entry->newer;
+        if (entry->blob->pieces[entry->piece].stored)
+            blob_memory__drop(entry->blob, entry->piece);
+        entry = newer;
+    }
 }
 
 struct buffer *blob_memory__buffer(struct blobs *blobs, uint32_t bytes)

@@ -284,6 +284,7 @@ int blob_read_next(struct blob_reader *reader, uint32_t max_bytes, struct blob_c
         left = limit - reader->offset;
     out->byte_count = left < max_bytes ? (uint32_t)left : max_bytes;
     if (slot->memory != NULL) {
+        blob_memory__touch(blob, piece);
         out->buffer = buffer_ref(slot->memory->buffer);
         out->bytes = out->buffer->bytes + inside;
     } else if (chunk_from_file(blob, piece, out)) {

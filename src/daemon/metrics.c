@@ -103,6 +103,8 @@ static void bytes_page(struct page *page, struct agent *agent)
     one(page, "blobs", "gauge", "Blobs open in the mesh.", blobs.blobs);
     one(page, "readers", "gauge", "Local readers of blobs.", blobs.readers);
     one(page, "memory_tier_bytes", "gauge", "Pieces kept in memory.", blobs.memory_bytes);
+    one(page, "cache_scrubbed_total", "counter", "Stored pieces read back unasked, to find damage.",
+        blobs.scrubbed);
 }
 
 static void pulls_page(struct page *page, struct agent *agent)
