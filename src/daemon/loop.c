@@ -6,6 +6,9 @@
 #include "loop.h"
 
 #include <inttypes.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <signal.h>
 #include <sodium.h>
 #include <stdlib.h>
@@ -70,6 +73,13 @@ void *loop_alloc(void *host, void *old, size_t new_bytes)
         return NULL;
     }
     return realloc(old, new_bytes);
+}
+
+void loop_trim_heap(void)
+{
+#ifdef __GLIBC__
+    (void)malloc_trim(0);
+#endif
 }
 
 static int env_send(void *host, const struct peer_addr *to, const uint8_t *msg, size_t msg_bytes)

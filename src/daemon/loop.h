@@ -107,6 +107,8 @@ MUST_USE int loop_submit(struct loop *loop, struct loop_work *work);
 
 /* realloc-shaped allocation, as struct env wants it; any thread. The one wrapper in the daemon. */
 void *loop_alloc(void *host, void *old, size_t new_bytes);
+/* Gives memory that is freed but kept back to the system, where libc can: some milliseconds. */
+void loop_trim_heap(void);
 /* Translates a libuv error (negative errno) to E_*. */
 int loop_uv_error(int uv_error);
 

@@ -17,6 +17,10 @@
 #define TICK_MS          5000
 /* Free buffers an idle node keeps for the next pull. */
 #define IDLE_KEEP_BYTES (4ULL * 1024 * 1024)
+/* Buffers taken within one tick by an idle node: the cache is read back all the time. */
+#define IDLE_GETS 3
+/* The heap is given back 10 s after the last piece, and then once a minute. */
+#define HEAP_TICKS 12
 
 uint64_t node_now(struct node *node)
 {
@@ -180,9 +184,14 @@ static void on_tick(uv_timer_t *timer)
     struct buffer_stats stats;
     node_admission_refresh(node);
     buffer_pool_stats(node->pool, &stats);
-    if (stats.gets == node->gets_seen)
-        buffer_pool_trim(node->pool, IDLE_KEEP_BYTES);
+    bool idle = stats.gets - node->gets_seen <= IDLE_GETS;
+    node->idle_ticks = idle ? node->idle_ticks + 1 : 0;
     node->gets_seen = stats.gets;
+    if (node->idle_ticks == 0)
+        return;
+    buffer_pool_trim(node->pool, IDLE_KEEP_BYTES);
+    if (node->idle_ticks % HEAP_TICKS == 2)
+        loop_trim_heap();
 }
 
 /* ---- stopping ---- */
