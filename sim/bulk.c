@@ -15,6 +15,9 @@
 #define PROGRESS_US    100000
 #define FIRST_US       2000
 #define PROGRESS_BYTES (64 * 1024)
+/* A fetch without an answer is given up (O-1), and how long a busy origin wants to rest (O-4). */
+#define ORIGIN_TIMEOUT_US 10000000
+#define ORIGIN_REST_MS    1000
 
 /* ---- pool and lists ---- */
 
@@ -112,16 +115,17 @@ static void push(struct world *world, enum event_kind kind, uint32_t index, uint
                                                .version = bulk->version});
 }
 
-/* The one end of an upload or fetch of a living node. */
-static void end(struct sim_node *node, uint32_t index, uint64_t bytes, int status)
+/* The one end of an upload or fetch of a living node. `detail`: bytes of an upload, or how many ms
+ * the origin wants to rest. */
+static void end(struct sim_node *node, uint32_t index, uint32_t detail, int status)
 {
     struct world *world = node->world;
     struct bulk bulk = *at(world, index);
     release(world, index);
     if (bulk.kind == BULK_UPLOAD)
-        transfer_upload_end(host_transfer(node), world->now_us, bulk.id, bytes, status);
+        transfer_upload_end(host_transfer(node), world->now_us, bulk.id, detail, status);
     else
-        transfer_fetch_end(host_transfer(node), world->now_us, bulk.id, status, 0);
+        transfer_fetch_end(host_transfer(node), world->now_us, bulk.id, status, detail);
 }
 
 static uint32_t bytes_of(const struct world *world, const struct bulk *bulk)
@@ -263,10 +267,34 @@ void bulk_cancel(struct sim_node *node, enum bulk_kind kind, uint64_t id)
 
 /* ---- bytes ---- */
 
+/* The origin answers, if it does. True if bytes follow. */
+static bool origin_answers(struct world *world, uint32_t index)
+{
+    struct bulk *bulk = at(world, index);
+    struct sim_node *node = &world->nodes[bulk->to];
+    bool late = bulk->state == BULK_STALLED;
+    if (!late && world->origin == WORLD_ORIGIN_UP)
+        return true;
+    if (!late && world->origin == WORLD_ORIGIN_SILENT) {
+        bulk->state = BULK_STALLED;
+        push(world, EVENT_START, index, ORIGIN_TIMEOUT_US);
+        return false;
+    }
+    if (late)
+        end(node, index, 0, E_TIMEOUT);
+    else if (world->origin == WORLD_ORIGIN_BUSY)
+        end(node, index, ORIGIN_REST_MS, E_ORIGIN);
+    else
+        end(node, index, 0, E_UNREACHABLE);
+    host_drain(node);
+    return false;
+}
+
 void bulk_start(struct world *world, uint32_t index, uint64_t version)
 {
     struct bulk *bulk = at(world, index);
-    if (bulk->kind == BULK_FREE || bulk->version != version)
+    if (bulk->kind == BULK_FREE || bulk->version != version ||
+        (bulk->kind == BULK_FETCH && !origin_answers(world, index)))
         return;
     ASSERT(bulk->state == BULK_COMING);
     struct flow_plan plan;
@@ -274,7 +302,6 @@ void bulk_start(struct world *world, uint32_t index, uint64_t version)
     plan.user = index;
     plan.bytes = bytes_of(world, bulk);
     bulk->state = BULK_FLOWING;
-    bulk->begun_us = world->now_us;
     bulk->flow = flows_add(&world->flows, &plan, world->now_us);
     push(world, EVENT_PROGRESS, index, FIRST_US);
     if (bulk->kind == BULK_FETCH)
@@ -284,6 +311,22 @@ void bulk_start(struct world *world, uint32_t index, uint64_t version)
     const struct blob_key *key = &world->blobs[bulk->blob].key;
     bulk->unwanted = node->blobs[bulk->blob].handle == 0 ||
                      !transfer_expects(host_transfer(node), key, bulk->piece, sender);
+}
+
+void bulk_cut_origin(struct world *world)
+{
+    for (uint32_t i = 0; i < world->config.node_count; i++) {
+        struct sim_node *node = &world->nodes[i];
+        uint32_t index = node->own.first;
+        while (index != INDEX_NONE) {
+            const struct bulk *bulk = at(world, index);
+            uint32_t next = bulk->next;
+            if (bulk->kind == BULK_FETCH && bulk->state == BULK_FLOWING)
+                end(node, index, 0, E_IO);
+            index = next;
+        }
+        host_drain(node);
+    }
 }
 
 /* When to look again: sooner while nothing was reported. */

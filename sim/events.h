@@ -22,6 +22,8 @@ enum event_kind {
     EVENT_NODE_LEAVE,
     EVENT_NODE_FREEZE,
     EVENT_PULL,
+    EVENT_CUT,    /* zone `node` no longer reaches zone `other`, or does again (version 0) */
+    EVENT_ORIGIN, /* its state is `version` now */
 };
 
 struct event {

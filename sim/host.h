@@ -51,7 +51,7 @@ enum bulk_state {
     BULK_WAITING = 1, /* UPLOAD: for the session */
     BULK_COMING,      /* for the first byte: latency, or the origin's time to it */
     BULK_FLOWING,     /* bytes move */
-    BULK_STALLED,     /* UPLOAD: the other end is gone; ends with the session */
+    BULK_STALLED,     /* UPLOAD: the other end is gone; ends with the session. FETCH: no answer */
     BULK_DONE,        /* FETCH: the last piece is being verified */
 };
 
@@ -71,7 +71,6 @@ struct bulk {
     uint64_t id;                   /* upload or fetch id of the owner's transfer */
     uint64_t before_bytes;         /* FETCH: of earlier pieces */
     uint64_t told_bytes;           /* progress last reported */
-    uint64_t begun_us;             /* first byte */
     enum fetch_reason reason;      /* FETCH */
     uint32_t next, previous;       /* in the owner's list */
     uint32_t next_in, previous_in; /* in the receiver's list */
@@ -118,6 +117,7 @@ struct world {
     struct prng prng;
     struct event_queue events;
     struct flows flows;
+    enum world_origin origin;
     struct sim_node *nodes; /* owned */
     struct bulk *bulks;     /* owned */
     uint32_t bulk_count, bulk_free;
@@ -205,6 +205,8 @@ void bulk_end_session(struct sim_node *node, uint32_t peer);
 void bulk_stall(struct world *world, uint32_t a, uint32_t b);
 /* The node died: what it did is gone, what was on its way to it stalls. */
 void bulk_drop(struct sim_node *node);
+/* All bodies on their way from the origin break off (O-6). */
+void bulk_cut_origin(struct world *world);
 void bulk_start(struct world *world, uint32_t index, uint64_t version);
 void bulk_progress(struct world *world, uint32_t index, uint64_t version);
 void bulk_flow(struct world *world, uint32_t flow, uint64_t version);

@@ -309,18 +309,34 @@ void world_make_liar(struct world *world, uint32_t node)
     world->nodes[node].liar = true;
 }
 
-void world_cut_zones(struct world *world, uint32_t from_zone, uint32_t to_zone, bool cut)
+static void cut_zones(struct world *world, uint32_t from_zone, uint32_t to_zone, bool cut)
 {
-    ASSERT(from_zone < WORLD_ZONES_MAX && to_zone < WORLD_ZONES_MAX);
+    ASSERT(from_zone < world->config.zone_count && to_zone < world->config.zone_count);
     world->cut[from_zone][to_zone] = cut;
     if (cut)
         sessions_sever(world, from_zone, to_zone);
 }
 
+void world_cut_zones(struct world *world, uint32_t from_zone, uint32_t to_zone, bool cut,
+                     uint64_t at_us)
+{
+    events_push(&world->events, (struct event){.at_us = at_us,
+                                               .kind = EVENT_CUT,
+                                               .node = from_zone,
+                                               .other = to_zone,
+                                               .version = cut});
+}
+
 void world_partition_zones(struct world *world, uint32_t zone_a, uint32_t zone_b, bool cut)
 {
-    world_cut_zones(world, zone_a, zone_b, cut);
-    world_cut_zones(world, zone_b, zone_a, cut);
+    cut_zones(world, zone_a, zone_b, cut);
+    cut_zones(world, zone_b, zone_a, cut);
+}
+
+void world_set_origin(struct world *world, enum world_origin origin, uint64_t at_us)
+{
+    events_push(&world->events,
+                (struct event){.at_us = at_us, .kind = EVENT_ORIGIN, .version = (uint64_t)origin});
 }
 
 uint32_t world_add_blob(struct world *world, uint64_t size_bytes)
@@ -372,9 +388,22 @@ const struct world_pull *world_pulls(const struct world *world, size_t *count)
 
 /* ---- time ---- */
 
+/* What happens to a node; the rest is the world's own business. */
+static bool is_of_node(enum event_kind kind)
+{
+    return kind != EVENT_FLOW && kind != EVENT_POUR && kind != EVENT_CUT && kind != EVENT_ORIGIN;
+}
+
+static void set_origin(struct world *world, enum world_origin origin)
+{
+    world->origin = origin == WORLD_ORIGIN_CUT ? WORLD_ORIGIN_UP : origin;
+    if (origin == WORLD_ORIGIN_CUT)
+        bulk_cut_origin(world);
+}
+
 static void dispatch(struct world *world, const struct event *event)
 {
-    struct sim_node *node = &world->nodes[event->node];
+    struct sim_node *node = is_of_node(event->kind) ? &world->nodes[event->node] : NULL;
     switch (event->kind) {
     case EVENT_DATAGRAM:
         host_datagram(node, event->other, event->bytes, event->byte_count);
@@ -419,16 +448,22 @@ static void dispatch(struct world *world, const struct event *event)
     case EVENT_PULL:
         pulls_begin(node, event->other, (enum transfer_read_mode)event->version);
         break;
+    case EVENT_CUT:
+        cut_zones(world, event->node, event->other, event->version != 0);
+        break;
+    case EVENT_ORIGIN:
+        set_origin(world, (enum world_origin)event->version);
+        break;
     }
 }
 
-/* Does the event have to wait until its node goes on? The world's own (flows) and the end of a
- * node do not. */
+/* Does the event have to wait until its node goes on? Death does not. */
 static bool put_off(struct world *world, const struct event *event)
 {
+    if (!is_of_node(event->kind) || event->kind == EVENT_NODE_KILL)
+        return false;
     uint64_t until_us = world->nodes[event->node].frozen_until_us;
-    if (until_us <= world->now_us || event->kind == EVENT_FLOW || event->kind == EVENT_POUR ||
-        event->kind == EVENT_NODE_KILL)
+    if (until_us <= world->now_us)
         return false;
     struct event later = *event;
     later.at_us = until_us;

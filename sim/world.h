@@ -92,11 +92,22 @@ void world_slow_node(struct world *world, uint32_t node, uint32_t divisor);
 void world_set_loss(struct world *world, uint32_t loss_ppm);
 /* Everything this node sends as a peer is wrong; receivers notice by its hash. */
 void world_make_liar(struct world *world, uint32_t node);
-/* Nothing goes through between two zones any more, or does again (N-1). */
+/* Nothing goes through between two zones any more, or does again (N-1). At once. */
 void world_partition_zones(struct world *world, uint32_t zone_a, uint32_t zone_b, bool cut);
-/* The same in one direction only: datagrams from the one zone to the other vanish, connections
- * between them break (N-5). */
-void world_cut_zones(struct world *world, uint32_t from_zone, uint32_t to_zone, bool cut);
+/* From this time on, in one direction only: datagrams from the one zone to the other vanish, or do
+ * no more; connections between the two break (N-5). */
+void world_cut_zones(struct world *world, uint32_t from_zone, uint32_t to_zone, bool cut,
+                     uint64_t at_us);
+
+/* From this time on the origin is so. Bodies on their way go on, but for CUT. */
+enum world_origin {
+    WORLD_ORIGIN_UP = 0,
+    WORLD_ORIGIN_REFUSES, /* no connection (O-1) */
+    WORLD_ORIGIN_SILENT,  /* takes requests and says nothing (O-1) */
+    WORLD_ORIGIN_BUSY,    /* 429 with Retry-After: 1 (O-4) */
+    WORLD_ORIGIN_CUT,     /* all bodies break off now; then up (O-6) */
+};
+void world_set_origin(struct world *world, enum world_origin origin, uint64_t at_us);
 
 /* Makes a blob of this size known to the world; its digest follows from the index. Returns its
  * index. */
