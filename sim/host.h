@@ -136,6 +136,7 @@ struct world {
 
 /* ---- world.c ---- */
 
+/* Zone of a node. */
 uint32_t world__zone(const struct world *world, uint32_t node);
 /* Do datagrams from a to b vanish? */
 bool world__cut(const struct world *world, uint32_t a, uint32_t b);

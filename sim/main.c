@@ -21,7 +21,7 @@
 
 struct options {
     uint64_t nodes, zones, mib, layers, mbit, origin_mbit, arrival_ms, loss_ppm, seed, trace;
-    uint64_t one_hop;
+    uint64_t one_hop, zone_mbit, conn_mbit, copies_per_zone, quantum_us;
 };
 
 struct option {
@@ -82,6 +82,11 @@ static int run(const struct options *options)
     config.nic_bps = options->mbit * 125000;
     config.origin_bps = options->origin_mbit * 125000;
     config.loss_ppm = (uint32_t)options->loss_ppm;
+    config.zone_bps = options->zone_mbit * 125000;
+    config.origin_conn_bps = options->conn_mbit * 125000;
+    config.flow_quantum_us = options->quantum_us;
+    if (options->copies_per_zone != 0)
+        config.mesh.transfer.copies = TRANSFER_COPIES_ZONE;
     config.trace_level = (enum log_level)options->trace;
     config.mesh.dht.one_hop = options->one_hop != 0;
     double start_s = wall_s();
@@ -129,6 +134,10 @@ int main(int argc, char **argv)
         {"layers", &options.layers, 1, WORLD_BLOBS_MAX, "layers of equal size"},
         {"mbit", &options.mbit, 1, 400000, "NIC rate, each direction, Mbit/s"},
         {"origin-mbit", &options.origin_mbit, 1, 4000000, "origin rate, Mbit/s"},
+        {"conn-mbit", &options.conn_mbit, 0, 400000, "one origin connection, Mbit/s; 0: no limit"},
+        {"zone-mbit", &options.zone_mbit, 0, 4000000, "a zone's border each way; 0: no limit"},
+        {"zone-copies", &options.copies_per_zone, 0, 1, "one copy per zone, nothing across"},
+        {"quantum-us", &options.quantum_us, 0, 100000, "flow rates are set at multiples of this"},
         {"arrival-ms", &options.arrival_ms, 0, 3600000, "pulls begin within this time"},
         {"loss-ppm", &options.loss_ppm, 0, 500000, "datagrams lost per million"},
         {"one-hop", &options.one_hop, 0, 1, "DHT lookups use the gossip view"},

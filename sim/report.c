@@ -115,8 +115,10 @@ void report_make(struct world *world, const struct world_config *config, struct 
 void report_json(const struct report *report, struct world *world,
                  const struct world_config *config, double wall_s, FILE *to)
 {
-    struct rusage usage;
-    long rss_kib = getrusage(RUSAGE_SELF, &usage) == 0 ? usage.ru_maxrss : 0;
+    struct rusage usage = {0};
+    (void)getrusage(RUSAGE_SELF, &usage);
+    double cpu_s = (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+                   (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
     const struct world_totals *totals = world_totals(world);
     double bound = report->bound_s > 0 ? report->bound_s : 1;
     fprintf(
@@ -138,8 +140,9 @@ void report_json(const struct report *report, struct world *world,
             ", \"no_mesh\": {\"p50_s\": %.3f, \"last_s\": "
             "%.3f},\n"
             " \"events\": %" PRIu64
-            ", \"wall_s\": %.2f, \"rss_mib\": %.1f, \"trace_hash\": \"%016" PRIx64 "\"}\n",
+            ", \"events_per_cpu_s\": %.0f, \"wall_s\": %.2f, \"cpu_s\": %.2f, \"rss_mib\": %.1f, "
+            "\"trace_hash\": \"%016" PRIx64 "\"}\n",
             report->pulls_failed, totals->wrong_bytes, report->no_mesh_p50_s,
-            report->no_mesh_last_s, totals->events, wall_s, (double)rss_kib / 1024,
-            world_trace_hash(world));
+            report->no_mesh_last_s, totals->events, (double)totals->events / (cpu_s + 1e-9), wall_s,
+            cpu_s, (double)usage.ru_maxrss / 1024, world_trace_hash(world));
 }
