@@ -43,9 +43,9 @@ struct dht_provider {
 struct dht_result {
     uint64_t lookup_id;
     struct blob_key key;
-    int status;        /* 0 found, E_NOT_FOUND none, E_TIMEOUT nobody answered */
-    unsigned hops;     /* depth of the deepest answer used; 0 answered locally, 1 one-hop */
-    unsigned messages; /* requests sent */
+    int status;            /* 0 found, E_NOT_FOUND none, E_TIMEOUT nobody answered */
+    unsigned hops;         /* depth of the deepest answer used; 0 answered locally, 1 one-hop */
+    unsigned messages;     /* requests sent */
     size_t provider_count; /* never ourselves */
     struct dht_provider providers[DHT_RESULT_PROVIDERS_MAX];
     size_t closest_count; /* closest nodes that answered, nearest first, at most 8 */

@@ -43,13 +43,13 @@ static void run_crowd(const struct crowd *crowd, uint64_t seed)
     config.origin_rate = crowd->origin * crowd->mbit * W_MBIT;
     config.check_every = 4096;
     if (getenv("SLOTS") != NULL)
-        config.transfer.upload_slots = (unsigned)atoi(getenv("SLOTS"));
+        config.transfer.upload_slots = (unsigned)(int)strtol(getenv("SLOTS"), NULL, 10);
     if (getenv("D") != NULL)
-        config.transfer.inflight = (unsigned)atoi(getenv("D"));
+        config.transfer.inflight = (unsigned)(int)strtol(getenv("D"), NULL, 10);
     if (getenv("NB") != NULL)
-        config.transfer.neighbours = (unsigned)atoi(getenv("NB"));
+        config.transfer.neighbours = (unsigned)(int)strtol(getenv("NB"), NULL, 10);
     if (getenv("ZMIN") != NULL)
-        config.transfer.zone_members_min = (unsigned)atoi(getenv("ZMIN"));
+        config.transfer.zone_members_min = (unsigned)(int)strtol(getenv("ZMIN"), NULL, 10);
     struct w_world *world = w_new(&config);
     uint64_t bytes = 0;
     for (uint32_t b = 0; b < crowd->blobs; b++) {
@@ -184,18 +184,19 @@ static void test_by_hand(void **state)
         skip();
         return;
     }
-    const struct crowd crowd = {.name = "by hand",
-                                .nodes = (uint32_t)atoi(n),
-                                .zones = z ? (uint32_t)atoi(z) : 1,
-                                .mbit = r ? atof(r) : 100,
-                                .origin = o ? atof(o) : 10,
-                                .mib = mb ? (uint64_t)atoi(mb) : 128,
-                                .blobs = 1,
-                                .spread_us =
-                                    getenv("SPREAD") ? (uint64_t)atoi(getenv("SPREAD")) * W_MS : 0,
-                                .last_max = 100,
-                                .p99_max = 100,
-                                .origin_max = 100};
+    const struct crowd crowd = {
+        .name = "by hand",
+        .nodes = (uint32_t)(int)strtol(n, NULL, 10),
+        .zones = z ? (uint32_t)(int)strtol(z, NULL, 10) : 1,
+        .mbit = r ? strtod(r, NULL) : 100,
+        .origin = o ? strtod(o, NULL) : 10,
+        .mib = mb ? (uint64_t)(int)strtol(mb, NULL, 10) : 128,
+        .blobs = 1,
+        .spread_us =
+            getenv("SPREAD") ? (uint64_t)(int)strtol(getenv("SPREAD"), NULL, 10) * W_MS : 0,
+        .last_max = 100,
+        .p99_max = 100,
+        .origin_max = 100};
     run_crowd(&crowd, w_seed(1));
 }
 
