@@ -80,13 +80,16 @@ enum wire_have_flags {
     WIRE_HAVE_WANTS = 4,    /* the sender lacks pieces and pulls them */
     WIRE_HAVE_REFERRED = 8, /* HELLO: a keeper sent me; take me even if you have many */
 };
+/* Times over a minute do not pass: clamp them. */
+#define WIRE_WAIT_US_MAX 60000000u
 struct wire_have {
     struct blob_key blob;
     uint8_t flags;
     uint8_t proof[DIGEST_PROOF_BYTES]; /* HELLO only */
     uint32_t sequence;                 /* per sender and receiver, +1 per HELLO or HAVE */
     uint32_t wait_us;                  /* expected wait in the sender's upload queue */
-    uint32_t lease_us;                 /* sender's mean time of an origin lease; 0 unknown */
+    uint32_t lease_us; /* what a segment would take at the sender's best rate; 0 unknown */
+    uint32_t took_us;  /* mean time its leases took, from grant to held; 0 unknown */
     uint8_t fallbacks; /* origin reads without lease the sender has running: a mesh-wide cap */
     uint32_t first_byte;
     uint32_t page_bytes; /* of both fields below, <= WIRE_PAGE_BYTES */

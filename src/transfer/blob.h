@@ -63,7 +63,7 @@ struct neighbour {
     bool useful;     /* counted in avail */
     uint8_t hello_tries;
     uint8_t fallbacks;
-    uint32_t lease_us;
+    uint32_t lease_us, took_us; /* as it says, 0 unknown */
     uint32_t rx_sequence, tx_sequence;
     uint32_t wait_us;  /* its hint, as of heard_us */
     uint32_t requests; /* ours, waiting for bytes */
@@ -112,6 +112,7 @@ struct swarm {
     uint32_t leases;                  /* held or asked for */
     uint32_t piece_us;                /* mean from request to piece */
     uint32_t lease_us;      /* what a segment would take at our best rate; neighbours are told */
+    uint32_t took_us;       /* mean of what they took; neighbours are told */
     uint64_t lease_best_us; /* shortest of late from grant to held */
     uint32_t run_bytes;     /* how much is leased in one go while nobody else is interested */
     int origin_status;
@@ -198,6 +199,8 @@ void transfer__swarm_leave(struct transfer *transfer, struct blob *blob,
 bool transfer__crowd(struct transfer *transfer, const struct blob *blob);
 /* Mean of the neighbours' best lease times; 0 unknown. */
 uint32_t transfer__mesh_lease_us(const struct swarm *swarm);
+/* Mean of how long the neighbours' leases took; 0 unknown. */
+uint32_t transfer__mesh_took_us(const struct swarm *swarm);
 /* Fallback reads the neighbours said they have running. */
 uint32_t transfer__mesh_fallbacks(const struct swarm *swarm);
 void transfer__on_hello(struct transfer *transfer, uint16_t from, const struct wire_have *have);
@@ -243,6 +246,7 @@ struct request {
     bool started;  /* bytes came */
     bool received; /* all bytes are here, being verified */
     bool hedged;   /* asked elsewhere, too */
+    bool hedge;    /* is that other */
     uint32_t serial;
     uint32_t bytes;
     uint64_t sent_us;   /* first */

@@ -84,9 +84,12 @@ static struct lease *lease_add(struct transfer *transfer, struct blob *blob, uin
     return lease;
 }
 
+/* Pieces of a lease are not asked of others, but for those read for want of an answer: whoever
+ * brings them first is welcome. */
 static void mark_pieces(struct lease *lease, bool leased)
 {
     struct blob *blob = lease->blob;
+    leased = leased && lease->reason != FETCH_NO_KEEPER && lease->reason != FETCH_NO_PROGRESS;
     uint32_t first = segment_first(&blob->layout, lease->segment);
     uint32_t end = first + segment_length(&blob->layout, lease->segment);
     for (uint32_t piece = first; piece < end; piece++) {
@@ -330,10 +333,13 @@ void transfer__lease_piece(struct transfer *transfer, struct blob *blob, uint32_
         return;
     if (lease->state == LEASE_FETCHING || lease->state == LEASE_IMPORTING)
         transfer__lease_done(transfer, lease);
+    struct fetch *fetch = lease->state == LEASE_FETCHING ? lease->fetch : NULL;
     if (lease->zone_epoch == 0 || !transfer__segment_had(blob, lease->segment))
         transfer__lease_drop(transfer, lease, 0);
     else
         held(transfer, lease);
+    if (fetch != NULL && source->origin != PIECE_FROM_ORIGIN)
+        transfer__fetch_superfluous(transfer, fetch);
 }
 
 /* ---- answers ---- */

@@ -120,6 +120,11 @@ void transfer__fallback_tick(struct transfer *transfer, struct blob *blob);
 void transfer__fetches_tick(struct transfer *transfer);
 /* Tells the host to stop; fetch_end is awaited. */
 void transfer__fetch_cancel(struct transfer *transfer, struct fetch *fetch);
+/* A piece of it came from a peer: cancels it if nothing is awaited of it any more. */
+void transfer__fetch_superfluous(struct transfer *transfer, struct fetch *fetch);
+/* A lease of ours takes far longer than those of others do: it gets our whole link. */
+bool transfer__lease_is_late(const struct transfer *transfer);
+/* Forgets all reads without a word to the host. */
 void transfer__fetches_close(struct transfer *transfer);
 /* A provider of a whole copy outside the zone proved useless. */
 void transfer__remote_remove(struct swarm *swarm, uint16_t node);

@@ -13,8 +13,11 @@
 #define STALL_US      (500 * MS) /* later than this and four piece times: asked elsewhere, too */
 #define SILENT_US     (3 * S)    /* without a byte: given up */
 #define SLOW_AFTER_US (1 * S)    /* a tenth of the usual rate for so long: given up */
-#define PENALTY_US    (2 * S)    /* not asked again for so long after such an end */
-#define VERIFY_US     (30 * S)   /* the host verifies and stores; its disk may be slow */
+/* Hedges at a time, beyond what may be in flight: a full budget must not keep a piece at a dead
+ * peer, and a slow link of our own must not double its load. */
+#define HEDGES_MAX 4
+#define PENALTY_US (2 * S)  /* not asked again for so long after such an end */
+#define VERIFY_US  (30 * S) /* the host verifies and stores; its disk may be slow */
 /* Requests while nothing is known of the own rate, and at least. */
 #define UNKNOWN_REQUESTS 8
 #define LEAST_REQUESTS   2
@@ -157,6 +160,8 @@ static bool has_room(struct transfer *transfer, const struct blob *blob)
 {
     if (transfer->inflight >= transfer->config.inflight)
         return false;
+    if (transfer->inflight > 0 && transfer__lease_is_late(transfer))
+        return false;
     uint64_t rate = transfer__rate_best(transfer);
     if (rate == 0)
         return transfer->inflight < UNKNOWN_REQUESTS;
@@ -241,19 +246,28 @@ static bool is_late(const struct transfer *transfer, const struct request *reque
            (request->started && quiet_us >= stall_us) || (!request->answered && request->tries > 2);
 }
 
+static uint32_t hedge_count(const struct transfer *transfer)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < transfer->request_count; i++)
+        count += transfer->requests[i].hedge && !transfer->requests[i].received;
+    return count;
+}
+
 /* Asks another holder, too, if the request is late; the first to deliver ends the other. */
 static void hedge(struct transfer *transfer, struct request *request)
 {
     struct blob *blob = request->blob;
     uint32_t piece = request->piece;
-    if (request->hedged || !is_late(transfer, request) || !has_room(transfer, blob))
+    if (request->hedged || !is_late(transfer, request) || hedge_count(transfer) >= HEDGES_MAX)
         return;
     struct choice choice = {.piece = piece, .node = transfer__other_holder(transfer, blob, piece)};
     if (choice.node == NODE_NONE)
         return;
     request->hedged = true;
     transfer->stats.hedges++;
-    (void)transfer__request(transfer, blob, &choice, 0);
+    if (transfer__request(transfer, blob, &choice, 0))
+        transfer->requests[transfer->request_count - 1].hedge = true;
 }
 
 static uint64_t request_rate(const struct transfer *transfer, const struct request *request)

@@ -32,6 +32,11 @@
  * difference; without: 1.12 against 1.08 for 8 nodes at a slow origin). */
 #define BUSY_LINK_US      (200 * MS)
 #define BACKOFF_SHIFT_MAX 4
+/* A read for a crowd older than this and twice what others need gets our whole link; one that will
+ * have taken so many times what they need is handed back (rule 7: relative to others only, a slow
+ * origin is slow for all). */
+#define LATE_LEASE_US (500 * MS)
+#define LATE_FACTOR   4
 /* A long run is split when others come and it would hold them up for longer than this. */
 #define SPLIT_US (1 * S)
 /* Verification of the last pieces may lag behind the end of a read. */
@@ -266,6 +271,15 @@ void transfer__lease_contended(struct transfer *transfer, struct blob *blob)
     transfer->lease_budget = transfer->lease_budget > 1 ? transfer->lease_budget / 2 : 1;
 }
 
+/* For a while, longer each time. */
+static void pause_leases(struct transfer *transfer)
+{
+    uint32_t pause_us = transfer->lease_slow_us == 0 ? SLOW_PAUSE_US : 2 * transfer->lease_slow_us;
+    transfer->lease_slow_us = pause_us > SLOW_PAUSE_MAX_US ? SLOW_PAUSE_MAX_US : pause_us;
+    transfer->lease_pause_us = transfer->now_us + transfer->lease_slow_us;
+    transfer->lease_budget = 1;
+}
+
 /* A node whose best rate is far from what others reach would hold everybody up: it lets others take
  * the leases for a while, longer each time. Judged by rates, not by the time of one lease: that
  * says more of what else came at the same time. */
@@ -274,15 +288,11 @@ static bool pause_if_slow(struct transfer *transfer, const struct swarm *swarm, 
     uint64_t mean_us = transfer__mesh_lease_us(swarm);
     bool slow = mean_us != 0 && took_us > SLOW_LEASE_US && 2 * took_us > 5 * mean_us &&
                 2 * (uint64_t)swarm->lease_us > 5 * mean_us;
-    if (!slow) {
+    if (slow)
+        pause_leases(transfer);
+    else
         transfer->lease_slow_us = 0;
-        return false;
-    }
-    uint32_t pause_us = transfer->lease_slow_us == 0 ? SLOW_PAUSE_US : 2 * transfer->lease_slow_us;
-    transfer->lease_slow_us = pause_us > SLOW_PAUSE_MAX_US ? SLOW_PAUSE_MAX_US : pause_us;
-    transfer->lease_pause_us = transfer->now_us + transfer->lease_slow_us;
-    transfer->lease_budget = 1;
-    return true;
+    return slow;
 }
 
 void transfer__lease_done(struct transfer *transfer, struct lease *lease)
@@ -294,6 +304,7 @@ void transfer__lease_done(struct transfer *transfer, struct lease *lease)
     if (rate > 0)
         swarm->lease_us = transfer__mean(0, (uint64_t)segment_bytes(lease->blob) * S / rate);
     uint64_t took_us = transfer->now_us - lease->granted_us;
+    swarm->took_us = transfer__mean(swarm->took_us, took_us);
     uint64_t best_us = swarm->lease_best_us + swarm->lease_best_us / 128;
     best_us = best_us == 0 || took_us < best_us ? took_us : best_us;
     swarm->lease_best_us = best_us;
@@ -405,6 +416,15 @@ static struct fetch *fetch_add(struct transfer *transfer, struct blob *blob, uin
     return fetch;
 }
 
+static bool has_open_lease(const struct transfer *transfer, const struct fetch *fetch)
+{
+    for (const struct lease *lease = transfer->leases; lease != NULL; lease = lease->next) {
+        if (lease->fetch == fetch && lease->state == LEASE_FETCHING)
+            return true;
+    }
+    return false;
+}
+
 static void fetch_remove(struct transfer *transfer, struct fetch *fetch)
 {
     if (fetch->prev != NULL)
@@ -430,6 +450,12 @@ void transfer__fetch_cancel(struct transfer *transfer, struct fetch *fetch)
         result.key = fetch->blob->info.key;
     }
     fetch->cancelled = transfer__push(transfer, &result);
+}
+
+void transfer__fetch_superfluous(struct transfer *transfer, struct fetch *fetch)
+{
+    if (!has_open_lease(transfer, fetch))
+        transfer__fetch_cancel(transfer, fetch);
 }
 
 void transfer__fetches_close(struct transfer *transfer)
@@ -649,15 +675,6 @@ static bool has_failed_lease(const struct transfer *transfer, const struct fetch
     return false;
 }
 
-static bool has_open_lease(const struct transfer *transfer, const struct fetch *fetch)
-{
-    for (const struct lease *lease = transfer->leases; lease != NULL; lease = lease->next) {
-        if (lease->fetch == fetch && lease->state == LEASE_FETCHING)
-            return true;
-    }
-    return false;
-}
-
 static void grow_run(struct transfer *transfer, struct swarm *swarm)
 {
     (void)transfer;
@@ -719,6 +736,43 @@ void transfer_fetch_end(struct transfer *transfer, uint64_t now_us, uint64_t fet
     transfer__leave(transfer);
 }
 
+/* The time a read of one segment for a crowd will have taken, going on as it did, if it is known to
+ * take longer than those of others; 0: it is not. */
+static uint64_t late_read_us(const struct transfer *transfer, const struct fetch *fetch)
+{
+    const struct blob *blob = fetch->blob;
+    if (fetch->ended || blob == NULL || blob->swarm == NULL || fetch->reason != FETCH_LEASE ||
+        fetch->count > blob->layout.segment_pieces)
+        return 0;
+    uint64_t mean_us = transfer__mesh_took_us(blob->swarm);
+    uint64_t age_us = transfer->now_us - fetch->started_us;
+    uint64_t total = (uint64_t)fetch->count * blob->layout.piece_bytes;
+    uint64_t bytes = fetch->bytes > 0 ? fetch->bytes : 1;
+    if (mean_us == 0 || age_us < LATE_LEASE_US || age_us < 2 * mean_us)
+        return 0;
+    return age_us * total / bytes;
+}
+
+bool transfer__lease_is_late(const struct transfer *transfer)
+{
+    for (const struct fetch *fetch = transfer->fetches; fetch != NULL; fetch = fetch->next) {
+        if (late_read_us(transfer, fetch) > 0)
+            return true;
+    }
+    return false;
+}
+
+/* We are too slow for this lease: another gets it, and we ask for none for a while. */
+static void hand_back_if_late(struct transfer *transfer, struct fetch *fetch)
+{
+    uint64_t whole_us = late_read_us(transfer, fetch);
+    if (whole_us == 0 ||
+        whole_us < LATE_FACTOR * (uint64_t)transfer__mesh_took_us(fetch->blob->swarm))
+        return;
+    transfer__fetch_cancel(transfer, fetch);
+    pause_leases(transfer);
+}
+
 /* Others came while a long run is being read: if it would take long yet, its rest is shared. */
 static void split_if_long(struct transfer *transfer, struct fetch *fetch)
 {
@@ -739,8 +793,10 @@ void transfer__fetches_tick(struct transfer *transfer)
     struct fetch *fetch = transfer->fetches;
     while (fetch != NULL) {
         struct fetch *next = fetch->next;
-        if (!fetch->ended && fetch->blob != NULL)
+        if (!fetch->ended && fetch->blob != NULL) {
             split_if_long(transfer, fetch);
+            hand_back_if_late(transfer, fetch);
+        }
         bool late = transfer->now_us - fetch->progress_us > VERIFY_US;
         if (fetch->ended && (late || !has_open_lease(transfer, fetch))) {
             end_leases(transfer, fetch, E_TIMEOUT);
@@ -770,12 +826,26 @@ static uint32_t stuck_piece(const struct transfer *transfer, const struct blob *
     return none;
 }
 
+/* A neighbour has an open piece. */
+static bool is_on_offer(const struct swarm *swarm)
+{
+    for (uint32_t piece = bitfield_next_set(&swarm->open, 0); piece < swarm->open.bit_count;
+         piece = bitfield_next_set(&swarm->open, piece + 1)) {
+        if (swarm->avail[piece] > 0)
+            return true;
+    }
+    return false;
+}
+
 static void no_progress(struct transfer *transfer, struct blob *blob)
 {
     struct swarm *swarm = blob->swarm;
     uint64_t patience_us = 6 * (uint64_t)swarm->piece_us;
     patience_us = patience_us > NO_PROGRESS_US ? patience_us : NO_PROGRESS_US;
     uint32_t piece = stuck_piece(transfer, blob);
+    /* Other blobs have the node's budget: this one waits for its turn, not for the mesh. */
+    if (swarm->requests == 0 && transfer->inflight > 0 && is_on_offer(swarm))
+        swarm->progress_us = transfer->now_us;
     if (piece == blob->layout.piece_count || transfer->now_us - swarm->progress_us < patience_us) {
         swarm->fallback_us = 0;
         return;

@@ -121,6 +121,7 @@ static void take_hints(struct transfer *transfer, struct neighbour *neighbour,
     neighbour->rx_sequence = have->sequence;
     neighbour->wait_us = have->wait_us;
     neighbour->lease_us = have->lease_us;
+    neighbour->took_us = have->took_us;
     neighbour->fallbacks = have->fallbacks;
     neighbour->wants = (have->flags & WIRE_HAVE_WANTS) != 0;
 }
@@ -144,6 +145,11 @@ static void fill_page(struct transfer *transfer, const struct blob *blob, uint32
         memset(have->have, 0, have->page_bytes);
 }
 
+static uint32_t clamped(uint32_t us)
+{
+    return us < WIRE_WAIT_US_MAX ? us : WIRE_WAIT_US_MAX;
+}
+
 static void send_have(struct transfer *transfer, struct blob *blob, struct neighbour *neighbour,
                       uint8_t flags, uint32_t page)
 {
@@ -163,7 +169,8 @@ static void send_have(struct transfer *transfer, struct blob *blob, struct neigh
                      &transfer->nodes.slots[neighbour->node].id, have->proof);
     have->sequence = ++neighbour->tx_sequence;
     have->wait_us = transfer__upload_wait_us(transfer);
-    have->lease_us = swarm->lease_us;
+    have->lease_us = clamped(swarm->lease_us);
+    have->took_us = clamped(swarm->took_us);
     have->fallbacks = (uint8_t)(transfer->fallbacks < UINT8_MAX ? transfer->fallbacks : UINT8_MAX);
     fill_page(transfer, blob, page, have);
     transfer__send(transfer, neighbour->node, &message);
@@ -481,17 +488,31 @@ bool transfer__crowd(struct transfer *transfer, const struct blob *blob)
     return false;
 }
 
+static uint32_t mean_of(uint64_t sum, uint32_t count)
+{
+    return count == 0 ? 0 : (uint32_t)(sum / count);
+}
+
 uint32_t transfer__mesh_lease_us(const struct swarm *swarm)
 {
     uint64_t sum = 0;
     uint32_t count = 0;
     for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
-        if (swarm->neighbours[i].lease_us == 0)
-            continue;
         sum += swarm->neighbours[i].lease_us;
-        count++;
+        count += swarm->neighbours[i].lease_us != 0;
     }
-    return count == 0 ? 0 : (uint32_t)(sum / count);
+    return mean_of(sum, count);
+}
+
+uint32_t transfer__mesh_took_us(const struct swarm *swarm)
+{
+    uint64_t sum = 0;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
+        sum += swarm->neighbours[i].took_us;
+        count += swarm->neighbours[i].took_us != 0;
+    }
+    return mean_of(sum, count);
 }
 
 uint32_t transfer__mesh_fallbacks(const struct swarm *swarm)

@@ -10,9 +10,6 @@
 
 #include "log.h"
 
-/* A clock or counter from the network: clamped before arithmetic (DHT-7). */
-#define WAIT_US_MAX 60000000u
-
 static void put_blob(struct wire_writer *writer, const struct blob_key *blob)
 {
     wire_put_bytes(writer, blob->bytes, sizeof blob->bytes);
@@ -97,7 +94,8 @@ static void decode_note(struct wire_reader *reader, struct wire_note *note)
 
 static int encode_have(const struct wire_have *have, bool hello, struct wire_writer *writer)
 {
-    if (have->page_bytes > WIRE_PAGE_BYTES)
+    if (have->page_bytes > WIRE_PAGE_BYTES || have->wait_us > WIRE_WAIT_US_MAX ||
+        have->lease_us > WIRE_WAIT_US_MAX || have->took_us > WIRE_WAIT_US_MAX)
         return E_INVALID;
     put_blob(writer, &have->blob);
     wire_put_uint(writer, have->flags);
@@ -105,6 +103,7 @@ static int encode_have(const struct wire_have *have, bool hello, struct wire_wri
     wire_put_uint(writer, have->sequence);
     wire_put_uint(writer, have->wait_us);
     wire_put_uint(writer, have->lease_us);
+    wire_put_uint(writer, have->took_us);
     wire_put_uint(writer, have->fallbacks);
     wire_put_uint(writer, have->first_byte);
     wire_put_bytes(writer, have->have, have->page_bytes);
@@ -119,8 +118,9 @@ static int decode_have(struct wire_reader *reader, bool hello, struct wire_have 
     size_t proof_bytes, have_bytes, injected_bytes;
     const uint8_t *proof = wire_get_bytes(reader, sizeof have->proof, &proof_bytes);
     have->sequence = get_u32(reader, UINT32_MAX);
-    have->wait_us = get_u32(reader, WAIT_US_MAX);
-    have->lease_us = get_u32(reader, WAIT_US_MAX);
+    have->wait_us = get_u32(reader, WIRE_WAIT_US_MAX);
+    have->lease_us = get_u32(reader, WIRE_WAIT_US_MAX);
+    have->took_us = get_u32(reader, WIRE_WAIT_US_MAX);
     have->fallbacks = (uint8_t)wire_get_uint(reader, UINT8_MAX);
     have->first_byte = get_u32(reader, PIECE_COUNT_MAX / 8);
     const uint8_t *bits = wire_get_bytes(reader, WIRE_PAGE_BYTES, &have_bytes);
@@ -166,7 +166,7 @@ static int decode_piece(struct wire_reader *reader, unsigned type, struct wire_p
     piece->piece = get_u32(reader, PIECE_COUNT_MAX - 1);
     piece->serial = get_u32(reader, UINT32_MAX);
     piece->flags = (uint8_t)wire_get_uint(reader, UINT8_MAX);
-    piece->wait_us = get_u32(reader, WAIT_US_MAX);
+    piece->wait_us = get_u32(reader, WIRE_WAIT_US_MAX);
     size_t proof_bytes;
     const uint8_t *proof = wire_get_bytes(reader, sizeof piece->proof, &proof_bytes);
     memset(piece->proof, 0, sizeof piece->proof);
@@ -260,7 +260,7 @@ static uint32_t field_count(unsigned type)
         return 3;
     case WIRE_TRANSFER_HELLO:
     case WIRE_TRANSFER_HAVE:
-        return 10;
+        return 11;
     case WIRE_TRANSFER_RESYNC:
     case WIRE_TRANSFER_BYE:
         return 2;

@@ -20,6 +20,25 @@ static void report(const struct w_world *world, const char *name, double bound_s
                   (double)world->datagrams / world->config.nodes);
 }
 
+/* Reads of the origin by reason, over all nodes alive. */
+static void report_reasons(const struct w_world *world)
+{
+    uint64_t sums[FETCH_REASON_COUNT] = {0};
+    for (uint32_t i = 0; i < world->config.nodes; i++) {
+        struct transfer_stats stats;
+        if (!world->nodes[i].alive)
+            continue;
+        transfer_stats(world->nodes[i].core, &stats);
+        for (unsigned reason = FETCH_LEASE; reason < FETCH_REASON_COUNT; reason++)
+            sums[reason] += stats.fetches_by_reason[reason];
+    }
+    for (unsigned reason = FETCH_LEASE; reason < FETCH_REASON_COUNT; reason++) {
+        if (sums[reason] > 0)
+            print_message("  reads by %s: %" PRIu64 "\n",
+                          fetch_reason_name((enum fetch_reason)reason), sums[reason]);
+    }
+}
+
 static double bound_of(const struct w_config *config, uint64_t bytes)
 {
     double least =
@@ -64,6 +83,7 @@ static void run_crowd(const struct crowd *crowd, uint64_t seed)
     w_run(world, 600 * (uint64_t)W_S);
     double bound_s = bound_of(&config, bytes);
     report(world, crowd->name, bound_s);
+    report_reasons(world);
     if (getenv("DUMP") != NULL) {
         for (uint32_t i = 0; i < config.nodes; i++) {
             const struct w_node *node = &world->nodes[i];
