@@ -136,6 +136,7 @@ struct transfer {
     uint64_t now_us;
     uint64_t deadline_us;
     bool draining;
+    bool closing; /* being freed: not a word to anybody */
     bool pump_again;
 
     struct nodes nodes;

@@ -16,8 +16,10 @@
 /* Hedges at a time, beyond what may be in flight: a full budget must not keep a piece at a dead
  * peer, and a slow link of our own must not double its load. */
 #define HEDGES_MAX 4
-#define PENALTY_US (2 * S)  /* not asked again for so long after such an end */
-#define VERIFY_US  (30 * S) /* the host verifies and stores; its disk may be slow */
+#define FRONT_US   (250 * MS) /* a piece a client waits for is hedged sooner */
+#define STUCK_US   (100 * MS) /* a peer that seems dead is not asked for more; renewed by ticks */
+#define PENALTY_US (2 * S)    /* not asked again for so long after such an end */
+#define VERIFY_US  (30 * S)   /* the host verifies and stores; its disk may be slow */
 /* Requests while nothing is known of the own rate, and at least. */
 #define UNKNOWN_REQUESTS 8
 #define LEAST_REQUESTS   2
@@ -236,14 +238,28 @@ static uint64_t late_us(const struct swarm *swarm)
     return typical_us > STALL_US ? typical_us : STALL_US;
 }
 
-/* Later than usual, stuck in the middle, or repeated without an answer. */
-static bool is_late(const struct transfer *transfer, const struct request *request)
+/* Stuck in the middle, or repeated without an answer: the other side may be dead. */
+static bool is_stuck(const struct transfer *transfer, const struct request *request)
 {
     const struct swarm *swarm = request->blob->swarm;
     uint64_t quiet_us = transfer->now_us - request->heard_us;
     uint64_t stall_us = swarm->piece_us > STALL_US ? swarm->piece_us : STALL_US;
-    return transfer->now_us - request->sent_us >= late_us(swarm) ||
-           (request->started && quiet_us >= stall_us) || (!request->answered && request->tries > 2);
+    return (request->started && quiet_us >= stall_us) || (!request->answered && request->tries > 2);
+}
+
+/* A client waits for this very piece. */
+static bool is_front(const struct transfer *transfer, const struct request *request)
+{
+    const struct swarm *swarm = request->blob->swarm;
+    return request->piece == swarm->front && transfer->now_us - request->sent_us >= FRONT_US &&
+           transfer->now_us - request->sent_us >= 2 * (uint64_t)swarm->piece_us;
+}
+
+/* Later than usual, stuck, or holding up a client. */
+static bool is_late(const struct transfer *transfer, const struct request *request)
+{
+    return transfer->now_us - request->sent_us >= late_us(request->blob->swarm) ||
+           is_stuck(transfer, request) || is_front(transfer, request);
 }
 
 static uint32_t hedge_count(const struct transfer *transfer)
@@ -259,7 +275,13 @@ static void hedge(struct transfer *transfer, struct request *request)
 {
     struct blob *blob = request->blob;
     uint32_t piece = request->piece;
-    if (request->hedged || !is_late(transfer, request) || hedge_count(transfer) >= HEDGES_MAX)
+    struct neighbour *neighbour = transfer__neighbour(blob->swarm, request->node);
+    bool stuck = is_stuck(transfer, request);
+    /* Nothing more is asked of it until it is heard. */
+    if (stuck && neighbour != NULL && neighbour->free_at_us < transfer->now_us + STUCK_US)
+        neighbour->free_at_us = transfer->now_us + STUCK_US;
+    bool late = stuck || is_late(transfer, request);
+    if (request->hedged || !late || hedge_count(transfer) >= HEDGES_MAX)
         return;
     struct choice choice = {.piece = piece, .node = transfer__other_holder(transfer, blob, piece)};
     if (choice.node == NODE_NONE)

@@ -175,15 +175,20 @@ static bool pick_segment(struct transfer *transfer, struct blob *blob, bool solo
     return true;
 }
 
+/* Neighbours that pull. */
+static uint32_t wanting(const struct swarm *swarm)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < swarm->neighbour_count; i++)
+        count += swarm->neighbours[i].state == NEIGHBOUR_UP && swarm->neighbours[i].wants;
+    return count;
+}
+
 /* A node's share of the window: leases spread over those who pull, so that the first copies leave
  * from as many uplinks as possible. */
 static uint32_t fair_leases(struct transfer *transfer, const struct blob *blob)
 {
-    const struct swarm *swarm = blob->swarm;
-    uint32_t pulling = 1;
-    for (uint32_t i = 0; i < swarm->neighbour_count; i++)
-        pulling += swarm->neighbours[i].state == NEIGHBOUR_UP && swarm->neighbours[i].wants;
-    uint32_t share = lease_window(blob) / pulling + 1;
+    uint32_t share = lease_window(blob) / (1 + wanting(blob->swarm)) + 1;
     return share < transfer->lease_budget ? share : transfer->lease_budget;
 }
 
@@ -748,6 +753,9 @@ static uint64_t late_read_us(const struct transfer *transfer, const struct fetch
     uint64_t age_us = transfer->now_us - fetch->started_us;
     uint64_t total = (uint64_t)fetch->count * blob->layout.piece_bytes;
     uint64_t bytes = fetch->bytes > 0 ? fetch->bytes : 1;
+    /* Nobody else would take it. */
+    if (wanting(blob->swarm) == 0)
+        return 0;
     if (mean_us == 0 || age_us < LATE_LEASE_US || age_us < 2 * mean_us)
         return 0;
     return age_us * total / bytes;

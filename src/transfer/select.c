@@ -15,6 +15,7 @@
 #define NEIGHBOUR_BYTES (4u * 1024 * 1024)
 #define NEIGHBOUR_US    (60 * MS)
 #define NEIGHBOUR_LEAST 2
+#define UNHEARD_US      (2500 * MS)
 #define NEIGHBOURS_MANY 6
 /* With many neighbours one piece of this size each is enough to keep the link busy. */
 #define NEIGHBOUR_ONE_BYTES (1u * 1024 * 1024)
@@ -32,13 +33,24 @@ uint32_t transfer__neighbour_requests_max(const struct transfer *transfer, const
     return timed < most ? (uint32_t)timed : most;
 }
 
+/* Every neighbour is heard once a second: silent for longer, it may be dead. */
+static bool is_heard(const struct transfer *transfer, const struct neighbour *neighbour)
+{
+    const struct peer *peer = transfer->nodes.slots[neighbour->node].peer;
+    uint64_t heard_us = neighbour->heard_us;
+    if (peer != NULL && peer->heard_us > heard_us)
+        heard_us = peer->heard_us;
+    return transfer->now_us - heard_us <= UNHEARD_US;
+}
+
+/* May be asked for a piece; `extra` more than usual at once. */
 static bool is_free(const struct transfer *transfer, const struct blob *blob,
-                    const struct neighbour *neighbour)
+                    const struct neighbour *neighbour, uint32_t extra)
 {
     return neighbour->state == NEIGHBOUR_UP && !neighbour->distrusted &&
            neighbour->free_at_us <= transfer->now_us &&
-           neighbour->requests < transfer__neighbour_requests_max(transfer, blob) &&
-           transfer__link_up(transfer, neighbour->node) &&
+           neighbour->requests < transfer__neighbour_requests_max(transfer, blob) + extra &&
+           transfer__link_up(transfer, neighbour->node) && is_heard(transfer, neighbour) &&
            transfer__node_usable(transfer, neighbour->node);
 }
 
@@ -56,7 +68,7 @@ static bool fill_mask(const struct transfer *transfer, const struct blob *blob)
     memset(swarm->mask, 0, bytes);
     for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
         const struct neighbour *neighbour = &swarm->neighbours[i];
-        if (neighbour->known.set_count == 0 || !is_free(transfer, blob, neighbour))
+        if (neighbour->known.set_count == 0 || !is_free(transfer, blob, neighbour, 0))
             continue;
         for (size_t at = 0; at < bytes; at++)
             swarm->mask[at] |= neighbour->known.bits[at];
@@ -157,7 +169,8 @@ static uint64_t expected_wait_us(const struct transfer *transfer, const struct s
     return wait_us + neighbour->requests * each_us + border_us + (uint64_t)distance;
 }
 
-static uint16_t pick_holder(struct transfer *transfer, const struct blob *blob, uint32_t piece)
+static uint16_t pick_holder(struct transfer *transfer, const struct blob *blob, uint32_t piece,
+                            uint32_t extra)
 {
     const struct swarm *swarm = blob->swarm;
     uint16_t best = NODE_NONE;
@@ -168,7 +181,7 @@ static uint16_t pick_holder(struct transfer *transfer, const struct blob *blob, 
     for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
         const struct neighbour *neighbour =
             &swarm->neighbours[(start + i) % swarm->neighbour_count];
-        if (!bitfield_get(&neighbour->known, piece) || !is_free(transfer, blob, neighbour) ||
+        if (!bitfield_get(&neighbour->known, piece) || !is_free(transfer, blob, neighbour, extra) ||
             transfer__request_find(transfer, blob, piece, neighbour->node) != NULL)
             continue;
         uint64_t wait_us = expected_wait_us(transfer, swarm, neighbour);
@@ -187,7 +200,7 @@ bool transfer__select(struct transfer *transfer, struct blob *blob, struct choic
     uint32_t piece = pick_piece(transfer, blob);
     if (piece == blob->layout.piece_count)
         return false;
-    *out = (struct choice){.piece = piece, .node = pick_holder(transfer, blob, piece)};
+    *out = (struct choice){.piece = piece, .node = pick_holder(transfer, blob, piece, 0)};
     ASSERT(out->node != NODE_NONE); /* the mask holds only what a free neighbour has */
     return true;
 }
@@ -196,7 +209,7 @@ uint16_t transfer__other_holder(struct transfer *transfer, struct blob *blob, ui
 {
     if (blob->swarm->avail[piece] == 0)
         return NODE_NONE;
-    return pick_holder(transfer, blob, piece);
+    return pick_holder(transfer, blob, piece, 1);
 }
 
 bool transfer__select_duplicate(struct transfer *transfer, struct blob *blob, struct choice *out)

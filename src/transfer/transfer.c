@@ -138,6 +138,8 @@ void transfer__send(struct transfer *transfer, uint16_t node, const struct wire_
     uint8_t bytes[MESSAGE_BYTES_MAX];
     size_t used;
     ASSERT(node < transfer->nodes.slot_count && transfer->nodes.slots[node].used);
+    if (transfer->closing)
+        return;
     if (node == NODE_SELF) {
         send_to_self(transfer, message);
         return;
@@ -233,6 +235,7 @@ void transfer_free(struct transfer *transfer)
 {
     if (transfer == NULL)
         return;
+    transfer->closing = true; /* who leaves in order has drained and closed its blobs */
     transfer__blobs_close(transfer);
     transfer__fetches_close(transfer);
     transfer__desks_close(transfer);

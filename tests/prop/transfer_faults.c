@@ -144,7 +144,7 @@ static void test_a_client_does_not_wait_for_the_dead(void **state)
     print_message("figure: 2 of 5 holders stop silently: the client's longest wait %" PRIu64
                   " ms\n",
                   longest_us / W_MS);
-    assert_true(longest_us <= 1200 * W_MS);
+    assert_true(longest_us <= 1000 * W_MS);
     assert_int_equal(sums(world).fetches_by_reason[FETCH_NO_PROGRESS], 0);
     w_free(world);
 }
