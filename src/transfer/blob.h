@@ -116,7 +116,8 @@ struct swarm {
     uint64_t lease_best_us; /* shortest of late from grant to held */
     uint32_t run_bytes;     /* how much is leased in one go while nobody else is interested */
     int origin_status;
-    uint64_t passed_turn; /* of requests_fill: had nothing to ask for */
+    uint64_t lease_turn, request_turn; /* when it last got one */
+    uint64_t passed_turn;              /* of requests_fill: had nothing to ask for */
     uint64_t started_us;
     uint64_t gate_us;    /* grants wait for providers until then */
     uint64_t crowd_us;   /* last evidence that others pull too; 0: none */
@@ -124,6 +125,7 @@ struct swarm {
     uint32_t front;      /* piece the foremost reader waits for, and since when */
     uint64_t front_us;
     uint64_t progress_us;
+    uint64_t pending_us;  /* last word that another brings a segment in */
     uint64_t fallback_us; /* next origin read for lack of progress, not before */
     uint64_t origin_pause_us;
     uint64_t sourceless_us; /* since when no source is left at all; 0: not so */

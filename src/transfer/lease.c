@@ -415,7 +415,7 @@ void transfer__on_pending(struct transfer *transfer, uint16_t from, const struct
         return;
     uint32_t wait_ms = answer->arg < PENDING_MIN_MS ? PENDING_MIN_MS : answer->arg;
     wait_ms = wait_ms > PENDING_MAX_MS ? PENDING_MAX_MS : wait_ms;
-    blob->swarm->crowd_us = transfer->now_us;
+    blob->swarm->crowd_us = blob->swarm->pending_us = transfer->now_us;
     if (answer->level == WIRE_LEVEL_HOME) {
         if (answer->zone_epoch != 0)
             lease->zone_epoch = answer->zone_epoch;

@@ -182,7 +182,9 @@ static struct blob *next_blob(const struct transfer *transfer, uint64_t turn, bo
         if (swarm->readers == 0 || swarm->passed_turn == turn ||
             transfer__interactive(transfer, blob) != interactive)
             continue;
-        if (best == NULL || swarm->requests < best->swarm->requests)
+        if (best == NULL || swarm->requests < best->swarm->requests ||
+            (swarm->requests == best->swarm->requests &&
+             swarm->request_turn < best->swarm->request_turn))
             best = blob;
     }
     return best;
@@ -207,7 +209,9 @@ void transfer__requests_fill(struct transfer *transfer)
     for (unsigned round = 0; round < 2; round++) {
         struct blob *blob = next_blob(transfer, turn, round == 0);
         while (blob != NULL) {
-            if (!fill_one(transfer, blob))
+            if (fill_one(transfer, blob))
+                blob->swarm->request_turn = turn;
+            else
                 blob->swarm->passed_turn = turn;
             blob = next_blob(transfer, turn, round == 0);
         }

@@ -40,8 +40,10 @@
 /* A long run is split when others come and it would hold them up for longer than this. */
 #define SPLIT_US (1 * S)
 /* Verification of the last pieces may lag behind the end of a read. */
-#define VERIFY_US      (10 * S)
-#define NO_PROGRESS_US (3 * S)
+#define VERIFY_US        (10 * S)
+#define PENDING_FRESH_US (1 * S)
+#define PENDING_PATIENCE 3
+#define NO_PROGRESS_US   (3 * S)
 /* Reads without lease for lack of progress that all neighbours together may have running. */
 #define MESH_FALLBACKS_MAX 8
 /* A client waits and not one node answered: its first pieces come from the origin (HTTP-6, and the
@@ -224,7 +226,8 @@ static bool ask_one(struct transfer *transfer, struct blob *blob)
     return transfer__lease_ask(transfer, blob, segment);
 }
 
-/* Blobs take turns: interactive ones first, then whoever has the fewest leases. */
+/* Blobs take turns: interactive ones first, then whoever has the fewest leases, of these the one
+ * that asked longest ago. */
 static struct blob *next_blob(const struct transfer *transfer, uint64_t turn, bool interactive)
 {
     struct blob *best = NULL;
@@ -232,7 +235,9 @@ static struct blob *next_blob(const struct transfer *transfer, uint64_t turn, bo
         if (blob->swarm->readers == 0 || blob->swarm->passed_turn == turn ||
             transfer__interactive(transfer, blob) != interactive)
             continue;
-        if (best == NULL || blob->swarm->leases < best->swarm->leases)
+        const struct swarm *swarm = blob->swarm;
+        if (best == NULL || swarm->leases < best->swarm->leases ||
+            (swarm->leases == best->swarm->leases && swarm->lease_turn < best->swarm->lease_turn))
             best = blob;
     }
     return best;
@@ -244,7 +249,9 @@ static void ask_all(struct transfer *transfer)
     for (unsigned round = 0; round < 2; round++) {
         struct blob *blob = next_blob(transfer, turn, round == 0);
         while (blob != NULL) {
-            if (!ask_one(transfer, blob))
+            if (ask_one(transfer, blob))
+                blob->swarm->lease_turn = turn;
+            else
                 blob->swarm->passed_turn = turn;
             blob = next_blob(transfer, turn, round == 0);
         }
@@ -850,6 +857,9 @@ static void no_progress(struct transfer *transfer, struct blob *blob)
     struct swarm *swarm = blob->swarm;
     uint64_t patience_us = 6 * (uint64_t)swarm->piece_us;
     patience_us = patience_us > NO_PROGRESS_US ? patience_us : NO_PROGRESS_US;
+    /* A keeper says that somebody is at it. */
+    if (transfer->now_us - swarm->pending_us < PENDING_FRESH_US)
+        patience_us *= PENDING_PATIENCE;
     uint32_t piece = stuck_piece(transfer, blob);
     /* Other blobs have the node's budget: this one waits for its turn, not for the mesh. */
     if (swarm->requests == 0 && transfer->inflight > 0 && is_on_offer(swarm))
