@@ -195,6 +195,47 @@ static void test_layers_of_an_image(void **state)
     run_crowd(&crowd, w_seed(1));
 }
 
+/* A client takes the next layer when one is done, three at a time (containerd's default). */
+static void next_layers(struct w_world *world, uint64_t arg)
+{
+    for (uint32_t i = 0; i < world->config.nodes; i++) {
+        uint32_t running = 0;
+        for (uint32_t blob = 0; blob < world->blob_count; blob++)
+            running += world->nodes[i].pulls[blob].wanted && !world->nodes[i].pulls[blob].done;
+        for (uint32_t blob = 0; blob < world->blob_count && running < 3; blob++) {
+            if (world->nodes[i].pulls[blob].wanted)
+                continue;
+            w_pull_at(world, i, blob, 0, TRANSFER_READ_STREAM);
+            running++;
+        }
+    }
+    struct w_event again = {.kind = W_CALL, .arg = arg, .at_us = world->now_us + 5 * W_MS};
+    w_push(world, again);
+}
+
+static void test_layers_three_at_a_time(void **state)
+{
+    (void)state;
+    static const uint32_t kib[] = {4, 40 * 1024, 3 * 1024, 24 * 1024, 700, 12 * 1024, 100};
+    struct w_config config = w_defaults(w_seed(1), 8, 1, 100);
+    config.origin_rate = 2 * config.down_rate;
+    config.check_every = 4096;
+    struct w_world *world = w_new(&config);
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < sizeof kib / sizeof kib[0]; i++) {
+        w_add_blob(world, kib[i] * 1024ULL);
+        bytes += kib[i] * 1024ULL;
+    }
+    world->on_call = next_layers;
+    next_layers(world, 0);
+    w_run(world, 100 * (uint64_t)W_S);
+    double bound_s = bound_of(&config, bytes);
+    report(world, "8 nodes, 7 layers, 3 at a time", bound_s);
+    assert_true(w_times_of(world).last <= 1.3 * bound_s);
+    assert_true((double)world->origin_bytes <= 1.05 * (double)bytes);
+    w_free(world);
+}
+
 static void test_by_hand(void **state)
 {
     (void)state;
@@ -228,6 +269,7 @@ int main(void)
         cmocka_unit_test(test_few_nodes_never_slower_than_no_mesh),
         cmocka_unit_test(test_100_nodes_3_zones),
         cmocka_unit_test(test_layers_of_an_image),
+        cmocka_unit_test(test_layers_three_at_a_time),
     };
     const struct CMUnitTest by_hand[] = {cmocka_unit_test(test_by_hand)};
     if (getenv("N") != NULL)
