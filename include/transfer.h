@@ -181,6 +181,8 @@ void transfer_read_stop(struct transfer *transfer, uint64_t now_us, uint64_t rea
  * A piece is verified and stored (0), or failed: E_DIGEST/E_VOUCHER (the sender lied: it is used no
  * more for this blob, and the piece is asked elsewhere), E_IO/E_NO_SPACE (verified but not stored:
  * it counts as had by readers through the host, but is not served), others: try again elsewhere.
+ * E_DIGEST of a piece FROM_CACHE: what is stored here is wrong; it is lost and read from the origin
+ * without asking anybody (FETCH_REPAIR).
  */
 void transfer_piece_done(struct transfer *transfer, uint64_t now_us, blob_handle blob,
                          uint32_t piece, const struct piece_source *source, int status);

@@ -337,8 +337,10 @@ void transfer_piece_done(struct transfer *transfer, uint64_t now_us, blob_handle
         peer_piece(transfer, blob, piece, node, had ? 0 : status);
     if (had && !bitfield_get(&blob->have, piece))
         piece_had(transfer, blob, piece, kept);
-    if (source->origin == PIECE_FROM_CACHE && status == E_DIGEST && blob->swarm != NULL)
+    if (source->origin == PIECE_FROM_CACHE && status == E_DIGEST && blob->swarm != NULL) {
         blob->swarm->flags[piece] |= PIECE_REPAIR;
+        blob->swarm->repairs = true;
+    }
     if (source->origin == PIECE_FROM_CACHE && !had)
         transfer__piece_forget(transfer, blob, piece);
     transfer__lease_piece(transfer, blob, piece, source, had ? 0 : status);

@@ -194,6 +194,10 @@ bool transfer__lease_take(struct transfer *transfer, struct blob *blob, uint32_t
                           enum fetch_reason reason)
 {
     struct lease *lease = transfer__lease_find(transfer, blob, segment);
+    if (lease != NULL && lease->state == LEASE_HELD) {
+        lease_remove(transfer, lease); /* held no more, if it is to be read */
+        lease = NULL;
+    }
     if (lease != NULL && lease->state > LEASE_WAITING)
         return false;
     if (lease != NULL) {

@@ -260,14 +260,16 @@ static void ask_all(struct transfer *transfer)
 
 static void repair_all(struct transfer *transfer, struct blob *blob)
 {
-    const struct swarm *swarm = blob->swarm;
-    if (!transfer__can_fetch(transfer, blob))
+    struct swarm *swarm = blob->swarm;
+    if (!swarm->repairs || !transfer__can_fetch(transfer, blob))
         return;
+    swarm->repairs = false;
     for (uint32_t piece = bitfield_next_set(&swarm->open, 0); piece < swarm->open.bit_count;
          piece = bitfield_next_set(&swarm->open, piece + 1)) {
-        if ((swarm->flags[piece] & PIECE_REPAIR) != 0)
-            (void)transfer__lease_take(transfer, blob, segment_of(&blob->layout, piece),
-                                       FETCH_REPAIR);
+        if ((swarm->flags[piece] & PIECE_REPAIR) == 0)
+            continue;
+        swarm->repairs = true;
+        (void)transfer__lease_take(transfer, blob, segment_of(&blob->layout, piece), FETCH_REPAIR);
     }
 }
 
@@ -600,13 +602,13 @@ static bool begin(struct transfer *transfer, struct lease *lease)
 
 static void begin_all(struct transfer *transfer, struct blob *blob)
 {
-    if (is_gated(transfer, blob->swarm))
-        return;
+    bool gated = is_gated(transfer, blob->swarm);
     uint32_t from = 0;
     struct lease *lease = next_granted(transfer, blob, from);
     while (lease != NULL) {
         from = lease->segment + 1;
-        (void)begin(transfer, lease);
+        if (!gated || lease->reason != FETCH_LEASE)
+            (void)begin(transfer, lease);
         lease = next_granted(transfer, blob, from);
     }
 }
