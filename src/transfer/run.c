@@ -573,31 +573,32 @@ static bool is_gated(const struct transfer *transfer, const struct swarm *swarm)
     return false;
 }
 
-/* Begins with one granted lease; false if it must wait. */
-static bool begin(struct transfer *transfer, struct lease *lease)
+/* Begins with one granted lease, or lets it wait. */
+static void begin(struct transfer *transfer, struct lease *lease, bool gated)
 {
     struct blob *blob = lease->blob;
     uint32_t first, last;
     if (!transfer__segment_missing(blob, lease->segment, &first, &last) ||
         is_superfluous(blob, lease, first, last)) {
         transfer__lease_fail(transfer, lease, 0);
-        return true;
+        return;
     }
+    if (gated && lease->reason == FETCH_LEASE)
+        return;
     if (lease->holder == NODE_NONE) {
         lease->holder = pick_remote(transfer, lease);
         lease->by_record = lease->holder != NODE_NONE;
     }
     if (lease->holder != NODE_NONE) {
         start_import(transfer, lease);
-        return true;
+        return;
     }
     bool solo = is_solo(transfer, blob);
     if (solo && is_gathering(transfer, blob))
-        return false;
+        return;
     if (is_fallback(lease->reason) && transfer->fallbacks >= transfer->config.fallbacks_max)
-        return false;
+        return;
     start_run(transfer, lease, first, last, solo ? blob->swarm->run_bytes : segment_bytes(blob));
-    return true;
 }
 
 static void begin_all(struct transfer *transfer, struct blob *blob)
@@ -607,8 +608,7 @@ static void begin_all(struct transfer *transfer, struct blob *blob)
     struct lease *lease = next_granted(transfer, blob, from);
     while (lease != NULL) {
         from = lease->segment + 1;
-        if (!gated || lease->reason != FETCH_LEASE)
-            (void)begin(transfer, lease);
+        begin(transfer, lease, gated);
         lease = next_granted(transfer, blob, from);
     }
 }
@@ -886,7 +886,8 @@ static void first_byte(struct transfer *transfer, struct blob *blob)
 {
     const struct swarm *swarm = blob->swarm;
     uint32_t front = transfer__front(transfer, blob);
-    if (front == blob->layout.piece_count || transfer->heard_us >= swarm->started_us ||
+    if (front == blob->layout.piece_count || !bitfield_get(&swarm->open, front) ||
+        transfer->heard_us >= swarm->started_us ||
         transfer->now_us - swarm->started_us < FIRST_BYTE_US ||
         swarm->progress_us > swarm->started_us || transfer->fallbacks > 0)
         return;

@@ -19,12 +19,13 @@
 #define UPLOAD_SLOTS 8
 /* Sixteen, as in ALGORITHMS §3.4, serves some nodes at the cost of others: p99 of 60 nodes 1.18
  * against 1.16. */
-#define INFLIGHT        12
-#define PUMP_ROUNDS_MAX 8
-#define RESULTS_FIRST   32
-#define RESULTS_MAX     16384
-#define LOOPBACK_MAX    1024
-#define LIAR_US         (3600 * (uint64_t)S) /* INT-7 */
+#define INFLIGHT            12
+#define PUMP_ROUNDS_MAX     8
+#define NEAR_WHOLES_AT_ONCE 4
+#define RESULTS_FIRST       32
+#define RESULTS_MAX         16384
+#define LOOPBACK_MAX        1024
+#define LIAR_US             (3600 * (uint64_t)S) /* INT-7 */
 
 /* ---- memory ---- */
 
@@ -441,7 +442,7 @@ void transfer_session_down(struct transfer *transfer, uint64_t now_us, const str
 }
 
 static void take_provider(struct transfer *transfer, struct blob *blob,
-                          const struct transfer_provider *provider)
+                          const struct transfer_provider *provider, size_t index)
 {
     struct swarm *swarm = blob->swarm;
     uint16_t node = transfer__node_meet(transfer, &provider->id, &provider->addr);
@@ -452,7 +453,8 @@ static void take_provider(struct transfer *transfer, struct blob *blob,
     if (transfer__zone_of(transfer, node) == transfer__zone_of(transfer, NODE_SELF)) {
         swarm->near_whole = swarm->near_whole || whole;
         swarm->grow_due_us = transfer->now_us;
-        transfer__candidate(transfer, blob, node, false);
+        /* A few whole copies are greeted at once: grants wait for them. */
+        transfer__candidate(transfer, blob, node, whole && index < NEAR_WHOLES_AT_ONCE);
     } else if (whole && swarm->remote_count < REMOTES_MAX) {
         transfer__remote_remove(swarm, node);
         swarm->remotes[swarm->remote_count++] = node;
@@ -467,7 +469,7 @@ void transfer_providers(struct transfer *transfer, uint64_t now_us, const struct
     if (blob != NULL && blob->swarm != NULL && blob->swarm->readers > 0) {
         blob->swarm->locating = false;
         for (size_t i = 0; i < provider_count; i++)
-            take_provider(transfer, blob, &providers[i]);
+            take_provider(transfer, blob, &providers[i], i);
         transfer__touch(transfer);
     }
     transfer__leave(transfer);

@@ -1,0 +1,483 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Leases from both sides: what a node does with each answer of a keeper, lost or doubled; what a
+ * keeper answers in each state; every move between lease states, allowed and forbidden.
+ */
+#include "transfer_host.h"
+
+#include "../../src/transfer/lease.h"
+
+/* ---- states ---- */
+
+static void test_moves_between_states(void **state)
+{
+    (void)state;
+    static const char allowed[LEASE_STATE_COUNT][LEASE_STATE_COUNT + 1] = {
+        /* to:            -AHWGFIH */
+        [LEASE_ASKING] = "..xxx.xx",  [LEASE_HOME] = "...xx.xx",     [LEASE_WAITING] = "..x.x.xx",
+        [LEASE_GRANTED] = ".....xxx", [LEASE_FETCHING] = ".......x", [LEASE_IMPORTING] = "..x.x..x",
+        [LEASE_HELD] = "........",
+    };
+    for (unsigned from = 0; from <= LEASE_STATE_COUNT; from++) {
+        for (unsigned to = 1; to < LEASE_STATE_COUNT; to++) {
+            bool expected = from > 0 && from < LEASE_STATE_COUNT && allowed[from][to] == 'x';
+            assert_int_equal(
+                transfer__lease_move_allowed((enum lease_state)from, (enum lease_state)to),
+                expected);
+        }
+    }
+}
+
+/* ---- the asking side: a blob of one piece whose keepers are all other nodes ---- */
+
+/* A reader on a core that is no keeper of the blob's only segment; providers answered. */
+static void asking_as(struct t_host *t, enum transfer_read_mode mode)
+{
+    uint8_t key[32];
+    t_open(t, 40, T_MIB / 4);
+    segment_key_of(&t->info.key, 0, key);
+    uint16_t keepers[KEEPERS];
+    assert_int_equal(transfer__keepers(t->core, 0, key, keepers), KEEPERS);
+    for (unsigned i = 0; i < KEEPERS; i++)
+        assert_int_not_equal(keepers[i], NODE_SELF);
+    (void)t_read(t, mode, true);
+    transfer_providers(t->core, t->now_us, &t->info.key, NULL, 0);
+    t_drain(t);
+}
+
+static void asking(struct t_host *t)
+{
+    asking_as(t, TRANSFER_READ_STREAM);
+}
+
+static uint32_t keeper(const struct t_host *t)
+{
+    const struct t_sent *want = t_sent(t, WIRE_TRANSFER_WANT, 0);
+    assert_non_null(want);
+    return want->to;
+}
+
+static unsigned wants(const struct t_host *t, uint32_t to)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < t->sent_count; i++)
+        count += t->sent[i].message.type == WIRE_TRANSFER_WANT && t->sent[i].to == to;
+    return count;
+}
+
+static void test_grant_leads_to_a_read(void **state)
+{
+    (void)state;
+    struct t_host t;
+    asking(&t);
+    uint32_t asked = keeper(&t);
+    assert_null(t_result(&t, TRANSFER_FETCH, 0));
+    t_lease(&t, asked, WIRE_TRANSFER_GRANT, WIRE_LEVEL_HOME, 1000);
+    const struct transfer_result *fetch = t_result(&t, TRANSFER_FETCH, 0);
+    assert_non_null(fetch);
+    assert_int_equal(fetch->reason, FETCH_LEASE);
+    t_lease(&t, asked, WIRE_TRANSFER_GRANT, WIRE_LEVEL_HOME, 1000); /* twice is once */
+    assert_null(t_result(&t, TRANSFER_FETCH, 1));
+    t_wait(&t, 300 * T_MS);
+    assert_non_null(t_sent(&t, WIRE_TRANSFER_RENEW, 0));
+    t_clear(&t);
+    t_piece(&t, 0, PIECE_FROM_ORIGIN, 0, 0);
+    assert_non_null(t_sent(&t, WIRE_TRANSFER_HOLD, 0));
+    t_wait(&t, 250 * T_MS); /* repeated until HELD */
+    assert_non_null(t_sent(&t, WIRE_TRANSFER_HOLD, 2));
+    t_lease(&t, asked, WIRE_TRANSFER_HELD, WIRE_LEVEL_ZONE, 0);
+    t_lease(&t, asked, WIRE_TRANSFER_HELD, WIRE_LEVEL_HOME, 0);
+    t_clear(&t);
+    t_wait(&t, 2 * T_S);
+    assert_null(t_sent(&t, WIRE_TRANSFER_HOLD, 0));
+    t_close(&t);
+}
+
+static void test_want_is_repeated_then_goes_to_the_next_keeper(void **state)
+{
+    (void)state;
+    struct t_host t;
+    asking_as(&t, TRANSFER_READ_PREFETCH); /* a client would not wait so long: see below */
+    uint32_t first = keeper(&t);
+    t_wait(&t, 400 * T_MS);
+    assert_true(wants(&t, first) >= 3);
+    unsigned all = 0;
+    for (uint32_t i = 1; i <= 40; i++)
+        all += wants(&t, i);
+    assert_int_equal(all, wants(&t, first)); /* nobody else yet */
+    t_clear(&t);
+    t_wait(&t, 200 * T_MS);
+    assert_true(keeper(&t) != first);
+    assert_non_null(t_result(&t, TRANSFER_PEER_SILENT, 0));
+    t_close(&t);
+}
+
+/* Rule 8: nobody answers. A client waits, so its first piece comes after FIRST_BYTE, not 1.5 s. */
+static void test_nobody_answers(void **state)
+{
+    (void)state;
+    struct t_host t;
+    asking(&t);
+    t_wait(&t, 100 * T_MS);
+    assert_null(t_result(&t, TRANSFER_FETCH, 0));
+    t_wait(&t, 150 * T_MS);
+    const struct transfer_result *fetch = t_result(&t, TRANSFER_FETCH, 0);
+    assert_non_null(fetch);
+    assert_int_equal(fetch->reason, FETCH_NO_KEEPER);
+    t_close(&t);
+}
+
+static void test_pending_is_asked_again(void **state)
+{
+    (void)state;
+    struct t_host t;
+    asking(&t);
+    t_lease(&t, keeper(&t), WIRE_TRANSFER_PENDING, WIRE_LEVEL_ZONE, 300);
+    t_clear(&t);
+    t_wait(&t, 250 * T_MS);
+    assert_null(t_sent(&t, WIRE_TRANSFER_WANT, 0));
+    t_wait(&t, 150 * T_MS);
+    assert_non_null(t_sent(&t, WIRE_TRANSFER_WANT, 0));
+    t_close(&t);
+}
+
+/* The zone's lease is ours, another zone reads: we wait, are told whom to ask, ask it, tell both.
+ */
+static void test_import_from_another_zone(void **state)
+{
+    (void)state;
+    struct t_host t;
+    asking(&t);
+    uint32_t zone_keeper = keeper(&t);
+    t_lease(&t, zone_keeper, WIRE_TRANSFER_GRANT, WIRE_LEVEL_ZONE, 1000);
+    t_lease(&t, 7, WIRE_TRANSFER_PENDING, WIRE_LEVEL_HOME, 300);
+    t_wait(&t, 1 * T_MS);
+    assert_null(t_result(&t, TRANSFER_FETCH, 0));
+    t_refer(&t, 7, WIRE_LEVEL_HOME, 9);
+    assert_null(t_result(&t, TRANSFER_FETCH, 0));
+    t_clear(&t);
+    t_session(&t, 9);
+    const struct t_sent *request = t_sent(&t, WIRE_TRANSFER_REQUEST, 0);
+    assert_non_null(request);
+    assert_int_equal(request->to, 9);
+    assert_int_equal(request->message.of.piece.flags, WIRE_PIECE_IMPORT | WIRE_PIECE_LEASE);
+    t_piece(&t, 0, PIECE_FROM_PEER, 9, 0);
+    bool zone = false, home = false;
+    for (unsigned i = 0; t_sent(&t, WIRE_TRANSFER_HOLD, i) != NULL; i++) {
+        const struct t_sent *hold = t_sent(&t, WIRE_TRANSFER_HOLD, i);
+        zone = zone || (hold->to == zone_keeper && hold->message.of.lease.level == 0);
+        home = home || (hold->to == 7 && hold->message.of.lease.level == 1);
+    }
+    assert_true(zone && home);
+    t_close(&t);
+}
+
+/* The holder named by the home keeper does not deliver: the keeper hears of it and decides anew. */
+static void test_an_import_that_fails(void **state)
+{
+    (void)state;
+    struct t_host t;
+    asking(&t);
+    t_lease(&t, keeper(&t), WIRE_TRANSFER_GRANT, WIRE_LEVEL_ZONE, 1000);
+    t_refer(&t, 7, WIRE_LEVEL_HOME, 9);
+    t_session(&t, 9);
+    struct member holder = t_member(9);
+    t_clear(&t);
+    transfer_session_down(t.core, t.now_us, &holder.id, E_CLOSED);
+    t_drain(&t);
+    const struct t_sent *want = t_sent(&t, WIRE_TRANSFER_WANT, 0);
+    assert_non_null(want);
+    assert_int_equal(want->message.of.lease.level, WIRE_LEVEL_HOME);
+    assert_true((want->message.of.lease.flags & WIRE_LEASE_AVOID) != 0);
+    assert_true(node_id_equal(&want->message.of.lease.contact.id, &holder.id));
+    t_lease(&t, 7, WIRE_TRANSFER_GRANT, WIRE_LEVEL_HOME, 1000);
+    assert_non_null(t_result(&t, TRANSFER_FETCH, 0));
+    t_close(&t);
+}
+
+/* Requirement (g): refused credentials hand leases back and ask for none; peers still give. */
+static void test_refused_credentials(void **state)
+{
+    (void)state;
+    struct t_host t;
+    asking(&t);
+    uint32_t asked = keeper(&t);
+    t_lease(&t, asked, WIRE_TRANSFER_GRANT, WIRE_LEVEL_HOME, 1000);
+    uint64_t id = t_result(&t, TRANSFER_FETCH, 0)->id;
+    t_clear(&t);
+    transfer_fetch_end(t.core, t.now_us, id, E_DENIED, 0);
+    t_drain(&t);
+    assert_non_null(t_sent(&t, WIRE_TRANSFER_RETURN, 0));
+    t_clear(&t);
+    t_wait(&t, 3 * T_S);
+    assert_null(t_sent(&t, WIRE_TRANSFER_WANT, 0));
+    assert_null(t_result(&t, TRANSFER_FETCH, 0));
+    assert_null(t_result(&t, TRANSFER_PIECE_FAILED, 0));
+    t_hello(&t, 3, true, WIRE_HAVE_COMPLETE, 1);
+    t_session(&t, 3);
+    assert_non_null(t_sent(&t, WIRE_TRANSFER_REQUEST, 0));
+    t_close(&t);
+}
+
+static void test_a_grant_nobody_waits_for_is_returned(void **state)
+{
+    (void)state;
+    struct t_host t;
+    asking(&t);
+    uint32_t asked = keeper(&t);
+    t_piece(&t, 0, PIECE_FROM_CACHE, 0, 0); /* it turned up here */
+    t_clear(&t);
+    t_lease(&t, asked, WIRE_TRANSFER_GRANT, WIRE_LEVEL_HOME, 1000);
+    assert_null(t_result(&t, TRANSFER_FETCH, 0));
+    assert_non_null(t_sent(&t, WIRE_TRANSFER_RETURN, 0));
+    t_close(&t);
+}
+
+/* Requirement (h): holders named by the DHT are asked, not the origin. */
+static void test_providers_come_before_the_origin(void **state)
+{
+    (void)state;
+    struct t_host t;
+    t_open(&t, 40, T_MIB / 4);
+    (void)t_read(&t, TRANSFER_READ_STREAM, true);
+    uint32_t asked = keeper(&t);
+    t_lease(&t, asked, WIRE_TRANSFER_GRANT, WIRE_LEVEL_HOME, 1000);
+    assert_null(t_result(&t, TRANSFER_FETCH, 0)); /* the DHT has not spoken */
+    struct member member = t_member(5);
+    struct transfer_provider provider = {.id = member.id, .addr = member.addr, .completeness = 255};
+    transfer_providers(t.core, t.now_us, &t.info.key, &provider, 1);
+    t_drain(&t);
+    assert_null(t_result(&t, TRANSFER_FETCH, 0)); /* its HELLO is out */
+    t_hello(&t, 5, true, WIRE_HAVE_REPLY | WIRE_HAVE_COMPLETE, 1);
+    t_session(&t, 5);
+    assert_non_null(t_sent(&t, WIRE_TRANSFER_REQUEST, 0));
+    assert_non_null(t_sent(&t, WIRE_TRANSFER_RETURN, 0));
+    assert_null(t_result(&t, TRANSFER_FETCH, 0));
+    t_close(&t);
+}
+
+/* ---- the keeper's side: a mesh of three, so that this node is a keeper of everything ---- */
+
+static void want(struct t_host *t, uint32_t from, uint32_t avoid)
+{
+    struct wire_transfer message = {.type = WIRE_TRANSFER_WANT};
+    message.of.lease = (struct wire_lease){.blob = t->info.key};
+    if (avoid != 0) {
+        struct member bad = t_member(avoid);
+        message.of.lease.flags = WIRE_LEASE_AVOID | WIRE_LEASE_CONTACT;
+        message.of.lease.contact = (struct wire_contact){.id = bad.id, .addr = bad.addr};
+    }
+    t_clear(t);
+    t_receive(t, from, &message);
+}
+
+static void hold(struct t_host *t, uint32_t from)
+{
+    t_lease(t, from, WIRE_TRANSFER_HOLD, WIRE_LEVEL_ZONE, 0);
+}
+
+/* Message of a type sent to a node since the last want; NULL if none. */
+static const struct wire_lease *to(const struct t_host *t, unsigned type, uint32_t node)
+{
+    for (unsigned i = 0; i < t->sent_count; i++) {
+        if (t->sent[i].message.type == type && t->sent[i].to == node)
+            return &t->sent[i].message.of.lease;
+    }
+    return NULL;
+}
+
+/* Whoever decides at home may be another node: a lease at all is what counts here. */
+static bool granted(const struct t_host *t, uint32_t node)
+{
+    return to(t, WIRE_TRANSFER_GRANT, node) != NULL;
+}
+
+static void test_keeper_grants_one(void **state)
+{
+    (void)state;
+    struct t_host t;
+    t_open(&t, 2, T_MIB / 4);
+    want(&t, 1, 0);
+    assert_true(granted(&t, 1));
+    uint32_t epoch = to(&t, WIRE_TRANSFER_GRANT, 1)->zone_epoch;
+    want(&t, 1, 0); /* the same question, the same answer */
+    assert_true(granted(&t, 1));
+    assert_int_equal(to(&t, WIRE_TRANSFER_GRANT, 1)->zone_epoch, epoch);
+    want(&t, 2, 0);
+    assert_false(granted(&t, 2));
+    const struct wire_lease *pending = to(&t, WIRE_TRANSFER_PENDING, 2);
+    struct member lessee = t_member(1);
+    assert_non_null(pending);
+    assert_true(node_id_equal(&pending->contact.id, &lessee.id));
+    t_close(&t);
+}
+
+static void test_keeper_refers_and_notifies(void **state)
+{
+    (void)state;
+    struct t_host t;
+    t_open(&t, 2, T_MIB / 4);
+    want(&t, 1, 0);
+    want(&t, 2, 0);
+    t_clear(&t);
+    hold(&t, 1);
+    assert_non_null(to(&t, WIRE_TRANSFER_HELD, 1));
+    const struct wire_lease *refer = to(&t, WIRE_TRANSFER_REFER, 2); /* who waited is told */
+    struct member holder = t_member(1);
+    assert_non_null(refer);
+    assert_true(node_id_equal(&refer->contact.id, &holder.id));
+    hold(&t, 1); /* a lost HELD: again */
+    want(&t, 2, 0);
+    assert_non_null(to(&t, WIRE_TRANSFER_REFER, 2));
+    want(&t, 2, 0);
+    want(&t, 2, 0); /* a holder is referred to twice a second at most */
+    assert_null(to(&t, WIRE_TRANSFER_REFER, 2));
+    assert_non_null(to(&t, WIRE_TRANSFER_PENDING, 2));
+    want(&t, 2, 1); /* it did not deliver: another copy is due */
+    assert_true(granted(&t, 2));
+    t_close(&t);
+}
+
+/* Rule 6: a lessee that renews keeps its lease, a silent one loses it after a second. */
+static void test_keeper_gives_a_silent_lessee_up(void **state)
+{
+    (void)state;
+    struct t_host t;
+    t_open(&t, 2, T_MIB / 4);
+    want(&t, 1, 0);
+    uint32_t epoch = to(&t, WIRE_TRANSFER_GRANT, 1)->zone_epoch;
+    struct wire_transfer renew = {.type = WIRE_TRANSFER_RENEW};
+    renew.of.renew = (struct wire_renew){.blob = t.info.key, .count = 1};
+    renew.of.renew.renewals[0] = (struct wire_renewal){.epoch = epoch};
+    for (uint32_t i = 0; i < 4; i++) {
+        t_wait(&t, 500 * T_MS);
+        renew.of.renew.renewals[0].bytes = i;
+        t_receive(&t, 1, &renew);
+    }
+    want(&t, 2, 0);
+    assert_false(granted(&t, 2));
+    t_wait(&t, 1100 * T_MS);
+    want(&t, 2, 0);
+    assert_true(granted(&t, 2));
+    assert_true(to(&t, WIRE_TRANSFER_GRANT, 2)->zone_epoch > epoch);
+    t_clear(&t);
+    hold(&t, 1); /* it had it after all: a holder like any other */
+    want(&t, 2, 0);
+    assert_non_null(to(&t, WIRE_TRANSFER_REFER, 2));
+    t_close(&t);
+}
+
+/* Rule 7: alive, but without a byte for long. */
+static void test_keeper_gives_a_stuck_lessee_up(void **state)
+{
+    (void)state;
+    struct t_host t;
+    t_open(&t, 2, T_MIB / 4);
+    want(&t, 1, 0);
+    struct wire_transfer renew = {.type = WIRE_TRANSFER_RENEW};
+    renew.of.renew = (struct wire_renew){.blob = t.info.key, .count = 1};
+    renew.of.renew.renewals[0].epoch = to(&t, WIRE_TRANSFER_GRANT, 1)->zone_epoch;
+    for (uint32_t i = 0; i < 15; i++) {
+        t_wait(&t, 500 * T_MS);
+        t_receive(&t, 1, &renew);
+    }
+    want(&t, 2, 0);
+    assert_true(granted(&t, 2));
+    t_close(&t);
+}
+
+static void test_keeper_passes_a_returned_lease_on(void **state)
+{
+    (void)state;
+    struct t_host t;
+    t_open(&t, 2, T_MIB / 4);
+    want(&t, 1, 0);
+    t_lease(&t, 2, WIRE_TRANSFER_RETURN, WIRE_LEVEL_ZONE, 0); /* not its to give back */
+    want(&t, 2, 0);
+    assert_false(granted(&t, 2));
+    t_lease(&t, 1, WIRE_TRANSFER_RETURN, WIRE_LEVEL_ZONE, 0);
+    want(&t, 2, 0);
+    assert_true(granted(&t, 2));
+    t_lease(&t, 2, WIRE_TRANSFER_RETURN, WIRE_LEVEL_ZONE, 2000); /* the origin wants a rest */
+    want(&t, 1, 0);
+    assert_false(granted(&t, 1));
+    assert_true(to(&t, WIRE_TRANSFER_PENDING, 1)->arg >= 2000);
+    t_wait(&t, 2100 * T_MS);
+    want(&t, 1, 0);
+    assert_true(granted(&t, 1));
+    t_close(&t);
+}
+
+/* A keeper that lost its state knows from its own swarm who has the segment. */
+static void test_keeper_knows_its_neighbours(void **state)
+{
+    (void)state;
+    struct t_host t;
+    t_open(&t, 2, T_MIB / 4);
+    (void)t_read(&t, TRANSFER_READ_PREFETCH, false);
+    t_hello(&t, 1, true, WIRE_HAVE_COMPLETE, 1);
+    want(&t, 2, 0);
+    assert_false(granted(&t, 2));
+    const struct wire_lease *refer = to(&t, WIRE_TRANSFER_REFER, 2);
+    struct member holder = t_member(1);
+    assert_non_null(refer);
+    assert_true(node_id_equal(&refer->contact.id, &holder.id));
+    t_close(&t);
+}
+
+static void test_keeper_forgets_the_dead(void **state)
+{
+    (void)state;
+    struct t_host t;
+    t_open(&t, 2, T_MIB / 4);
+    want(&t, 1, 0);
+    struct member dead = t_member(1);
+    transfer_member_down(t.core, t.now_us, &dead.id);
+    t_drain(&t);
+    want(&t, 2, 0);
+    assert_true(granted(&t, 2));
+    t_close(&t);
+}
+
+static void test_ranks_two_and_three_know(void **state)
+{
+    (void)state;
+    struct t_host t;
+    t_open(&t, 2, T_MIB / 4);
+    want(&t, 1, 0);
+    const struct wire_lease *replica = to(&t, WIRE_TRANSFER_REPLICA, 2);
+    assert_non_null(replica);
+    struct wire_transfer message = {.type = WIRE_TRANSFER_REPLICA, .of.lease = *replica};
+    t_close(&t);
+    t_open(&t, 2, T_MIB / 4); /* the same mesh, another of its keepers */
+    t_receive(&t, 1, &message);
+    want(&t, 2, 0);
+    assert_false(granted(&t, 2));
+    assert_non_null(to(&t, WIRE_TRANSFER_PENDING, 2));
+    t_close(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_moves_between_states),
+        cmocka_unit_test(test_grant_leads_to_a_read),
+        cmocka_unit_test(test_want_is_repeated_then_goes_to_the_next_keeper),
+        cmocka_unit_test(test_nobody_answers),
+        cmocka_unit_test(test_pending_is_asked_again),
+        cmocka_unit_test(test_import_from_another_zone),
+        cmocka_unit_test(test_an_import_that_fails),
+        cmocka_unit_test(test_refused_credentials),
+        cmocka_unit_test(test_a_grant_nobody_waits_for_is_returned),
+        cmocka_unit_test(test_providers_come_before_the_origin),
+        cmocka_unit_test(test_keeper_grants_one),
+        cmocka_unit_test(test_keeper_refers_and_notifies),
+        cmocka_unit_test(test_keeper_gives_a_silent_lessee_up),
+        cmocka_unit_test(test_keeper_gives_a_stuck_lessee_up),
+        cmocka_unit_test(test_keeper_passes_a_returned_lease_on),
+        cmocka_unit_test(test_keeper_knows_its_neighbours),
+        cmocka_unit_test(test_keeper_forgets_the_dead),
+        cmocka_unit_test(test_ranks_two_and_three_know),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
