@@ -104,7 +104,7 @@ struct swarm {
 
     uint32_t readers, fetchers; /* readers, and those of them whose credentials may fetch */
     bool origin_denied;
-    bool repairs; /* there may be pieces to repair */
+    bool repairs;                     /* there may be pieces to repair */
     bool locating;                    /* LOCATE is out */
     bool peers_known;                 /* a blob keeper answered ANNOUNCE */
     uint32_t tick;                    /* counts ticks, for work not done at each */
