@@ -13,7 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-BASE = {"err.h", "types.h", "limits.h", "env.h", "log.h", "bytes.h", "digest.h", "piece_map.h", "topology.h", "member.h"}
+BASE = {"err.h", "types.h", "limits.h", "env.h", "log.h", "bytes.h", "digest.h", "piece_map.h", "topology.h", "member.h",
+        "quantity.h", "yaml_items.h"}
 PUBLIC = {
     "base": BASE,
     "wire": {"wire.h", "wire_gossip.h", "wire_dht.h", "wire_transfer.h"},
@@ -53,7 +54,7 @@ LIBRARIES = {
     r"msgpack": ["src/wire/"],
     r"llhttp\.h": ["src/http/"],
     r"jansson\.h": ["src/registry/", "src/daemon/", "sim/"],
-    r"yaml\.h": ["src/daemon/", "sim/"],
+    r"yaml\.h": ["src/base/yaml_items.c"],
     r"(sys/socket|netinet/|netdb)": ["src/daemon/", "src/registry/fetch_curl"],
     r"(fcntl|sys/stat|dirent)\.h": ["src/daemon/", "src/cache/store_disk", "sim/"],
     r"(time|sys/time|pthread)\.h": ["src/daemon/", "src/cache/", "src/registry/fetch_curl", "src/registry/origin_retry", "sim/"],

@@ -15,6 +15,7 @@
 #include "log.h"
 #include "loop.h"
 #include "secret_file.h"
+#include "yaml_items.h"
 
 #define ITEM_TEXT_BYTES         8192
 #define CACHE_MEMORY_MODE_BYTES (8ULL << 30) /* ACR.md §8: default of memory mode */
@@ -119,8 +120,7 @@ static void list_reset(struct load *load, const struct config_key *key)
     *(uint32_t *)((uint8_t *)load->config + key->count_offset) = 0;
 }
 
-static int item_value(struct load *load, const struct config_key *key,
-                      const struct config_item *item)
+static int item_value(struct load *load, const struct config_key *key, const struct yaml_item *item)
 {
     size_t index = canonical_index(key);
     bool first = !item->in_list || item->list_start;
@@ -144,7 +144,7 @@ static int item_value(struct load *load, const struct config_key *key,
 
 /* ---- registries ---- */
 
-static int draft_at(struct load *load, const struct config_item *item,
+static int draft_at(struct load *load, const struct yaml_item *item,
                     struct config_registry_draft **out)
 {
     if (item->element >= REGISTRIES_MAX)
@@ -164,7 +164,7 @@ static int draft_at(struct load *load, const struct config_item *item,
     return 0;
 }
 
-static int item_registry(struct load *load, const struct config_item *item, const char *name)
+static int item_registry(struct load *load, const struct yaml_item *item, const char *name)
 {
     struct config_registry_draft *draft = NULL;
     if (load->config->registries_source != (uint8_t)load->source) {
@@ -177,7 +177,7 @@ static int item_registry(struct load *load, const struct config_item *item, cons
     return err != 0 ? err : config_registry_set(draft, name, item->value, load->error);
 }
 
-static int item_apply(struct load *load, const struct config_item *item)
+static int item_apply(struct load *load, const struct yaml_item *item)
 {
     static const char registries[] = "registries.";
     if (strncmp(item->key, registries, sizeof registries - 1) == 0)
@@ -197,7 +197,7 @@ static int item_apply(struct load *load, const struct config_item *item)
 
 /* ---- sources ---- */
 
-static int item_from_yaml(void *arg, const struct config_item *item, struct config_error *error)
+static int item_from_yaml(void *arg, const struct yaml_item *item)
 {
     struct load *load = arg;
     char place[32];
@@ -205,7 +205,7 @@ static int item_from_yaml(void *arg, const struct config_item *item, struct conf
     if (err != E_CONFIG)
         return err;
     (void)snprintf(place, sizeof place, "%u: ", item->line);
-    return fail_at(error, place);
+    return fail_at(load->error, place);
 }
 
 static int load_file(struct load *load, const char *path, bool must_exist)
@@ -223,7 +223,8 @@ static int load_file(struct load *load, const char *path, bool must_exist)
     load->source = CONFIG_FROM_FILE;
     err = text_copy(load->config->file.text, sizeof load->config->file.text, path) != 0
               ? config_fail(load->error, " path is too long")
-              : config_yaml_walk(text, text_bytes, item_from_yaml, load, load->error);
+              : yaml_walk(text, text_bytes, item_from_yaml, load, load->error->text,
+                          sizeof load->error->text);
     (void)loop_alloc(NULL, text, 0);
     if (err != E_CONFIG)
         return err;
@@ -244,9 +245,10 @@ static int load_text(struct load *load, const char *name, const char *value)
         int written = snprintf(text, sizeof text, "%s: %s\n", name, value);
         if (written < 0 || (size_t)written >= sizeof text)
             return config_fail(load->error, "%.100s: value is too long", name);
-        return config_yaml_walk(text, (size_t)written, item_from_yaml, load, load->error);
+        return yaml_walk(text, (size_t)written, item_from_yaml, load, load->error->text,
+                         sizeof load->error->text);
     }
-    struct config_item item = {.key = name, .value = value, .in_list = list, .list_start = true};
+    struct yaml_item item = {.key = name, .value = value, .in_list = list, .list_start = true};
     if (!list)
         return item_apply(load, &item);
     if (text_copy(text, sizeof text, value) != 0)

@@ -240,25 +240,6 @@ const char *config_value_text(const struct config_key *key, const struct config 
 /* ---- shared inside config*.c ------------------------------------------------------------------
  */
 
-/* One value found by a reader of YAML: a dotted path and a scalar, or one element of a list. */
-struct config_item {
-    const char *key;   /* dotted, borrowed for the call */
-    const char *value; /* borrowed for the call */
-    unsigned line;     /* from 1 */
-    bool in_list;      /* element of a sequence */
-    bool list_start;   /* the first element, or an empty list (value NULL) */
-    unsigned element;  /* registries: index of the map in the sequence, from 0 */
-};
-typedef int (*config_item_fn)(void *arg, const struct config_item *item,
-                              struct config_error *error);
-/*
- * Walks YAML text (libyaml): mappings are flattened to dotted keys, sequences give one item per
- * element, maps inside a sequence give items with `element`. Anchors, tags, multiple documents and
- * depth over 8 are refused. 0, E_CONFIG with error->text without the file's name, or what
- * `item` returned.
- */
-MUST_USE int config_yaml_walk(const char *text, size_t text_bytes, config_item_fn item, void *arg,
-                              struct config_error *error);
 /* Sets error->text by format and returns E_CONFIG. */
 int config_fail(struct config_error *error, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

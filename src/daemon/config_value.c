@@ -10,22 +10,11 @@
 
 #include "bytes.h"
 #include "log.h"
+#include "quantity.h"
 
 #define SECOND_US UINT64_C(1000000)
 
-struct unit {
-    const char *name;
-    uint64_t factor;
-};
-/* Powers of ten and of two by their proper names only: a bare "M" means different things to
- * different people. */
-static const struct unit size_units[] = {
-    {"KiB", 1ULL << 10}, {"MiB", 1ULL << 20}, {"GiB", 1ULL << 30},   {"TiB", 1ULL << 40},
-    {"Ki", 1ULL << 10},  {"Mi", 1ULL << 20},  {"Gi", 1ULL << 30},    {"Ti", 1ULL << 40},
-    {"kB", 1000ULL},     {"MB", 1000000ULL},  {"GB", 1000000000ULL}, {"TB", 1000000000000ULL},
-    {"B", 1ULL},         {NULL, 0},
-};
-static const struct unit time_units[] = {
+static const struct quantity_unit time_units[] = {
     {"ms", 1000ULL}, {"s", SECOND_US}, {"m", 60 * SECOND_US}, {"h", 3600 * SECOND_US}, {NULL, 0},
 };
 
@@ -39,48 +28,13 @@ static const void *place_of(const struct config *config, size_t offset)
     return (const uint8_t *)config + offset;
 }
 
-/* Decimal digits at the start of *text; moves *text behind them. */
-static int digits_parse(const char **text, uint64_t *out)
-{
-    const char *c = *text;
-    uint64_t value = 0;
-    if (*c < '0' || *c > '9')
-        return E_CONFIG;
-    for (; *c >= '0' && *c <= '9'; c++) {
-        uint64_t digit = (uint64_t)(*c - '0');
-        if (value > (UINT64_MAX - digit) / 10)
-            return E_CONFIG;
-        value = value * 10 + digit;
-    }
-    *text = c;
-    *out = value;
-    return 0;
-}
-
-static int quantity_parse(const char *text, const struct unit *units, uint64_t plain_unit,
-                          uint64_t *out)
-{
-    uint64_t value = 0;
-    int err = digits_parse(&text, &value);
-    if (err != 0)
-        return err;
-    uint64_t factor = *text == '\0' ? plain_unit : 0;
-    for (const struct unit *unit = units; factor == 0 && unit->name != NULL; unit++)
-        if (strcmp(text, unit->name) == 0)
-            factor = unit->factor;
-    if (factor == 0 || value > UINT64_MAX / factor)
-        return E_CONFIG;
-    *out = value * factor;
-    return 0;
-}
-
 static int number_parse(const struct config_key *key, const char *text, uint64_t *out)
 {
-    static const struct unit none[] = {{NULL, 0}};
-    const struct unit *units = none;
+    static const struct quantity_unit none[] = {{NULL, 0}};
+    const struct quantity_unit *units = none;
     uint64_t plain = key->unit != 0 ? key->unit : 1;
     if (key->type == CONFIG_SIZE)
-        units = size_units;
+        units = quantity_sizes;
     if (key->type == CONFIG_SECONDS) {
         units = time_units;
         plain = SECOND_US;
@@ -88,7 +42,7 @@ static int number_parse(const struct config_key *key, const char *text, uint64_t
     uint64_t value = 0;
     int err = quantity_parse(text, units, plain, &value);
     if (err != 0)
-        return err;
+        return E_CONFIG;
     bool zero = value == 0 && (key->flags & CONFIG_KEY_ZERO_OK) != 0;
     if (!zero && (value < key->min || value > key->max))
         return E_CONFIG;
@@ -206,19 +160,6 @@ int config_value_parse(const struct config_key *key, const char *text, struct co
     return E_CONFIG; /* a type without a parser: the unit test of all keys would see it */
 }
 
-/* The largest unit that divides the value without a rest. */
-static void size_text(uint64_t bytes, char *out, size_t out_bytes)
-{
-    for (size_t i = 4; i-- > 0;) {
-        if (bytes != 0 && bytes % size_units[i].factor == 0) {
-            (void)snprintf(out, out_bytes, "%" PRIu64 "%s", bytes / size_units[i].factor,
-                           size_units[i].name);
-            return;
-        }
-    }
-    (void)snprintf(out, out_bytes, "%" PRIu64, bytes);
-}
-
 static void seconds_text(uint64_t us, char *out, size_t out_bytes)
 {
     if (us == 0)
@@ -234,7 +175,7 @@ static void seconds_text(uint64_t us, char *out, size_t out_bytes)
 static void number_text(const struct config_key *key, uint64_t value, char *out, size_t out_bytes)
 {
     if (key->type == CONFIG_SIZE)
-        size_text(value, out, out_bytes);
+        (void)quantity_text(value, quantity_sizes, out, out_bytes);
     else if (key->type == CONFIG_SECONDS)
         seconds_text(value, out, out_bytes);
     else

@@ -1,17 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * YAML of the configuration file through libyaml's events, flattened into items "a.b.c" = scalar.
- * Only what a configuration needs: one document of mappings, sequences and scalars. No recursion;
- * depth, path and size are bounded. The file is the operator's, but it is still checked as input.
- */
-#include "config.h"
+/* YAML text through libyaml's events, see yaml_items.h. The one file that sees libyaml. */
+#include "yaml_items.h"
 
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <yaml.h>
-
-#define DEPTH_MAX     8
-#define PATH_MAX_TEXT 256
-#define ELEMENTS_MAX  4096
 
 enum level_kind {
     LEVEL_MAPPING_KEY = 1, /* waits for a key; ends by the mapping's end */
@@ -26,14 +21,26 @@ struct level {
 };
 
 struct walk {
-    struct level levels[DEPTH_MAX];
+    struct level levels[YAML_DEPTH_MAX];
     unsigned depth;
-    char path[PATH_MAX_TEXT];
+    char path[YAML_PATH_BYTES];
     bool seen_root;
-    config_item_fn item;
+    yaml_item_fn item;
     void *arg;
-    struct config_error *error;
+    char *error;
+    size_t error_bytes;
 };
+
+/* Sets the error's text and returns E_CONFIG. */
+static int fail(struct walk *walk, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static int fail(struct walk *walk, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(walk->error, walk->error_bytes, format, args);
+    va_end(args);
+    return E_CONFIG;
+}
 
 static unsigned line_of(const yaml_event_t *event)
 {
@@ -52,7 +59,7 @@ static unsigned element_of(const struct walk *walk)
 static int give(struct walk *walk, const yaml_event_t *event, const char *value, bool in_list,
                 bool list_start)
 {
-    struct config_item item = {
+    struct yaml_item item = {
         .key = walk->path,
         .value = value,
         .line = line_of(event),
@@ -60,7 +67,7 @@ static int give(struct walk *walk, const yaml_event_t *event, const char *value,
         .list_start = list_start,
         .element = element_of(walk),
     };
-    return walk->item(walk->arg, &item, walk->error);
+    return walk->item(walk->arg, &item);
 }
 
 static int path_append(struct walk *walk, const yaml_event_t *event, const char *key)
@@ -68,7 +75,7 @@ static int path_append(struct walk *walk, const yaml_event_t *event, const char 
     size_t used = strlen(walk->path);
     size_t key_bytes = strlen(key);
     if (key_bytes == 0 || used + 1 + key_bytes >= sizeof walk->path)
-        return config_fail(walk->error, "%u: key is empty or too long", line_of(event));
+        return fail(walk, "%u: key is empty or too long", line_of(event));
     if (used > 0)
         walk->path[used++] = '.';
     memcpy(walk->path + used, key, key_bytes + 1);
@@ -92,8 +99,8 @@ static int element_begin(struct walk *walk, const yaml_event_t *event)
 {
     if (walk->depth == 0 || walk->levels[walk->depth - 1].kind != LEVEL_SEQUENCE)
         return 0;
-    if (++walk->levels[walk->depth - 1].elements > ELEMENTS_MAX)
-        return config_fail(walk->error, "%u: %s: list is too long", line_of(event), walk->path);
+    if (++walk->levels[walk->depth - 1].elements > YAML_ELEMENTS_MAX)
+        return fail(walk, "%u: %s: list is too long", line_of(event), walk->path);
     return 0;
 }
 
@@ -102,14 +109,14 @@ static int level_push(struct walk *walk, const yaml_event_t *event, enum level_k
     int err = element_begin(walk, event);
     if (err != 0)
         return err;
-    if (walk->depth == DEPTH_MAX)
-        return config_fail(walk->error, "%u: nested too deeply", line_of(event));
+    if (walk->depth == YAML_DEPTH_MAX)
+        return fail(walk, "%u: nested too deeply", line_of(event));
     if (walk->depth > 0 && walk->levels[walk->depth - 1].kind == LEVEL_MAPPING_KEY)
-        return config_fail(walk->error, "%u: a key must be plain text", line_of(event));
+        return fail(walk, "%u: a key must be plain text", line_of(event));
     if (walk->depth == 0 && kind != LEVEL_MAPPING_KEY)
-        return config_fail(walk->error, "%u: the file must be a mapping of keys", line_of(event));
+        return fail(walk, "%u: the file must be a mapping of keys", line_of(event));
     if (kind == LEVEL_SEQUENCE && walk->levels[walk->depth - 1].kind == LEVEL_SEQUENCE)
-        return config_fail(walk->error, "%u: %s: a list inside a list", line_of(event), walk->path);
+        return fail(walk, "%u: %s: a list inside a list", line_of(event), walk->path);
     walk->seen_root = true;
     walk->levels[walk->depth++] = (struct level){kind, strlen(walk->path), 0};
     return 0;
@@ -138,11 +145,11 @@ static int scalar(struct walk *walk, const yaml_event_t *event)
 {
     const char *value = (const char *)event->data.scalar.value;
     if (strlen(value) != event->data.scalar.length)
-        return config_fail(walk->error, "%u: a zero byte inside a value", line_of(event));
+        return fail(walk, "%u: a zero byte inside a value", line_of(event));
     if (walk->depth == 0) {
         if (scalar_null(event, value))
             return 0;
-        return config_fail(walk->error, "%u: the file must be a mapping of keys", line_of(event));
+        return fail(walk, "%u: the file must be a mapping of keys", line_of(event));
     }
     struct level *level = &walk->levels[walk->depth - 1];
     int err = 0;
@@ -181,12 +188,11 @@ static bool decorated(const yaml_event_t *event)
 static int step(struct walk *walk, const yaml_event_t *event)
 {
     if (decorated(event))
-        return config_fail(walk->error, "%u: anchors, aliases and tags are not supported",
-                           line_of(event));
+        return fail(walk, "%u: anchors, aliases and tags are not supported", line_of(event));
     switch (event->type) {
     case YAML_DOCUMENT_START_EVENT:
         if (walk->seen_root)
-            return config_fail(walk->error, "%u: more than one document", line_of(event));
+            return fail(walk, "%u: more than one document", line_of(event));
         return 0;
     case YAML_MAPPING_START_EVENT:
         return level_push(walk, event, LEVEL_MAPPING_KEY);
@@ -202,11 +208,11 @@ static int step(struct walk *walk, const yaml_event_t *event)
     }
 }
 
-int config_yaml_walk(const char *text, size_t text_bytes, config_item_fn item, void *arg,
-                     struct config_error *error)
+int yaml_walk(const char *text, size_t text_bytes, yaml_item_fn item, void *arg, char *error,
+              size_t error_bytes)
 {
     yaml_parser_t parser;
-    struct walk walk = {.item = item, .arg = arg, .error = error};
+    struct walk walk = {.item = item, .arg = arg, .error = error, .error_bytes = error_bytes};
     if (yaml_parser_initialize(&parser) == 0)
         return E_NO_MEMORY;
     yaml_parser_set_input_string(&parser, (const unsigned char *)text, text_bytes);
@@ -216,9 +222,8 @@ int config_yaml_walk(const char *text, size_t text_bytes, config_item_fn item, v
     while (err == 0 && more) {
         yaml_event_t event;
         if (yaml_parser_parse(&parser, &event) == 0) {
-            err =
-                config_fail(error, "%u: not valid YAML: %s", (unsigned)parser.problem_mark.line + 1,
-                            parser.problem != NULL ? parser.problem : "unreadable");
+            err = fail(&walk, "%u: not valid YAML: %s", (unsigned)parser.problem_mark.line + 1,
+                       parser.problem != NULL ? parser.problem : "unreadable");
             break;
         }
         more = event.type != YAML_STREAM_END_EVENT;
