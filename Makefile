@@ -76,6 +76,11 @@ $(BUILD)/shoal-sim: $(BUILD)/sim/main.o $(BUILD)/libsim.a $(BUILD)/libcache.a $(
 $(BUILD)/%.o: %.c
 	@echo "  CC    $<"
 	$(Q)mkdir -p $(@D) && $(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+# The reports' style and script go into the simulator as lists of byte values, which sim/html_assets.c includes.
+$(BUILD)/gen/%.inc: sim/%
+	$(Q)mkdir -p $(@D) && od -An -v -tx1 $< | sed 's/ \(..\)/0x\1,/g' >$@
+$(BUILD)/sim/html_assets.o: CFLAGS_ALL += -isystem $(BUILD)
+$(BUILD)/sim/html_assets.o: $(BUILD)/gen/report.css.inc $(BUILD)/gen/report.js.inc
 # llhttp ships as C sources in Debian (node-llhttp): built here with its own warnings off.
 $(BUILD)/llhttp/%.o: /usr/share/llhttp/%.c
 	$(Q)mkdir -p $(@D) && $(CC) -std=c11 -O2 -g -fPIE -w -isystem /usr/share/include/llhttp $(if $(SAN),-fsanitize=$(SAN),) -c -o $@ $<

@@ -1,26 +1,93 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Figures of a finished simulation, with the keys DESIGN §6 fixes. */
+/*
+ * Figures of a finished simulation and the forms they are handed out in: one JSON object with the
+ * keys DESIGN §6 fixes, CSV with one line per node, and one HTML file that needs nothing beside it.
+ * A sweep (`plan`) has the same three forms. Reads the world, never changes it.
+ *
+ *   report.c       figures, JSON and CSV of one run     report_data.c  what the plots of a run show
+ *   report_html.c  the page of one run                  report_plan.c  JSON, CSV and page of a
+ * sweep html.c         escaped text, pages, settings        html_plot.c    axes, lines, areas as
+ * SVG
+ */
 #ifndef SHOAL_SIM_REPORT_H
 #define SHOAL_SIM_REPORT_H
 
 #include "world.h"
 
 struct report {
+    uint64_t seed;
+    uint32_t nodes, zones;
     double bound_s;                             /* ALGORITHMS §1, for all bytes a node pulls */
     double p50_s, p90_s, p99_s, p999_s, last_s; /* completion, each from the node's own arrival */
     double origin_copies, cross_zone_copies;
     double control_fraction; /* control bytes / payload bytes */
     double upload_skew;      /* most / mean bytes uploaded by a node */
     uint64_t bytes;          /* per node */
+    uint64_t origin_bytes, cross_zone_bytes, wrong_bytes;
     uint32_t pulls_failed;
     double no_mesh_p50_s, no_mesh_last_s; /* the origin's rate shared by all nodes */
+    uint64_t events, trace_hash;
+    double wall_s;  /* of the run; report_make leaves 0, who measured it sets it */
+    double cpu_s;   /* of this process so far; set anew where several runs share one */
+    double rss_mib; /* the most this process has held so far */
+};
+
+/* One key of a scenario and its value as text. Borrowed. */
+struct report_setting {
+    const char *key, *value;
+};
+
+/* Where a run came from. Everything borrowed; strings may be NULL and hold any bytes. */
+struct report_context {
+    const char *scenario;    /* its name */
+    const char *description; /* a sentence for people */
+    const char *command;     /* the command line that repeats the run */
+    const struct report_setting *settings;
+    size_t setting_count;
+    const struct world_config *config;
 };
 
 /* Reads the world after world_run. A node's completion is its last pull's end, counted from its
  * first pull's start. */
 void report_make(struct world *world, const struct world_config *config, struct report *out);
-/* One JSON object on `to`, with wall time and trace hash. */
+/* One JSON object on `to`, with wall time and trace hash: a run without a scenario's name. */
 void report_json(const struct report *report, struct world *world,
                  const struct world_config *config, double wall_s, FILE *to);
+
+/* The three forms of one run. 0; E_NO_MEMORY; E_IO when `to` refused bytes (part of the text may be
+ * written). */
+MUST_USE int report_write_json(const struct report *report, const struct report_context *context,
+                               FILE *to);
+/* A line per node: node, zone, arrival_s, completion_s (empty when a pull failed), failed,
+ * uploaded_bytes. */
+MUST_USE int report_write_csv(const struct report *report, struct world *world,
+                              const struct report_context *context, FILE *to);
+MUST_USE int report_write_html(const struct report *report, struct world *world,
+                               const struct report_context *context, FILE *to);
+
+/* One run of a sweep. Borrowed. */
+struct report_plan_row {
+    const char *const *values; /* key_count of them, as text: "300", "10Gbit" */
+    struct report report;
+};
+
+/* A finished sweep. Everything borrowed. */
+struct report_plan {
+    const char *scenario, *description, *command; /* as in report_context */
+    const char *const *answers;                   /* sentences that answer the planner */
+    size_t answer_count;
+    const char *const *keys; /* swept keys; the first is the x axis, the others make lines */
+    size_t key_count;        /* >= 1 */
+    const struct report_plan_row *rows; /* in the order they shall be shown */
+    size_t row_count;
+    const struct report_setting *settings; /* keys that all rows share */
+    size_t setting_count;
+};
+
+/* The three forms of a sweep; errors as above. */
+MUST_USE int report_plan_json(const struct report_plan *plan, FILE *to);
+/* A line per row: the swept keys, then the figures of the JSON object. */
+MUST_USE int report_plan_csv(const struct report_plan *plan, FILE *to);
+MUST_USE int report_plan_html(const struct report_plan *plan, FILE *to);
 
 #endif
