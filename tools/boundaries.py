@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 BASE = {"err.h", "types.h", "limits.h", "env.h", "log.h", "bytes.h", "digest.h", "piece_map.h", "topology.h", "member.h",
-        "quantity.h", "yaml_items.h"}
+        "nearest.h", "quantity.h", "yaml_items.h"}
 PUBLIC = {
     "base": BASE,
     "wire": {"wire.h", "wire_gossip.h", "wire_dht.h", "wire_transfer.h"},

@@ -14,6 +14,7 @@
 #include "bytes.h"
 #include "log.h"
 #include "loop.h"
+#include "nearest.h"
 #include "secret_file.h"
 #include "yaml_items.h"
 
@@ -52,44 +53,16 @@ static int fail_at(struct config_error *error, const char *place)
 
 /* ---- one value ---- */
 
-/* Levenshtein distance with a small bound: only names that are nearly right are worth proposing. */
-static unsigned edits(const char *a, const char *b)
+static const char *key_name(const void *keys, size_t index)
 {
-    enum { LENGTH_MAX = 48 };
-    unsigned row[LENGTH_MAX + 1];
-    size_t a_bytes = strlen(a);
-    size_t b_bytes = strlen(b);
-    if (a_bytes > LENGTH_MAX || b_bytes > LENGTH_MAX)
-        return LENGTH_MAX;
-    for (unsigned j = 0; j <= b_bytes; j++)
-        row[j] = j;
-    for (unsigned i = 1; i <= a_bytes; i++) {
-        unsigned diagonal = row[0];
-        row[0] = i;
-        for (unsigned j = 1; j <= b_bytes; j++) {
-            unsigned replace = diagonal + (a[i - 1] != b[j - 1] ? 1U : 0U);
-            unsigned gap = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
-            diagonal = row[j];
-            row[j] = replace < gap ? replace : gap;
-        }
-    }
-    return row[b_bytes];
+    return ((const struct config_key *)keys)[index].name;
 }
 
 static int unknown_key(struct load *load, const char *name)
 {
     size_t count = 0;
     const struct config_key *keys = config_keys(&count);
-    const char *nearest = NULL;
-    /* At most a third of the name may be wrong: a far-fetched proposal helps nobody. */
-    size_t best = strlen(name) / 3 + 2 < 4 ? strlen(name) / 3 + 2 : 4;
-    for (size_t i = 0; i < count; i++) {
-        unsigned distance = edits(name, keys[i].name);
-        if (distance < best) {
-            best = distance;
-            nearest = keys[i].name;
-        }
-    }
+    const char *nearest = nearest_name(name, key_name, keys, count);
     if (nearest != NULL)
         return config_fail(load->error, "unknown key \"%.100s\"; did you mean \"%s\"?", name,
                            nearest);
