@@ -113,6 +113,7 @@ enum wire_piece_flags {
     WIRE_PIECE_IMPORT = 1,  /* under a lease or a keeper's referral, with proof: no neighbours */
     WIRE_PIECE_LEASE = 2,   /* crosses a border for a whole zone: goes first */
     WIRE_PIECE_MISSING = 4, /* BUSY: I do not have it, whatever I announced */
+    WIRE_PIECE_UNKNOWN = 8, /* BUSY: I have nothing of the blob, or nothing for you */
 };
 struct wire_piece {
     struct blob_key blob;

@@ -14,8 +14,9 @@
  * 10 s). */
 #define SOURCELESS_US (8 * S)
 /* Grants wait so long for the DHT to name holders before the origin is read. */
-#define GATE_US       (30 * MS)
-#define RUN_BYTES_MIN (4u * 1024 * 1024)
+#define GATE_US         (30 * MS)
+#define RUN_BYTES_MIN   (4u * 1024 * 1024)
+#define RUN_BYTES_FIRST (1u * 1024 * 1024)
 
 struct blob *transfer__blob(const struct transfer *transfer, blob_handle handle)
 {
@@ -77,8 +78,9 @@ struct swarm *transfer__swarm(struct transfer *transfer, struct blob *blob)
     swarm->started_us = swarm->working_us = swarm->progress_us = now_us;
     swarm->have_due_us = UINT64_MAX;
     swarm->announce_due_us = swarm->grow_due_us = now_us;
-    swarm->run_bytes = RUN_BYTES_MIN;
-    swarm->avoid.node = NODE_NONE;
+    swarm->run_bytes = transfer__live(transfer) <= 1 ? RUN_BYTES_MIN : RUN_BYTES_FIRST;
+    for (uint32_t i = 0; i < AVOIDS_MAX; i++)
+        swarm->avoids[i].node = NODE_NONE;
     int err = bitfield_merge(&swarm->injected, 0, blob->have.bits, (blob->have.bit_count + 7) / 8);
     ASSERT(err == 0); /* same length */
     blob->swarm = swarm;

@@ -21,6 +21,8 @@
 #define CANDIDATES_MAX    32
 #define REMOTES_MAX       8
 #define LIARS_MAX         16
+#define AVOIDS_MAX        32
+#define AVOID_WHOLE       UINT32_MAX
 /* Requests on record: in flight, hedges, imports, and those whose bytes are being verified. */
 #define REQUESTS_MAX 128
 /* Neighbours must have been in touch within this; HAVE is repeated more often. */
@@ -75,8 +77,9 @@ struct neighbour {
 
 /* A holder that a keeper named and that did not deliver. */
 struct avoid {
-    uint32_t segment;
-    uint16_t node;
+    uint32_t segment;  /* AVOID_WHOLE: it has nothing of the blob */
+    uint16_t node;     /* NODE_NONE: free */
+    uint64_t until_us; /* believed until then */
 };
 
 /* What a pulled or served blob needs beyond `have`. Freed when nobody here reads it and no
@@ -98,7 +101,8 @@ struct swarm {
     uint16_t remotes[REMOTES_MAX]; /* whole copies outside the zone, from the DHT */
     uint32_t remote_count;
     bool near_whole; /* the DHT named a whole copy inside the zone */
-    struct avoid avoid;
+    struct avoid avoids[AVOIDS_MAX];
+    uint32_t avoid_next;       /* place of the next, modulo AVOIDS_MAX */
     uint16_t liars[LIARS_MAX]; /* sent wrong pieces of this blob */
     uint32_t liar_count;
 
@@ -212,6 +216,21 @@ void transfer__on_resync(struct transfer *transfer, uint16_t from, const struct 
 void transfer__on_bye(struct transfer *transfer, uint16_t from, const struct wire_note *note);
 void transfer__on_peers(struct transfer *transfer, uint16_t from, const struct wire_peers *peers);
 
+/* ---- avoid.c ---- */
+
+/* A node did not deliver what it was said to have: a segment, or AVOID_WHOLE. The oldest of
+ * AVOIDS_MAX such findings is forgotten. */
+void transfer__avoid(struct transfer *transfer, struct swarm *swarm, uint32_t segment,
+                     uint16_t node);
+/* The latest finding about a segment: what a WANT tells its keeper. NODE_NONE if there is none. */
+uint16_t transfer__avoided(const struct transfer *transfer, const struct swarm *swarm,
+                           uint32_t segment);
+/* Is a referral to this node worth nothing? True also of a node that lied. */
+bool transfer__avoids(const struct transfer *transfer, const struct swarm *swarm, uint32_t segment,
+                      uint16_t node);
+/* It takes part in the blob (again), or its slot gets another owner. */
+void transfer__avoid_no_more(struct swarm *swarm, uint16_t node);
+
 /* ---- board.c ---- */
 
 /* Announces us at the blob's keepers. */
@@ -268,6 +287,8 @@ void transfer__request_end(struct transfer *transfer, struct request *request, b
  * NODE_NONE: any. */
 void transfer__requests_end(struct transfer *transfer, const struct blob *blob, uint32_t piece,
                             uint16_t node);
+/* A node gives nothing of a blob: its requests end, and whoever named it hears of that. */
+void transfer__requests_fail(struct transfer *transfer, struct blob *blob, uint16_t node);
 /* Nobody reads the blob any more: ends what is not ours to bring in for others. */
 void transfer__requests_unwanted(struct transfer *transfer, struct blob *blob);
 /* A session to a node is up: what waited for it is asked now. */

@@ -295,6 +295,7 @@ void transfer__links_sweep(struct transfer *transfer);
 void transfer__heard(struct transfer *transfer, uint16_t node);
 /* It did not answer: it is asked last for a while, and gossip is told. */
 void transfer__silent(struct transfer *transfer, uint16_t node);
+/* To be asked last: silent of late, or known to lie. */
 bool transfer__is_silent(const struct transfer *transfer, uint16_t node);
 
 /* ---- rate (link.c) ---- */

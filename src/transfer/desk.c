@@ -198,19 +198,20 @@ static uint16_t use_holder(struct transfer *transfer, struct desk *desk, uint16_
 }
 
 uint16_t transfer__known_holder(struct transfer *transfer, const struct blob_key *key,
-                                uint32_t segment, uint16_t asker)
+                                uint32_t segment, uint16_t asker, uint16_t avoid)
 {
     struct blob *blob = transfer__blob_by_key(transfer, key);
     if (blob == NULL || segment >= blob->layout.segment_count)
         return NODE_NONE;
-    if (asker != NODE_SELF && !transfer->draining && transfer__segment_had(blob, segment))
+    if (asker != NODE_SELF && avoid != NODE_SELF && !transfer->draining &&
+        transfer__segment_had(blob, segment))
         return NODE_SELF;
     const struct swarm *swarm = blob->swarm;
     uint32_t first = segment_first(&blob->layout, segment);
     uint32_t end = first + segment_length(&blob->layout, segment);
     for (uint32_t i = 0; swarm != NULL && i < swarm->neighbour_count; i++) {
         const struct neighbour *neighbour = &swarm->neighbours[i];
-        if (neighbour->node != asker && neighbour->useful &&
+        if (neighbour->node != asker && neighbour->node != avoid && neighbour->useful &&
             transfer__node_usable(transfer, neighbour->node) &&
             bitfield_next_clear(&neighbour->known, first) >= end)
             return neighbour->node;
@@ -329,7 +330,7 @@ static void grant(struct transfer *transfer, struct desk *desk, uint16_t asker)
     ask_home(transfer, desk, asker);
 }
 
-static void decide(struct transfer *transfer, struct desk *desk, uint16_t asker)
+static void decide(struct transfer *transfer, struct desk *desk, uint16_t asker, uint16_t avoid)
 {
     if (desk->state == DESK_HELD) {
         uint16_t holder = use_holder(transfer, desk, asker);
@@ -345,7 +346,7 @@ static void decide(struct transfer *transfer, struct desk *desk, uint16_t asker)
     }
     uint16_t known =
         mine ? NODE_NONE
-             : transfer__known_holder(transfer, &desk->key.blob, desk->key.segment, asker);
+             : transfer__known_holder(transfer, &desk->key.blob, desk->key.segment, asker, avoid);
     if (known != NODE_NONE) {
         add_holder(transfer, desk, known);
         desk->state = DESK_HELD;
@@ -402,13 +403,13 @@ void transfer__desk_want(struct transfer *transfer, uint16_t from, const struct 
     struct desk *desk = make_desk(transfer, &want->blob, want->segment);
     if (desk == NULL)
         return;
-    if ((want->flags & WIRE_LEASE_AVOID) != 0 && contact) {
-        uint16_t bad = transfer__node_find(transfer, &want->contact.id);
-        if (bad != NODE_NONE)
-            remove_holder(desk, bad);
-    }
+    uint16_t bad = NODE_NONE;
+    if ((want->flags & WIRE_LEASE_AVOID) != 0 && contact)
+        bad = transfer__node_find(transfer, &want->contact.id);
+    if (bad != NODE_NONE)
+        remove_holder(desk, bad);
     remove_holder(desk, asker); /* who asks has it no more */
-    decide(transfer, desk, asker);
+    decide(transfer, desk, asker, bad);
 }
 
 void transfer__desk_hold(struct transfer *transfer, uint16_t from, const struct wire_lease *hold)

@@ -201,6 +201,40 @@ static uint16_t free_holder(struct transfer *transfer, const struct home *home, 
     return found;
 }
 
+/* Does what `claim` gets come, over however many zones, from this node? */
+static bool depends_on(const struct home *home, const struct claim *claim, uint16_t node)
+{
+    for (uint32_t hops = 0; hops <= home->claim_count && claim != NULL; hops++) {
+        if (claim->node == node || claim->source == node)
+            return true;
+        const struct claim *next = NULL;
+        for (uint32_t i = 0; i < home->claim_count && claim->source != NODE_NONE; i++) {
+            if (home->claims[i].node == claim->source)
+                next = &home->claims[i];
+        }
+        claim = next;
+    }
+    return false;
+}
+
+/* A node that is bringing the segment in and serves no other zone: its pieces can be had as they
+ * come, so that a zone need not wait for whole segments. */
+static uint16_t free_bringer(struct transfer *transfer, const struct home *home,
+                             const struct claim *asking, uint16_t asker, uint16_t avoid)
+{
+    for (uint32_t i = 0; i < home->claim_count; i++) {
+        const struct claim *claim = &home->claims[i];
+        bool brings = is_active(transfer, claim, CLAIM_READING) ||
+                      is_active(transfer, claim, CLAIM_IMPORTING);
+        if (claim != asking && brings && claim->node != avoid &&
+            !is_serving(transfer, home, claim->node) && !depends_on(home, claim, asker) &&
+            transfer__node_usable(transfer, claim->node) &&
+            !transfer__is_silent(transfer, claim->node))
+            return claim->node;
+    }
+    return NODE_NONE;
+}
+
 static struct wire_lease about(const struct home *home, const struct claim *claim)
 {
     return (struct wire_lease){
@@ -284,9 +318,10 @@ static void let_wait(struct transfer *transfer, struct home *home, struct claim 
 }
 
 /* What this node's own swarm knows stands in for a claim it never saw. */
-static void learn(struct transfer *transfer, struct home *home, uint16_t asker)
+static void learn(struct transfer *transfer, struct home *home, uint16_t asker, uint16_t avoid)
 {
-    uint16_t known = transfer__known_holder(transfer, &home->key.blob, home->key.segment, asker);
+    uint16_t known =
+        transfer__known_holder(transfer, &home->key.blob, home->key.segment, asker, avoid);
     if (known == NODE_NONE)
         return;
     uint64_t zone = transfer__zone_id(transfer, transfer__zone_of(transfer, NODE_SELF));
@@ -311,10 +346,12 @@ static bool someone_reads(const struct transfer *transfer, const struct home *ho
 
 /* The zone's importer asks. */
 static void decide(struct transfer *transfer, struct home *home, struct claim *claim,
-                   uint16_t asker)
+                   uint16_t asker, uint16_t avoid)
 {
     bool any;
     uint16_t holder = free_holder(transfer, home, &any);
+    if (!any)
+        holder = free_bringer(transfer, home, claim, asker, avoid);
     bool reads = claim->state == CLAIM_READING && claim->node == asker;
     if (holder != NODE_NONE && holder != asker && !reads)
         send_refer(transfer, home, claim, asker, holder);
@@ -336,16 +373,16 @@ void transfer__home_want(struct transfer *transfer, uint16_t from, const struct 
     struct home *home = make_home(transfer, &want->blob, want->segment);
     if (asker == NODE_NONE || home == NULL)
         return;
+    uint16_t bad = NODE_NONE;
     if ((want->flags & WIRE_LEASE_AVOID) != 0 && contact) {
-        uint16_t bad = transfer__node_find(transfer, &want->contact.id);
+        bad = transfer__node_find(transfer, &want->contact.id);
         for (uint32_t i = 0; i < home->claim_count; i++) {
             if (bad != NODE_NONE && home->claims[i].node == bad &&
                 home->claims[i].state == CLAIM_HELD)
                 reset_claim(&home->claims[i]);
         }
     }
-    if ((want->flags & WIRE_LEASE_AVOID) == 0)
-        learn(transfer, home, asker);
+    learn(transfer, home, asker, bad);
     struct claim *claim = make_claim(transfer, home, want->zone);
     if (claim == NULL)
         return;
@@ -361,7 +398,7 @@ void transfer__home_want(struct transfer *transfer, uint16_t from, const struct 
     if (other_at_it)
         send_pending(transfer, home, claim, asker);
     else
-        decide(transfer, home, claim, asker);
+        decide(transfer, home, claim, asker, bad);
 }
 
 /* Gives waiting zones the holders that are free now. */
@@ -370,10 +407,12 @@ static void serve_waiting(struct transfer *transfer, struct home *home)
     for (uint32_t i = 0; i < home->claim_count; i++) {
         struct claim *claim = &home->claims[i];
         bool any;
+        if (!is_active(transfer, claim, CLAIM_WAITING))
+            continue;
         uint16_t holder = free_holder(transfer, home, &any);
-        if (holder == NODE_NONE)
-            return;
-        if (is_active(transfer, claim, CLAIM_WAITING) && claim->node != holder)
+        if (!any)
+            holder = free_bringer(transfer, home, claim, claim->node, NODE_NONE);
+        if (holder != NODE_NONE && claim->node != holder)
             send_refer(transfer, home, claim, claim->node, holder);
     }
 }
@@ -410,7 +449,7 @@ void transfer__home_return(struct transfer *transfer, uint16_t from, const struc
         struct claim *other = &home->claims[i];
         if (!is_active(transfer, other, CLAIM_WAITING))
             continue;
-        decide(transfer, home, other, other->node);
+        decide(transfer, home, other, other->node, NODE_NONE);
         return;
     }
 }

@@ -10,11 +10,16 @@
 #define RETRY_US       (100 * MS) /* then 150 ms */
 #define RENEW_US       (250 * MS)
 #define HOLD_TRIES_MAX 6
+/* Useless referrals of one keeper in a row before the next is asked. */
+#define REFUSALS_MAX 8
 /* A segment another is at is not asked for again before the keeper said; at least: */
 #define PENDING_MIN_MS 50
 #define PENDING_MAX_MS 5000
 /* An import that does not move is given up. */
 #define IMPORT_STALL_US (3 * S)
+#define IMPORT_WAIT_US  (8 * S)
+/* A holder with too much to do is asked again after this, at least. */
+#define IMPORT_AGAIN_US (50 * MS)
 /* With a silent mesh, asking is a formality. */
 #define QUIET_WAIT_US (5 * MS)
 /* Origin failures of a segment before readers are told, if no peer has it. */
@@ -165,9 +170,10 @@ static void send_want(struct transfer *transfer, struct lease *lease)
     struct wire_lease want = about(transfer, lease, level);
     want.epoch = 0;
     want.arg = rank;
-    if (lease->avoid && lease->holder != NODE_NONE) {
+    uint16_t avoid = transfer__avoided(transfer, lease->blob->swarm, lease->segment);
+    if (avoid != NODE_NONE) {
         want.flags = WIRE_LEASE_AVOID | WIRE_LEASE_CONTACT;
-        want.contact = transfer__node_contact(transfer, lease->holder);
+        want.contact = transfer__node_contact(transfer, avoid);
     }
     lease->due_us = transfer->now_us + RETRY_US + (lease->tries > 0 ? RETRY_US / 2 : 0);
     lease->tries++;
@@ -210,7 +216,7 @@ bool transfer__lease_take(struct transfer *transfer, struct blob *blob, uint32_t
     }
     lease->reason = reason;
     lease->holder = NODE_NONE;
-    lease->avoid = lease->by_record = false;
+    lease->by_record = false;
     lease->granted_us = transfer->now_us;
     mark_pieces(lease, true);
     transfer__touch(transfer);
@@ -228,12 +234,6 @@ bool transfer__lease_ask(struct transfer *transfer, struct blob *blob, uint32_t 
     lease->give_up_us = transfer->now_us + transfer->config.fallback_us + jitter_us;
     if (transfer->mesh_quiet_us != 0)
         lease->give_up_us = transfer->now_us + QUIET_WAIT_US;
-    struct avoid *avoid = &blob->swarm->avoid;
-    if (avoid->node != NODE_NONE && avoid->segment == segment) {
-        lease->avoid = true;
-        lease->holder = avoid->node;
-        avoid->node = NODE_NONE;
-    }
     send_want(transfer, lease);
     return true;
 }
@@ -352,7 +352,6 @@ static void granted(struct transfer *transfer, struct lease *lease)
 {
     transfer__lease_move(lease, LEASE_GRANTED);
     lease->granted_us = transfer->now_us;
-    lease->avoid = false;
     mark_pieces(lease, true);
     transfer->lease_pending_runs = 0;
     transfer__touch(transfer);
@@ -462,6 +461,32 @@ static void referred(struct transfer *transfer, struct blob *blob, uint32_t segm
         (void)transfer__import(transfer, blob, segment, holder, 0);
 }
 
+/* The keeper names one that is known not to deliver: it is told so and asked again. One that goes
+ * on naming such is no better: another keeper, then. */
+static void refuse_referral(struct transfer *transfer, struct lease *lease,
+                            const struct wire_lease *answer, uint16_t from, uint16_t holder)
+{
+    transfer__avoid(transfer, lease->blob->swarm, lease->segment, holder);
+    if (answer->level == WIRE_LEVEL_HOME) {
+        lease->home_keeper = from;
+        if (answer->zone_epoch != 0)
+            lease->zone_epoch = answer->zone_epoch;
+        if (lease->state != LEASE_HOME)
+            transfer__lease_move(lease, LEASE_HOME);
+    } else if (lease->state != LEASE_ASKING) {
+        return; /* a late answer: the zone's lease is ours by now */
+    }
+    lease->refusals++;
+    if (lease->refusals % REFUSALS_MAX == 0) {
+        uint8_t *rank = lease->state == LEASE_ASKING ? &lease->zone_rank : &lease->home_rank;
+        *rank = (uint8_t)((*rank + 1) % KEEPERS);
+        lease->tries = 0;
+        lease->due_us = transfer->now_us + RETRY_US;
+        return;
+    }
+    send_want(transfer, lease);
+}
+
 void transfer__on_refer(struct transfer *transfer, uint16_t from, const struct wire_lease *answer)
 {
     struct blob *blob;
@@ -470,12 +495,11 @@ void transfer__on_refer(struct transfer *transfer, uint16_t from, const struct w
         (answer->flags & WIRE_LEASE_CONTACT) == 0)
         return;
     uint16_t holder = transfer__node_meet(transfer, &answer->contact.id, &answer->contact.addr);
-    if (holder == NODE_NONE || holder == NODE_SELF || !transfer__node_usable(transfer, holder))
+    if (holder == NODE_NONE || holder == NODE_SELF)
         return;
-    if (transfer__is_distrusted(blob->swarm, holder)) {
-        /* A keeper that knows nobody but a liar, or is one. */
-        if (transfer__can_fetch(transfer, blob) && lease != NULL)
-            (void)transfer__lease_take(transfer, blob, answer->segment, FETCH_NO_PROGRESS);
+    if (transfer__avoids(transfer, blob->swarm, answer->segment, holder)) {
+        if (lease != NULL && is_asked(lease))
+            refuse_referral(transfer, lease, answer, from, holder);
         return;
     }
     if (answer->level == WIRE_LEVEL_ZONE) {
@@ -525,7 +549,8 @@ void transfer__import_failed(struct transfer *transfer, struct blob *blob, uint3
     if (lease == NULL || lease->state != LEASE_IMPORTING || lease->holder != node) {
         /* A referral inside the zone came to nothing: the keeper hears of it with the next WANT. */
         if (lease == NULL && swarm->avail[piece] == 0 && !bitfield_get(&blob->have, piece)) {
-            swarm->avoid = (struct avoid){.segment = segment, .node = node};
+            transfer__avoid(transfer, swarm, segment, node);
+            (void)bitfield_clear(&swarm->injected, piece);
             swarm->retry_ms[segment] = retry_ms(transfer, swarm, 0);
         }
         return;
@@ -541,10 +566,23 @@ void transfer__import_failed(struct transfer *transfer, struct blob *blob, uint3
     }
     mark_pieces(lease, false);
     transfer__lease_move(lease, LEASE_HOME);
-    lease->avoid = true;
+    if (node != NODE_NONE)
+        transfer__avoid(transfer, swarm, segment, node);
     lease->home_rank = 0;
     lease->rank_us = transfer->now_us;
     send_want(transfer, lease);
+}
+
+void transfer__import_later(struct transfer *transfer, struct blob *blob, uint32_t piece,
+                            uint32_t wait_us)
+{
+    uint32_t segment = segment_of(&blob->layout, piece);
+    struct lease *lease = transfer__lease_find(transfer, blob, segment);
+    wait_us = wait_us < IMPORT_AGAIN_US ? IMPORT_AGAIN_US : wait_us;
+    if (lease == NULL)
+        blob->swarm->retry_ms[segment] = retry_ms(transfer, blob->swarm, wait_us / MS);
+    else if (lease->state == LEASE_IMPORTING)
+        lease->due_us = transfer->now_us + wait_us;
 }
 
 /* ---- endings for outside reasons ---- */
@@ -591,8 +629,7 @@ void transfer__leases_forget(struct transfer *transfer, uint16_t node)
             lease->due_us = transfer->now_us;
     }
     for (struct blob *blob = transfer->active; blob != NULL; blob = blob->next_active) {
-        if (blob->swarm->avoid.node == node)
-            blob->swarm->avoid.node = NODE_NONE;
+        transfer__avoid_no_more(blob->swarm, node);
     }
 }
 
@@ -639,12 +676,17 @@ static void importing_tick(struct transfer *transfer, struct lease *lease)
     lease->due_us = transfer->now_us + RETRY_US;
     if (!transfer__segment_missing(blob, lease->segment, &first, &last))
         return;
-    bool stalled = transfer->now_us - lease->moved_us > IMPORT_STALL_US;
+    const struct request *request =
+        lease->holder == NODE_NONE ? NULL
+                                   : transfer__request_find(transfer, blob, first, lease->holder);
+    /* It may be waiting for the piece itself, and says so when it is asked again. */
+    uint64_t patience_us = request != NULL && request->answered ? IMPORT_WAIT_US : IMPORT_STALL_US;
+    bool stalled = transfer->now_us - lease->moved_us > patience_us;
     if (lease->holder == NODE_NONE) {
         transfer__import_failed(transfer, blob, first, NODE_NONE);
         return;
     }
-    if (!stalled && transfer__request_find(transfer, blob, first, lease->holder) != NULL)
+    if (!stalled && request != NULL)
         return;
     if (!stalled &&
         transfer__import(transfer, blob, lease->segment, lease->holder, WIRE_PIECE_LEASE))

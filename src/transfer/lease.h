@@ -54,9 +54,9 @@ struct lease {
     uint8_t zone_rank, home_rank; /* whom we ask */
     uint8_t tries;                /* of what is being repeated now */
     uint16_t zone_keeper, home_keeper;
-    uint16_t holder; /* IMPORTING: from; HOME: did not deliver, if avoid */
-    bool avoid;
-    bool by_record; /* IMPORTING: a provider record named the holder */
+    uint16_t holder;  /* IMPORTING: from */
+    uint8_t refusals; /* useless referrals so far */
+    bool by_record;   /* IMPORTING: a provider record named the holder */
     uint32_t zone_epoch, home_epoch;
     uint64_t asked_us;   /* first WANT */
     uint64_t rank_us;    /* asking this rank since */
@@ -92,6 +92,9 @@ void transfer__lease_piece(struct transfer *transfer, struct blob *blob, uint32_
 /* A request for an import came to nothing. */
 void transfer__import_failed(struct transfer *transfer, struct blob *blob, uint32_t piece,
                              uint16_t node);
+/* The holder has too much to do: it is asked again later. */
+void transfer__import_later(struct transfer *transfer, struct blob *blob, uint32_t piece,
+                            uint32_t wait_us);
 /* Leases of a blob that is being closed (and their fetches), or whose readers are gone. */
 void transfer__leases_end(struct transfer *transfer, struct blob *blob);
 void transfer__leases_unwanted(struct transfer *transfer, struct blob *blob);
@@ -122,8 +125,6 @@ void transfer__fetches_tick(struct transfer *transfer);
 void transfer__fetch_cancel(struct transfer *transfer, struct fetch *fetch);
 /* A piece of it came from a peer: cancels it if nothing is awaited of it any more. */
 void transfer__fetch_superfluous(struct transfer *transfer, struct fetch *fetch);
-/* A lease of ours takes far longer than those of others do: it gets our whole link. */
-bool transfer__lease_is_late(const struct transfer *transfer);
 /* Forgets all reads without a word to the host. */
 void transfer__fetches_close(struct transfer *transfer);
 /* A provider of a whole copy outside the zone proved useless. */
@@ -171,10 +172,10 @@ void transfer__homes_close(struct transfer *transfer);
 void transfer__homes_check(const struct transfer *transfer);
 
 /* A holder of a whole segment that this node knows of from its own swarm: itself or a neighbour,
- * never `asker`. NODE_NONE if none. It makes a keeper that lost its state, or never had it, refuse
- * a second copy. */
+ * never `asker` or `avoid`. NODE_NONE if none. It makes a keeper that lost its state, or never had
+ * it, refuse a second copy. */
 uint16_t transfer__known_holder(struct transfer *transfer, const struct blob_key *key,
-                                uint32_t segment, uint16_t asker);
+                                uint32_t segment, uint16_t asker, uint16_t avoid);
 /* Sends a lease message about a segment. */
 void transfer__send_lease(struct transfer *transfer, uint16_t to, unsigned type,
                           const struct wire_lease *lease);

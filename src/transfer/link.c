@@ -219,7 +219,11 @@ void transfer__silent(struct transfer *transfer, uint16_t slot)
 bool transfer__is_silent(const struct transfer *transfer, uint16_t slot)
 {
     const struct peer *peer = transfer->nodes.slots[slot].peer;
-    return slot != NODE_SELF && peer != NULL && peer->silent_until_us > transfer->now_us;
+    if (slot == NODE_SELF)
+        return false;
+    if (transfer->liar_next > 0 && transfer__node_lied(transfer, &transfer->nodes.slots[slot].id))
+        return true;
+    return peer != NULL && peer->silent_until_us > transfer->now_us;
 }
 
 /* ---- rate ---- */

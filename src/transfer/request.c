@@ -143,6 +143,20 @@ void transfer__requests_end(struct transfer *transfer, const struct blob *blob, 
     }
 }
 
+void transfer__requests_fail(struct transfer *transfer, struct blob *blob, uint16_t node)
+{
+    for (uint32_t i = 0; i < transfer->request_count;) {
+        struct request *request = &transfer->requests[i];
+        if (request->blob != blob || request->node != node) {
+            i++;
+            continue;
+        }
+        uint32_t piece = request->piece;
+        transfer__request_end(transfer, request, true);
+        transfer__import_failed(transfer, blob, piece, node);
+    }
+}
+
 void transfer__requests_unwanted(struct transfer *transfer, struct blob *blob)
 {
     for (uint32_t i = 0; i < transfer->request_count;) {
@@ -161,8 +175,6 @@ void transfer__requests_unwanted(struct transfer *transfer, struct blob *blob)
 static bool has_room(struct transfer *transfer, const struct blob *blob)
 {
     if (transfer->inflight >= transfer->config.inflight)
-        return false;
-    if (transfer->inflight > 0 && transfer__lease_is_late(transfer))
         return false;
     uint64_t rate = transfer__rate_best(transfer);
     if (rate == 0)
@@ -429,9 +441,14 @@ void transfer__on_busy(struct transfer *transfer, uint16_t from, const struct wi
             transfer->now_us + (piece->wait_us > PENALTY_US ? PENALTY_US : piece->wait_us);
     if (neighbour != NULL && (piece->flags & WIRE_PIECE_MISSING) != 0)
         transfer__neighbour_lacks(blob->swarm, from, piece->piece);
+    if (neighbour == NULL && (piece->flags & WIRE_PIECE_UNKNOWN) != 0)
+        transfer__avoid(transfer, blob->swarm, AVOID_WHOLE, from);
     transfer->stats.busy++;
     transfer__request_end(transfer, request, false);
-    transfer__import_failed(transfer, blob, piece->piece, from);
+    if ((piece->flags & WIRE_PIECE_MISSING) != 0)
+        transfer__import_failed(transfer, blob, piece->piece, from);
+    else
+        transfer__import_later(transfer, blob, piece->piece, piece->wait_us);
 }
 
 bool transfer_expects(const struct transfer *transfer, const struct blob_key *key, uint32_t piece,

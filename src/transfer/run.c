@@ -32,9 +32,9 @@
  * difference; without: 1.12 against 1.08 for 8 nodes at a slow origin). */
 #define BUSY_LINK_US      (200 * MS)
 #define BACKOFF_SHIFT_MAX 4
-/* A read for a crowd older than this and twice what others need gets our whole link; one that will
- * have taken so many times what they need is handed back (rule 7: relative to others only, a slow
- * origin is slow for all). */
+/* A read for a crowd older than this and twice what others need, that will have taken so many times
+ * what they need, is handed back (rule 7: relative to others only, a slow origin is slow for all).
+ */
 #define LATE_LEASE_US (500 * MS)
 #define LATE_FACTOR   4
 /* A long run is split when others come and it would hold them up for longer than this. */
@@ -211,7 +211,7 @@ static bool has_budget(struct transfer *transfer, const struct blob *blob, bool 
         return budget_used(transfer, NULL) < fair_leases(transfer, blob) &&
                transfer->lease_pause_us <= transfer->now_us &&
                transfer->lease_backoff_us <= transfer->now_us;
-    uint64_t leased = (uint64_t)budget_used(transfer, blob) * segment_bytes(blob);
+    uint64_t leased = (uint64_t)budget_used(transfer, NULL) * segment_bytes(blob);
     return leased + segment_bytes(blob) <= 2 * (uint64_t)blob->swarm->run_bytes;
 }
 
@@ -768,15 +768,6 @@ static uint64_t late_read_us(const struct transfer *transfer, const struct fetch
     if (mean_us == 0 || age_us < LATE_LEASE_US || age_us < 2 * mean_us)
         return 0;
     return age_us * total / bytes;
-}
-
-bool transfer__lease_is_late(const struct transfer *transfer)
-{
-    for (const struct fetch *fetch = transfer->fetches; fetch != NULL; fetch = fetch->next) {
-        if (late_read_us(transfer, fetch) > 0)
-            return true;
-    }
-    return false;
 }
 
 /* We are too slow for this lease: another gets it, and we ask for none for a while. */

@@ -284,7 +284,7 @@ static void part(struct transfer *transfer, struct blob *blob, uint16_t node,
                  enum wire_note_reason reason)
 {
     send_note(transfer, &blob->info.key, node, WIRE_TRANSFER_BYE, (uint8_t)reason);
-    transfer__requests_end(transfer, blob, blob->layout.piece_count, node);
+    transfer__requests_fail(transfer, blob, node);
     transfer__neighbour_remove(transfer, blob, node);
 }
 
@@ -320,7 +320,7 @@ void transfer__neighbour_distrust(struct transfer *transfer, struct blob *blob, 
         neighbour->distrusted = true;
     }
     transfer__remote_remove(swarm, node);
-    transfer__requests_end(transfer, blob, blob->layout.piece_count, node);
+    transfer__requests_fail(transfer, blob, node);
 }
 
 static void greet(struct transfer *transfer, struct blob *blob, uint16_t node, bool referred)
@@ -543,6 +543,7 @@ static void neighbour_up(struct transfer *transfer, struct blob *blob, struct ne
     if (neighbour->state == NEIGHBOUR_UP)
         return;
     neighbour->state = NEIGHBOUR_UP;
+    transfer__avoid_no_more(blob->swarm, neighbour->node);
     neighbour->hello_us = transfer->now_us;
     neighbour->distrusted = transfer__is_distrusted(blob->swarm, neighbour->node);
     set_useful(blob->swarm, neighbour, !neighbour->distrusted);
@@ -665,9 +666,14 @@ void transfer__on_resync(struct transfer *transfer, uint16_t from, const struct 
 void transfer__on_bye(struct transfer *transfer, uint16_t from, const struct wire_note *note)
 {
     struct blob *blob = transfer__blob_by_key(transfer, &note->blob);
-    if (blob == NULL || blob->swarm == NULL || transfer__neighbour(blob->swarm, from) == NULL)
+    if (blob == NULL || blob->swarm == NULL)
         return;
-    transfer__requests_end(transfer, blob, blob->layout.piece_count, from);
+    const struct neighbour *neighbour = transfer__neighbour(blob->swarm, from);
+    if (neighbour == NULL)
+        return;
+    if (neighbour->state == NEIGHBOUR_ASKED && note->arg == WIRE_BYE_UNKNOWN_BLOB)
+        transfer__avoid(transfer, blob->swarm, AVOID_WHOLE, from);
+    transfer__requests_fail(transfer, blob, from);
     transfer__neighbour_remove(transfer, blob, from);
     transfer__lease_neighbour(transfer, blob);
     transfer__swarm_retire(transfer, blob);

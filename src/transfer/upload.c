@@ -87,6 +87,12 @@ static void count_upload(struct transfer *transfer, const struct upload *upload,
     }
 }
 
+/* A piece this node is about to have: asked for ahead, sent when it is here. */
+static bool is_coming(const struct blob *blob, uint32_t piece)
+{
+    return blob->swarm != NULL && (blob->swarm->flags[piece] & PIECE_LEASED) != 0;
+}
+
 /* Keeps the order of the queue. */
 static void remove_upload(struct transfer *transfer, struct upload *upload)
 {
@@ -154,7 +160,8 @@ static struct upload *next_upload(struct transfer *transfer)
     uint64_t best_us = 0;
     for (uint32_t i = 0; i < transfer->upload_count; i++) {
         struct upload *upload = &transfer->uploads[i];
-        if (upload->running || !transfer__link_up(transfer, upload->node))
+        if (upload->running || !transfer__link_up(transfer, upload->node) ||
+            !bitfield_get(&upload->blob->have, upload->piece))
             continue;
         if (upload->lease)
             return upload;
@@ -234,8 +241,11 @@ void transfer__on_request(struct transfer *transfer, uint16_t from, const struct
     struct blob *blob = transfer__blob_by_key(transfer, &piece->blob);
     bool lease = (piece->flags & WIRE_PIECE_LEASE) != 0;
     if (blob == NULL || !authorised(transfer, from, blob, piece)) {
+        /* The same answer to both: whether the blob is here is told to nobody who cannot name its
+         * digest (ACL-9). */
         transfer->stats.rejected++;
-        busy(transfer, from, piece, REFUSED_US);
+        answer(transfer, from, piece, WIRE_TRANSFER_BUSY, WIRE_PIECE_MISSING | WIRE_PIECE_UNKNOWN,
+               0);
         return;
     }
     if (find_upload(transfer, from, piece->serial) != NULL ||
@@ -243,7 +253,8 @@ void transfer__on_request(struct transfer *transfer, uint16_t from, const struct
         answer(transfer, from, piece, WIRE_TRANSFER_QUEUED, 0, transfer__upload_wait_us(transfer));
         return;
     }
-    if (piece->piece >= blob->layout.piece_count || !bitfield_get(&blob->have, piece->piece)) {
+    if (piece->piece >= blob->layout.piece_count ||
+        (!bitfield_get(&blob->have, piece->piece) && !(lease && is_coming(blob, piece->piece)))) {
         answer(transfer, from, piece, WIRE_TRANSFER_BUSY, WIRE_PIECE_MISSING, 0);
         return;
     }
@@ -291,7 +302,8 @@ void transfer__uploads_end(struct transfer *transfer, const struct blob *blob, u
     }
 }
 
-void transfer__upload_refuse(struct transfer *transfer, struct upload *upload)
+static void refuse(struct transfer *transfer, struct upload *upload, uint8_t flags,
+                   uint64_t wait_us)
 {
     ASSERT(!upload->running);
     struct wire_piece request = {
@@ -299,15 +311,27 @@ void transfer__upload_refuse(struct transfer *transfer, struct upload *upload)
         .piece = upload->piece,
         .serial = upload->serial,
     };
-    busy(transfer, upload->node, &request, REFUSED_US);
+    answer(transfer, upload->node, &request, WIRE_TRANSFER_BUSY, flags, wait_us);
     remove_upload(transfer, upload);
+}
+
+void transfer__upload_refuse(struct transfer *transfer, struct upload *upload)
+{
+    refuse(transfer, upload, 0, REFUSED_US);
 }
 
 void transfer__uploads_tick(struct transfer *transfer)
 {
     for (uint32_t i = transfer->upload_count; i > 0; i--) {
         struct upload *upload = &transfer->uploads[i - 1];
-        if (upload->running || transfer__link_up(transfer, upload->node) ||
+        if (upload->running)
+            continue;
+        if (!bitfield_get(&upload->blob->have, upload->piece) &&
+            !is_coming(upload->blob, upload->piece)) {
+            refuse(transfer, upload, WIRE_PIECE_MISSING, 0);
+            continue;
+        }
+        if (transfer__link_up(transfer, upload->node) ||
             transfer->now_us - upload->queued_us < LINKLESS_US)
             continue;
         remove_upload(transfer, upload);

@@ -195,6 +195,80 @@ static void test_an_import_that_fails(void **state)
     t_close(&t);
 }
 
+/* A second referral to a node that was found to have nothing costs no round trip to that node. */
+static void test_a_useless_referral_is_refused(void **state)
+{
+    (void)state;
+    struct t_host t;
+    asking(&t);
+    uint32_t asked = keeper(&t);
+    t_refer(&t, asked, WIRE_LEVEL_ZONE, 9);
+    t_session(&t, 9);
+    const struct t_sent *request = t_sent(&t, WIRE_TRANSFER_REQUEST, 0);
+    assert_non_null(request);
+    struct wire_transfer busy = {.type = WIRE_TRANSFER_BUSY, .of.piece = request->message.of.piece};
+    busy.of.piece.flags = WIRE_PIECE_MISSING | WIRE_PIECE_UNKNOWN;
+    t_clear(&t);
+    t_receive(&t, 9, &busy);
+    struct member lost = t_member(9);
+    const struct t_sent *want = t_sent(&t, WIRE_TRANSFER_WANT, 0); /* at once, and says why */
+    assert_non_null(want);
+    assert_int_equal(want->message.of.lease.flags, WIRE_LEASE_AVOID | WIRE_LEASE_CONTACT);
+    assert_true(node_id_equal(&want->message.of.lease.contact.id, &lost.id));
+    t_clear(&t);
+    t_refer(&t, asked, WIRE_LEVEL_ZONE, 9);
+    assert_null(t_sent(&t, WIRE_TRANSFER_REQUEST, 0));
+    assert_non_null(t_sent(&t, WIRE_TRANSFER_WANT, 0));
+    t_clear(&t);
+    t_refer(&t, asked, WIRE_LEVEL_HOME, 9); /* the home keeper, too: the zone's lease is ours now */
+    want = t_sent(&t, WIRE_TRANSFER_WANT, 0);
+    assert_non_null(want);
+    assert_int_equal(want->message.of.lease.level, WIRE_LEVEL_HOME);
+    t_close(&t);
+}
+
+/* Another zone's importer may ask ahead for what is being read here; it waits, and is told when it
+ * will not come. */
+static void test_a_lessee_is_asked_ahead(void **state)
+{
+    (void)state;
+    struct t_host t;
+    asking(&t);
+    t_lease(&t, keeper(&t), WIRE_TRANSFER_GRANT, WIRE_LEVEL_HOME, 1000);
+    struct member importer = t_member(30);
+    struct wire_transfer ask = {.type = WIRE_TRANSFER_REQUEST};
+    ask.of.piece = (struct wire_piece){
+        .blob = t.info.key, .serial = 5, .flags = WIRE_PIECE_IMPORT | WIRE_PIECE_LEASE};
+    digest_proof(&t.info.digest, &importer.id, &t.self.id, ask.of.piece.proof);
+    t_session(&t, 30);
+    t_receive(&t, 30, &ask);
+    assert_non_null(t_sent(&t, WIRE_TRANSFER_QUEUED, 0));
+    assert_null(t_result(&t, TRANSFER_UPLOAD, 0));
+    t_piece(&t, 0, PIECE_FROM_ORIGIN, 0, 0);
+    assert_non_null(t_result(&t, TRANSFER_UPLOAD, 0));
+    t_close(&t);
+
+    asking(&t);
+    t_lease(&t, keeper(&t), WIRE_TRANSFER_GRANT, WIRE_LEVEL_HOME, 1000);
+    uint64_t fetch_id = t_result(&t, TRANSFER_FETCH, 0)->id;
+    ask.of.piece.blob = t.info.key;
+    t_session(&t, 30);
+    t_receive(&t, 30, &ask);
+    ask.of.piece.flags = WIRE_PIECE_IMPORT; /* who is not importing for a zone does not wait */
+    ask.of.piece.serial = 6;
+    t_clear(&t);
+    t_receive(&t, 30, &ask);
+    assert_non_null(t_sent(&t, WIRE_TRANSFER_BUSY, 0));
+    t_clear(&t);
+    transfer_fetch_end(t.core, t.now_us, fetch_id, E_DENIED, 0);
+    t_wait(&t, 200 * T_MS);
+    const struct t_sent *busy = t_sent(&t, WIRE_TRANSFER_BUSY, 0);
+    assert_non_null(busy);
+    assert_int_equal(busy->message.of.piece.serial, 5);
+    assert_true((busy->message.of.piece.flags & WIRE_PIECE_MISSING) != 0);
+    t_close(&t);
+}
+
 /* Requirement (g): refused credentials hand leases back and ask for none; peers still give. */
 static void test_refused_credentials(void **state)
 {
@@ -467,6 +541,8 @@ int main(void)
         cmocka_unit_test(test_pending_is_asked_again),
         cmocka_unit_test(test_import_from_another_zone),
         cmocka_unit_test(test_an_import_that_fails),
+        cmocka_unit_test(test_a_useless_referral_is_refused),
+        cmocka_unit_test(test_a_lessee_is_asked_ahead),
         cmocka_unit_test(test_refused_credentials),
         cmocka_unit_test(test_a_grant_nobody_waits_for_is_returned),
         cmocka_unit_test(test_providers_come_before_the_origin),
