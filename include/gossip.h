@@ -8,12 +8,14 @@
 #ifndef SHOAL_GOSSIP_H
 #define SHOAL_GOSSIP_H
 
+#include "directory.h"
 #include "env.h"
 #include "err.h"
 #include "member.h"
 #include "types.h"
 
 struct gossip_config {
+    struct directory *directory;   /* shared with others; NULL: own */
     const char *cluster_id;        /* copied */
     struct member self;            /* state, incarnation are set by the core */
     uint64_t period_us;            /* 0: 1 s */
@@ -72,14 +74,13 @@ void gossip_advance(struct gossip *gossip, uint64_t now_us);
 uint64_t gossip_deadline_us(const struct gossip *gossip);
 bool gossip_next_result(struct gossip *gossip, struct gossip_event *out);
 
-/* View. Pointers are borrowed until the next non-const call. Order: by node id. Self is included.
- */
+/* View. Order: by node id. Self is included. */
 size_t gossip_count(const struct gossip *gossip); /* ALIVE + SUSPECT + LEAVING, self included */
-const struct member *
-gossip_at(const struct gossip *gossip,
-          size_t index); /* over all known, also DEAD and LEFT; NULL past the end */
-const struct member *gossip_find(const struct gossip *gossip,
-                                 const struct node_id *id); /* NULL if unknown */
+/* Over all known, also DEAD and LEFT, copied to *out; false past the end. */
+bool gossip_at(const struct gossip *gossip, size_t index, struct member *out);
+/* The same for one id; false if unknown. */
+bool gossip_find(const struct gossip *gossip, const struct node_id *id, struct member *out);
+/* Own record, borrowed until the next non-const call. */
 const struct member *gossip_self(const struct gossip *gossip);
 void gossip_stats(const struct gossip *gossip, struct gossip_stats *out);
 /* Aborts if an invariant is broken. */

@@ -15,6 +15,8 @@
 
 struct mesh_config {
     const char *cluster_id; /* copied */
+    /* Of the same cluster, shared with other nodes of this process; NULL: the node has its own. */
+    struct directory *directory;
     struct peer_addr self_addr;
     struct identity_key self_key;
     struct topology topology;

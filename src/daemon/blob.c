@@ -406,9 +406,9 @@ static bool signer_known(const struct blobs *blobs, const struct node_piece *pie
 {
     const struct voucher *voucher = &piece->voucher;
     const struct identity_key *key = NULL;
-    const struct member *member = gossip_find(node_gossip(blobs->config.node), &voucher->signer);
-    if (member != NULL)
-        key = &member->key;
+    struct member member;
+    if (gossip_find(node_gossip(blobs->config.node), &voucher->signer, &member))
+        key = &member.key;
     else if (node_id_equal(&voucher->signer, &piece->peer))
         key = &piece->peer_key;
     else if (node_id_equal(&voucher->signer, node_self_id(blobs->config.node)))

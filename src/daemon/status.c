@@ -38,14 +38,14 @@ static json_t *members(struct agent *agent)
 {
     const struct gossip *gossip = node_gossip(agent->node);
     json_t *list = json_array();
-    const struct member *member;
-    for (size_t i = 0; i < MEMBERS_SHOWN_MAX && (member = gossip_at(gossip, i)) != NULL; i++) {
+    struct member member;
+    for (size_t i = 0; i < MEMBERS_SHOWN_MAX && gossip_at(gossip, i, &member); i++) {
         char id[SHORT_HEX_BYTES], addr[PEER_ADDR_TEXT_BYTES];
         (void)json_array_append_new(
-            list, json_pack("{s:s,s:s,s:s,s:s,s:s}", "id", short_hex(member->id.bytes, id), "addr",
-                            peer_addr_text(&member->addr, addr), "state", state_name(member->state),
-                            "zone", member->topology.zone.text, "vswitch",
-                            member->topology.vswitch.text));
+            list,
+            json_pack("{s:s,s:s,s:s,s:s,s:s}", "id", short_hex(member.id.bytes, id), "addr",
+                      peer_addr_text(&member.addr, addr), "state", state_name(member.state), "zone",
+                      member.topology.zone.text, "vswitch", member.topology.vswitch.text));
     }
     return list;
 }

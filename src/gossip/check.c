@@ -6,17 +6,17 @@ static void check_order(const struct gossip *g)
 {
     uint64_t count[MEMBER_LEFT + 1] = {0};
     for (uint32_t i = 0; i < g->node_count; i++) {
-        const struct node *node = gossip__node(g, g->order[i].node);
-        ASSERT(g->order[i].prefix == gossip__prefix(&node->pub.id));
+        uint32_t index = g->order[i];
+        const struct node *node = gossip__node(g, index);
         if (i > 0)
-            ASSERT(node_id_compare(&gossip__node(g, g->order[i - 1].node)->pub.id, &node->pub.id) <
-                   0);
-        ASSERT(node->pub.state > MEMBER_UNKNOWN && node->pub.state <= MEMBER_LEFT);
-        count[node->pub.state]++;
-        ASSERT(gossip__by_addr(g, &node->pub.addr) == g->order[i].node);
-        ASSERT((node->pub.state == MEMBER_SUSPECT) == (node->suspicion != NODE_NONE));
-        ASSERT(node->pub.state != MEMBER_SUSPECT ||
-               gossip__suspicion(g, node)->node == g->order[i].node);
+            ASSERT(node_id_compare(gossip__id(g, g->order[i - 1]), gossip__id(g, index)) < 0);
+        ASSERT(node->state > MEMBER_UNKNOWN && node->state <= MEMBER_LEFT);
+        count[node->state]++;
+        ASSERT(gossip__by_addr(g, gossip__addr(g, index)) == index);
+        ASSERT(gossip__by_id(g, gossip__id(g, index)) == index);
+        ASSERT(gossip__record(g, index)->place == index);
+        ASSERT((node->state == MEMBER_SUSPECT) == (node->suspicion != NODE_NONE));
+        ASSERT(node->state != MEMBER_SUSPECT || gossip__suspicion(g, node)->node == index);
     }
     for (unsigned i = MEMBER_ALIVE; i <= MEMBER_LEFT; i++)
         ASSERT(count[i] == g->state_count[i]);
@@ -27,12 +27,13 @@ static void check_hashes(const struct gossip *g)
     uint64_t view = 0, hash[WIRE_GOSSIP_LEAVES] = {0};
     uint16_t count[WIRE_GOSSIP_LEAVES] = {0};
     for (uint32_t i = 0; i < g->node_count; i++) {
-        const struct member *member = &gossip__node(g, g->order[i].node)->pub;
-        if (!gossip__is_live(member->state))
+        uint32_t index = g->order[i];
+        if (!gossip__live(g, index))
             continue;
-        view ^= gossip__member_hash(member);
-        hash[member->id.bytes[0]] ^= gossip__member_hash(member);
-        count[member->id.bytes[0]]++;
+        unsigned leaf = gossip__id(g, index)->bytes[0];
+        view ^= gossip__member_hash(g, index);
+        hash[leaf] ^= gossip__member_hash(g, index);
+        count[leaf]++;
     }
     ASSERT(view == g->view_hash);
     for (unsigned i = 0; i < WIRE_GOSSIP_LEAVES; i++) {
@@ -46,17 +47,17 @@ static void check_lists(const struct gossip *g)
     for (uint32_t i = 0; i < g->live_count; i++) {
         const struct node *node = gossip__node(g, g->live[i]);
         ASSERT(node->list_pos == i && g->live[i] != g->self);
-        ASSERT(gossip__is_live(node->pub.state));
+        ASSERT(gossip__live(g, g->live[i]));
     }
     for (uint32_t i = 0; i < g->gone_count; i++) {
-        const struct node *node = gossip__node(g, g->gone[i]);
-        ASSERT(node->list_pos == i && !gossip__is_live(node->pub.state));
+        const struct node *node = gossip__node(g, gossip__gone(g, i));
+        ASSERT(node->list_pos == i && !gossip__live(g, gossip__gone(g, i)));
     }
     ASSERT(g->live_count + g->gone_count + 1 == g->node_count);
     ASSERT(g->probe_next <= g->live_count);
     ASSERT(g->revive_count <= g->node_count);
     for (uint32_t i = 0; i < g->revive_count; i++)
-        ASSERT(gossip__node(g, g->revive[i])->revive);
+        ASSERT(gossip__node(g, g->revive[i])->to_revive);
 }
 
 static void check_queue(const struct gossip *g)
@@ -95,7 +96,7 @@ static void check_ops(const struct gossip *g)
     for (unsigned i = 0; i < g->op_count; i++) {
         helps += g->ops[i].kind == OP_HELP ? 1 : 0;
         ASSERT(g->ops[i].node != g->self);
-        ASSERT(gossip__is_live(gossip__node(g, g->ops[i].node)->pub.state));
+        ASSERT(gossip__live(g, g->ops[i].node));
     }
     ASSERT(helps == g->help_count && g->op_count <= OPS_MAX);
     ASSERT(g->health <= HEALTH_MAX);

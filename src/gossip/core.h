@@ -16,18 +16,19 @@
 #define SHOAL_GOSSIP_CORE_H
 
 #include "bytes.h"
+#include "directory.h"
 #include "gossip.h"
 #include "log.h"
 #include "wire_gossip.h"
 
 /* ---- constants ---- */
 
-#define NODE_NONE UINT32_MAX
+/* A node is named by the number of its place in the directory: below 65,535. */
+#define NODE_NONE ((uint32_t)PLACE_NONE)
 
-/* Members per block of memory: 22 KiB, so that a view of 10,000 wastes less than 1 %. */
-#define SLAB_NODES 64
-#define SLABS_MAX  (MEMBERS_MAX / SLAB_NODES)
-static_assert(MEMBERS_MAX % SLAB_NODES == 0, "slabs are whole");
+/* Nodes per block of memory: 6 KiB. */
+#define SLAB_NODES 256
+#define SLABS_MAX  ((PLACES_MAX + SLAB_NODES) / SLAB_NODES)
 
 /* DHT-7: no honest node raises its incarnation this far between two messages. */
 #define INCARNATION_JUMP_MAX (1ULL << 32)
@@ -76,33 +77,33 @@ static_assert(MEMBERS_MAX % SLAB_NODES == 0, "slabs are whole");
 
 /* ---- what we know of one node ---- */
 
+/* 24 bytes of our own for each member; what it says of itself is a record of the directory. All
+ * numbers of nodes, and of suspicions, fit 16 bits. */
 struct node {
-    struct member pub;  /* first: what the view shows */
-    uint64_t gone_us;   /* since when DEAD or LEFT */
-    uint32_t free_next; /* while not in use */
-    uint32_t list_pos;  /* in live[] or gone[]; not of self */
-    uint32_t queue_prev, queue_next;
-    uint32_t event_next;
-    uint32_t suspicion; /* index, NODE_NONE if not SUSPECT */
-    uint32_t ping_seq;  /* of the last PING that nothing answered yet; 0 none */
-    uint32_t accuse_minute;
-    uint16_t accuse_count; /* accusations made in that minute */
-    uint8_t sends;         /* of the queued news */
-    bool queued;
-    bool dirty;   /* in the event list */
-    bool told_up; /* the host's last event was UP or CHANGED */
-    bool revive;  /* in the revive list */
+    uint32_t record;   /* RECORD_NONE: we do not know it */
+    uint32_t ping_seq; /* of the last PING that nothing answered yet; 0 none */
+    union {
+        uint32_t gone_at; /* since when DEAD or LEFT, in units of GONE_UNIT_US */
+        struct {
+            uint16_t minute; /* as accuser: accusations are counted by this one, its low bits */
+            uint16_t count;
+        } accusations; /* while live */
+    } of;
+    uint16_t list_pos; /* in live[] or among the gone; not of self */
+    uint16_t queue_prev, queue_next;
+    uint16_t event_next;
+    uint16_t suspicion;     /* index, NODE_NONE if not SUSPECT */
+    unsigned state : 3;     /* enum member_state */
+    unsigned sends : 4;     /* of the queued news */
+    unsigned queued : 1;    /* in the queue of news */
+    unsigned dirty : 1;     /* in the event list */
+    unsigned told_up : 1;   /* the host's last event was UP or CHANGED */
+    unsigned to_revive : 1; /* in the revive list */
 };
+static_assert(sizeof(struct node) <= 24, "what a view of 10,000 costs is mostly this");
 
-struct order_entry {
-    uint64_t prefix;
-    uint32_t node;
-};
-
-struct addr_slot {
-    uint32_t tag;  /* low bits: its place in the table */
-    uint32_t node; /* NODE_NONE: empty */
-};
+/* 65.536 ms: 32 bits hold nine years. */
+#define GONE_UNIT_US 65536u
 
 /* ---- suspicion (SWIM §4.2, Lifeguard §IV.B) ---- */
 
@@ -216,20 +217,17 @@ struct gossip {
     uint64_t reply_left;  /* bytes that may answer the request at hand (DHT-2) */
 
     /* members */
-    struct node *slabs[SLABS_MAX];
-    uint32_t slab_count;
-    uint32_t free_node; /* chained by free_next */
+    struct directory *directory;
+    struct node *slabs[SLABS_MAX]; /* by number of place; NULL where nobody is known */
     uint32_t node_count;
-    struct addr_slot *addr_slots;
-    uint32_t addr_slot_count; /* power of two */
-    uint64_t addr_key;
-    struct order_entry *order; /* all nodes by id */
-    uint32_t *live;            /* all but self that are not gone; the round of probes */
-    uint32_t live_count;
-    uint32_t *gone; /* DEAD and LEFT */
-    uint32_t gone_count;
-    uint32_t list_capacity; /* of order, live, gone, revive */
+    uint16_t *order; /* all nodes by id */
+    /* From the front all but self that are not gone: the round of probes. From the back those DEAD
+     * or LEFT. */
+    uint16_t *live;
+    uint32_t live_count, gone_count;
+    uint32_t list_capacity; /* of order and live */
     uint32_t self;
+    struct member self_view; /* own record, for gossip_self */
     uint32_t state_count[MEMBER_LEFT + 1];
     uint64_t leaf_hash[WIRE_GOSSIP_LEAVES]; /* over live members */
     uint16_t leaf_count[WIRE_GOSSIP_LEAVES];
@@ -258,9 +256,9 @@ struct gossip {
 
     /* the dead */
     uint64_t dead_probe_us;
-    uint32_t dead_sweep; /* position in gone[] */
-    uint32_t *revive;    /* nodes somebody holds alive that we hold dead */
-    uint32_t revive_count;
+    uint32_t dead_sweep; /* position among the gone */
+    uint16_t *revive;    /* nodes somebody holds alive that we hold dead */
+    uint32_t revive_count, revive_capacity;
     uint64_t revive_us;
 
     struct sync sync;
@@ -291,7 +289,7 @@ struct gossip {
  * block kept then). */
 void *gossip__alloc(struct gossip *g, void *old, size_t count, size_t item_bytes);
 /* One log line about members at debug level, at most 10 a second (HRD-5). */
-void gossip__log(struct gossip *g, const char *what, const struct node *node);
+void gossip__log(struct gossip *g, const char *what, uint32_t index);
 /* Next sequence number, never 0. */
 uint32_t gossip__seq(struct gossip *g);
 /* 1,000 * log10(n), within 3 %: integers only, so that all machines agree. n >= 1. */
@@ -304,10 +302,21 @@ void gossip__announce(struct gossip *g, enum member_state state);
 
 /* ---- members.c ---- */
 
-/* A node by its index, which must be in use or have been. */
+/* A node by its index; we know it, or have known it. Stays where it is. */
 struct node *gossip__node(const struct gossip *g, uint32_t index);
+/* Its address, id and record in the directory: borrowed until somebody becomes known, is forgotten
+ * or changes. */
+const struct peer_addr *gossip__addr(const struct gossip *g, uint32_t index);
+const struct node_id *gossip__id(const struct gossip *g, uint32_t index);
+const struct directory_record *gossip__record(const struct gossip *g, uint32_t index);
+/* All that is known of it, copied. */
+void gossip__member(const struct gossip *g, uint32_t index, struct member *out);
+/* The i-th of the gone. */
+uint32_t gossip__gone(const struct gossip *g, uint32_t i);
+/* First 8 bytes of the id at this position of order[]. */
+uint64_t gossip__order_prefix(const struct gossip *g, uint32_t at);
 /* Own record. */
-struct node *gossip__self(const struct gossip *g);
+const struct member *gossip__self(const struct gossip *g);
 /* NODE_NONE if nobody with that address is known. */
 uint32_t gossip__by_addr(const struct gossip *g, const struct peer_addr *addr);
 /* NODE_NONE if unknown. */
@@ -320,9 +329,11 @@ uint32_t gossip__order_from(const struct gossip *g, uint64_t prefix);
 uint64_t gossip__prefix(const struct node_id *id);
 /* ALIVE, SUSPECT or LEAVING. */
 bool gossip__is_live(enum member_state state);
+/* The same of a node we know. */
+bool gossip__live(const struct gossip *g, uint32_t index);
 /* What a live member adds to the hashes of the view. The incarnation stands for all that a record
  * says; SUSPECT is not part of it, being news and not a fact. */
-uint64_t gossip__member_hash(const struct member *member);
+uint64_t gossip__member_hash(const struct gossip *g, uint32_t index);
 /* STYLE §7: the table of moves, for the test that tries the others. */
 bool gossip__move_allowed(enum member_state from, enum member_state to);
 /*
@@ -334,7 +345,7 @@ MUST_USE int gossip__insert(struct gossip *g, const struct member *member, uint3
 /*
  * Replaces what is known of a node (id and address stay) by `member`, state included: the only
  * way a state or incarnation changes. Checks the move, keeps lists, hashes and suspicion, queues
- * the event.
+ * the event. Without memory for new labels, nothing changes: as if the news had been lost.
  */
 void gossip__update(struct gossip *g, uint32_t index, const struct member *member);
 /* The same, changing nothing but the state. */
@@ -366,9 +377,9 @@ void gossip__begin(struct gossip *g, enum wire_gossip_type type, uint32_t seq,
 /* Lowers the budget of g->out to what may still answer the request at hand. */
 void gossip__limit_to_reply(struct gossip *g);
 /* Adds a node's record to g->out.news; false if it does not fit. */
-bool gossip__add_record(struct gossip *g, const struct node *node);
+bool gossip__add_record(struct gossip *g, uint32_t index);
 /* Adds a claim (SUSPECT with its accusers, DEAD) about a node to g->out.news; false likewise. */
-bool gossip__add_claim(struct gossip *g, const struct node *node);
+bool gossip__add_claim(struct gossip *g, uint32_t index);
 /* Fills the rest of g->out with queued news and counts their sends. */
 void gossip__add_queued(struct gossip *g);
 /* Encodes g->out, padded to pad_to bytes, and sends it. A refusal counts as a lost packet. */

@@ -54,7 +54,7 @@ static const char *state_name(enum member_state state)
     return state <= MEMBER_LEFT ? names[state] : "?";
 }
 
-void gossip__log(struct gossip *g, const char *what, const struct node *node)
+void gossip__log(struct gossip *g, const char *what, uint32_t index)
 {
     if (g->now_us - g->log_window_us >= LOG_WINDOW_US) {
         g->log_window_us = g->now_us;
@@ -64,8 +64,9 @@ void gossip__log(struct gossip *g, const char *what, const struct node *node)
         return;
     char id[SHORT_HEX_BYTES];
     log_to(&g->env, LOG_DEBUG, "gossip: %s node=%s state=%s incarnation=%llu members=%u", what,
-           short_hex(node->pub.id.bytes, id), state_name(node->pub.state),
-           (unsigned long long)node->pub.incarnation, (unsigned)gossip_count(g));
+           short_hex(gossip__id(g, index)->bytes, id),
+           state_name((enum member_state)gossip__node(g, index)->state),
+           (unsigned long long)gossip__record(g, index)->incarnation, (unsigned)gossip_count(g));
 }
 
 /* ---- time ---- */
@@ -73,7 +74,7 @@ void gossip__log(struct gossip *g, const char *what, const struct node *node)
 /* Own load is known to have changed by enough: when it may be spread. */
 static uint64_t load_deadline(const struct gossip *g)
 {
-    uint8_t load = gossip__self(g)->pub.load, wanted = g->load_wanted;
+    uint8_t load = gossip__self(g)->load, wanted = g->load_wanted;
     unsigned change = load > wanted ? load - wanted : wanted - load;
     return change >= LOAD_STEP && !g->left ? g->load_us : UINT64_MAX;
 }
@@ -134,7 +135,7 @@ void gossip_advance(struct gossip *g, uint64_t now_us)
         gossip__revive_advance(g);
         gossip__sync_advance(g);
         if (load_deadline(g) <= g->now_us)
-            gossip__announce(g, gossip__self(g)->pub.state);
+            gossip__announce(g, gossip__self(g)->state);
     }
     gossip__spread_advance(g);
     clock_out(g);
@@ -265,7 +266,7 @@ void gossip_join(struct gossip *g, uint64_t now_us, const struct peer_addr *addr
 
 void gossip__announce(struct gossip *g, enum member_state state)
 {
-    struct member member = gossip__self(g)->pub;
+    struct member member = *gossip__self(g);
     member.state = state;
     member.incarnation++;
     member.load = g->load_wanted;
@@ -281,7 +282,7 @@ void gossip__announce(struct gossip *g, enum member_state state)
 void gossip_leave(struct gossip *g, uint64_t now_us, bool final)
 {
     clock_in(g, now_us);
-    enum member_state state = gossip__self(g)->pub.state;
+    enum member_state state = gossip__self(g)->state;
     if (!g->left && (final || state != MEMBER_LEAVING)) {
         gossip__announce(g, final ? MEMBER_LEFT : MEMBER_LEAVING);
         g->left = final;
@@ -295,7 +296,7 @@ void gossip_update_self(struct gossip *g, uint64_t now_us, const struct topology
                         uint8_t capacity_class, uint8_t load)
 {
     clock_in(g, now_us);
-    const struct member *self = &gossip__self(g)->pub;
+    const struct member *self = gossip__self(g);
     bool labels = memcmp(&self->topology, topology, sizeof *topology) != 0 ||
                   self->capacity_class != capacity_class;
     g->config.self.topology = *topology;
@@ -366,7 +367,7 @@ int gossip_receive(struct gossip *g, uint64_t now_us, const struct peer_addr *fr
     g->stats.messages_received++;
     int err =
         msg_bytes > MESSAGE_BYTES_MAX ? E_TOO_LARGE : wire_gossip_decode(msg, msg_bytes, &g->in);
-    if (err == 0 && peer_addr_equal(from, &gossip__self(g)->pub.addr))
+    if (err == 0 && peer_addr_equal(from, &gossip__self(g)->addr))
         err = E_MALFORMED; /* nobody else has our address */
     if (err == 0) {
         g->reply_left = 3 * ((uint64_t)msg_bytes + DATAGRAM_OVERHEAD_MAX);
@@ -389,20 +390,26 @@ size_t gossip_count(const struct gossip *g)
            g->state_count[MEMBER_LEAVING];
 }
 
-const struct member *gossip_at(const struct gossip *g, size_t index)
+bool gossip_at(const struct gossip *g, size_t index, struct member *out)
 {
-    return index < g->node_count ? &gossip__node(g, g->order[index].node)->pub : NULL;
+    if (index >= g->node_count)
+        return false;
+    gossip__member(g, g->order[index], out);
+    return true;
 }
 
-const struct member *gossip_find(const struct gossip *g, const struct node_id *id)
+bool gossip_find(const struct gossip *g, const struct node_id *id, struct member *out)
 {
     uint32_t index = gossip__by_id(g, id);
-    return index == NODE_NONE ? NULL : &gossip__node(g, index)->pub;
+    if (index == NODE_NONE)
+        return false;
+    gossip__member(g, index, out);
+    return true;
 }
 
 const struct member *gossip_self(const struct gossip *g)
 {
-    return &gossip__self(g)->pub;
+    return gossip__self(g);
 }
 
 void gossip_stats(const struct gossip *g, struct gossip_stats *out)

@@ -74,7 +74,7 @@ static void ask(struct gossip *g, struct seed *seed)
     gossip__begin(g, WIRE_GOSSIP_SYNC_CHECK, seed->seq, &seed->addr);
     g->out.view_hash = g->view_hash;
     g->out.view_count = (uint32_t)gossip_count(g);
-    (void)gossip__add_record(g, gossip__self(g));
+    (void)gossip__add_record(g, g->self);
     gossip__send(g, &seed->addr, 0);
 }
 

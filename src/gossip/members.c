@@ -3,18 +3,15 @@
  * The members: storage, finding by id and address, states and their moves, the lists of the live
  * and the gone, hashes of the view, and the events for the host. Knows nothing of messages.
  *
- * Nodes live in slabs and are named by index. Found by id through an array sorted by it, and by
- * address through an open table with a keyed hash: both take sixteen bytes or so a member where a
- * uthash handle takes 56, and neither makes order depend on memory addresses.
+ * A node is named by the number of its place in the directory, which also finds it by address and
+ * id and keeps what it says of itself; here is what we think of it, in slabs by that number, and
+ * the order of all we know by id: 28 bytes a member.
  */
 #include "core.h"
 
 #include <string.h>
 
-#include "digest.h"
-
-#define ADDR_SLOTS_FIRST 128
-#define LIST_FIRST       64
+#define LIST_FIRST 64
 /* Victims looked at when all MEMBERS_MAX places are taken. */
 #define EVICT_SAMPLE 8
 
@@ -51,13 +48,46 @@ bool gossip__is_live(enum member_state state)
 
 struct node *gossip__node(const struct gossip *g, uint32_t index)
 {
-    ASSERT(index / SLAB_NODES < g->slab_count);
+    ASSERT(index < NODE_NONE && g->slabs[index / SLAB_NODES] != NULL);
     return &g->slabs[index / SLAB_NODES][index % SLAB_NODES];
 }
 
-struct node *gossip__self(const struct gossip *g)
+bool gossip__live(const struct gossip *g, uint32_t index)
 {
-    return gossip__node(g, g->self);
+    return gossip__is_live((enum member_state)gossip__node(g, index)->state);
+}
+
+/* Of those who hold a place in the directory, do we know this one? */
+static bool is_known(const struct gossip *g, uint32_t index)
+{
+    return index != NODE_NONE && g->slabs[index / SLAB_NODES] != NULL &&
+           gossip__node(g, index)->record != RECORD_NONE;
+}
+
+const struct peer_addr *gossip__addr(const struct gossip *g, uint32_t index)
+{
+    return directory_addr(g->directory, (uint16_t)index);
+}
+
+const struct node_id *gossip__id(const struct gossip *g, uint32_t index)
+{
+    return directory_id(g->directory, (uint16_t)index);
+}
+
+const struct directory_record *gossip__record(const struct gossip *g, uint32_t index)
+{
+    return directory_record(g->directory, gossip__node(g, index)->record);
+}
+
+void gossip__member(const struct gossip *g, uint32_t index, struct member *out)
+{
+    const struct node *node = gossip__node(g, index);
+    directory_member(g->directory, node->record, (enum member_state)node->state, out);
+}
+
+const struct member *gossip__self(const struct gossip *g)
+{
+    return &g->self_view;
 }
 
 uint64_t gossip__prefix(const struct node_id *id)
@@ -65,12 +95,17 @@ uint64_t gossip__prefix(const struct node_id *id)
     return load_be64(id->bytes);
 }
 
+uint64_t gossip__order_prefix(const struct gossip *g, uint32_t at)
+{
+    return directory_prefix(g->directory, g->order[at]);
+}
+
 uint32_t gossip__order_from(const struct gossip *g, uint64_t prefix)
 {
     uint32_t low = 0, high = g->node_count;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        if (g->order[middle].prefix < prefix)
+        if (gossip__order_prefix(g, middle) < prefix)
             low = middle + 1;
         else
             high = middle;
@@ -83,141 +118,62 @@ static uint32_t order_position(const struct gossip *g, const struct node_id *id)
 {
     uint64_t prefix = gossip__prefix(id);
     uint32_t at = gossip__order_from(g, prefix);
-    while (at < g->node_count && g->order[at].prefix == prefix &&
-           node_id_compare(&gossip__node(g, g->order[at].node)->pub.id, id) < 0)
+    while (at < g->node_count && gossip__order_prefix(g, at) == prefix &&
+           node_id_compare(gossip__id(g, g->order[at]), id) < 0)
         at++;
     return at;
 }
 
 uint32_t gossip__by_id(const struct gossip *g, const struct node_id *id)
 {
-    uint32_t at = order_position(g, id);
-    if (at == g->node_count || !node_id_equal(&gossip__node(g, g->order[at].node)->pub.id, id))
-        return NODE_NONE;
-    return g->order[at].node;
+    uint32_t index = directory_find_id(g->directory, id);
+    return is_known(g, index) ? index : NODE_NONE;
+}
+
+uint32_t gossip__by_addr(const struct gossip *g, const struct peer_addr *addr)
+{
+    uint32_t index = directory_find(g->directory, addr);
+    return is_known(g, index) ? index : NODE_NONE;
 }
 
 uint32_t gossip__by_prefix(const struct gossip *g, uint64_t prefix)
 {
     uint32_t at = gossip__order_from(g, prefix);
-    if (at == g->node_count || g->order[at].prefix != prefix)
+    if (at == g->node_count || gossip__order_prefix(g, at) != prefix)
         return NODE_NONE;
-    if (at + 1 < g->node_count && g->order[at + 1].prefix == prefix)
+    if (at + 1 < g->node_count && gossip__order_prefix(g, at + 1) == prefix)
         return NODE_NONE;
-    return g->order[at].node;
-}
-
-/* splitmix64's finaliser: every input bit reaches every output bit. */
-static uint64_t mix(uint64_t x)
-{
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-    return x ^ (x >> 31);
-}
-
-/* The table holds a tag of the hash beside each index: what does not match is passed over without
- * touching the node, which in a view of thousands is not in the processor's cache. */
-static uint32_t addr_tag(const struct gossip *g, const struct peer_addr *addr)
-{
-    uint64_t hash = mix(load_be64(addr->ip) ^ g->addr_key);
-    return (uint32_t)mix(hash ^ load_be64(addr->ip + 8) ^ (uint64_t)addr->port << 48);
-}
-
-uint32_t gossip__by_addr(const struct gossip *g, const struct peer_addr *addr)
-{
-    uint32_t tag = addr_tag(g, addr), mask = g->addr_slot_count - 1;
-    for (uint32_t at = tag & mask; g->addr_slots[at].node != NODE_NONE; at = (at + 1) & mask) {
-        const struct addr_slot *slot = &g->addr_slots[at];
-        if (slot->tag == tag && peer_addr_equal(&gossip__node(g, slot->node)->pub.addr, addr))
-            return slot->node;
-    }
-    return NODE_NONE;
-}
-
-static void addr_add(struct gossip *g, uint32_t index)
-{
-    uint32_t tag = addr_tag(g, &gossip__node(g, index)->pub.addr), mask = g->addr_slot_count - 1;
-    uint32_t at = tag & mask;
-    while (g->addr_slots[at].node != NODE_NONE)
-        at = (at + 1) & mask;
-    g->addr_slots[at] = (struct addr_slot){tag, index};
-}
-
-/* Linear probing without tombstones: what follows moves up, unless it stands where it belongs. */
-static void addr_remove(struct gossip *g, uint32_t index)
-{
-    uint32_t mask = g->addr_slot_count - 1;
-    uint32_t hole = addr_tag(g, &gossip__node(g, index)->pub.addr) & mask;
-    while (g->addr_slots[hole].node != index) {
-        ASSERT(g->addr_slots[hole].node != NODE_NONE);
-        hole = (hole + 1) & mask;
-    }
-    for (uint32_t at = (hole + 1) & mask; g->addr_slots[at].node != NODE_NONE;
-         at = (at + 1) & mask) {
-        uint32_t home = g->addr_slots[at].tag & mask;
-        if (((at - home) & mask) < ((at - hole) & mask))
-            continue; /* between its home and here there is no hole */
-        g->addr_slots[hole] = g->addr_slots[at];
-        hole = at;
-    }
-    g->addr_slots[hole].node = NODE_NONE;
+    return g->order[at];
 }
 
 /* ---- room ---- */
 
-/* At most three quarters full. */
-static int grow_addr_slots(struct gossip *g)
+/* Both lists that can name every node grow together, so that adding to one never fails. */
+static int grow_lists(struct gossip *g, uint32_t capacity)
 {
-    uint32_t count = g->addr_slot_count == 0 ? ADDR_SLOTS_FIRST : 2 * g->addr_slot_count;
-    struct addr_slot *slots = gossip__alloc(g, g->addr_slots, count, sizeof *slots);
-    if (slots == NULL)
-        return E_NO_MEMORY;
-    g->addr_slots = slots;
-    g->addr_slot_count = count;
-    for (uint32_t i = 0; i < count; i++)
-        slots[i].node = NODE_NONE;
-    for (uint32_t i = 0; i < g->node_count; i++)
-        addr_add(g, g->order[i].node);
-    return 0;
-}
-
-static int grow_list(struct gossip *g, uint32_t **list, uint32_t capacity)
-{
-    uint32_t *grown = gossip__alloc(g, *list, capacity, sizeof *grown);
-    if (grown == NULL)
-        return E_NO_MEMORY;
-    *list = grown;
-    return 0;
-}
-
-/* All lists that can name every node grow together, so that adding to one never fails. */
-static int grow_lists(struct gossip *g)
-{
-    uint32_t capacity =
-        g->list_capacity == 0 ? LIST_FIRST : g->list_capacity + g->list_capacity / 2;
-    struct order_entry *order = gossip__alloc(g, g->order, capacity, sizeof *order);
+    uint16_t *order = gossip__alloc(g, g->order, capacity, sizeof *order);
     if (order == NULL)
         return E_NO_MEMORY;
     g->order = order;
-    if (grow_list(g, &g->live, capacity) != 0 || grow_list(g, &g->gone, capacity) != 0 ||
-        grow_list(g, &g->revive, capacity) != 0)
+    uint16_t *live = gossip__alloc(g, g->live, capacity, sizeof *live);
+    if (live == NULL)
         return E_NO_MEMORY;
+    g->live = live;
+    memmove(live + capacity - g->gone_count, live + g->list_capacity - g->gone_count,
+            g->gone_count * sizeof *live);
     g->list_capacity = capacity;
     return 0;
 }
 
-static int grow_nodes(struct gossip *g)
+static int make_slab(struct gossip *g, uint32_t index)
 {
-    ASSERT(g->free_node == NODE_NONE && g->slab_count < SLABS_MAX);
-    struct node *slab = gossip__alloc(g, NULL, SLAB_NODES, sizeof *slab);
-    if (slab == NULL)
+    struct node **slab = &g->slabs[index / SLAB_NODES];
+    if (*slab != NULL)
+        return 0;
+    *slab = gossip__alloc(g, NULL, SLAB_NODES, sizeof **slab);
+    if (*slab == NULL)
         return E_NO_MEMORY;
-    memset(slab, 0, SLAB_NODES * sizeof *slab);
-    g->slabs[g->slab_count++] = slab;
-    for (uint32_t i = SLAB_NODES; i-- > 0;) { /* lowest index first out */
-        slab[i].free_next = g->free_node;
-        g->free_node = (g->slab_count - 1) * SLAB_NODES + i;
-    }
+    memset(*slab, 0, SLAB_NODES * sizeof **slab);
     return 0;
 }
 
@@ -226,9 +182,9 @@ static int evict(struct gossip *g)
 {
     uint32_t victim = NODE_NONE;
     for (unsigned i = 0; i < EVICT_SAMPLE && g->gone_count > 0; i++) {
-        uint32_t index = g->gone[prng_below(&g->prng, g->gone_count)];
+        uint32_t index = gossip__gone(g, (uint32_t)prng_below(&g->prng, g->gone_count));
         const struct node *node = gossip__node(g, index);
-        bool older = victim == NODE_NONE || node->gone_us < gossip__node(g, victim)->gone_us;
+        bool older = victim == NODE_NONE || node->of.gone_at < gossip__node(g, victim)->of.gone_at;
         if (!node->dirty && older)
             victim = index;
     }
@@ -244,29 +200,29 @@ static int make_room(struct gossip *g)
     int err = 0;
     if (g->node_count == MEMBERS_MAX)
         err = evict(g);
-    if (err == 0 && g->free_node == NODE_NONE)
-        err = grow_nodes(g);
     if (err == 0 && g->node_count == g->list_capacity)
-        err = grow_lists(g);
-    if (err == 0 && g->node_count >= g->addr_slot_count / 4 * 3)
-        err = grow_addr_slots(g);
+        err = grow_lists(g, g->list_capacity == 0 ? LIST_FIRST
+                                                  : g->list_capacity + g->list_capacity / 4);
     return err;
 }
 
 /* ---- lists ---- */
 
+static void live_set(struct gossip *g, uint32_t at, uint32_t index)
+{
+    g->live[at] = (uint16_t)index;
+    gossip__node(g, index)->list_pos = (uint16_t)at;
+}
+
 /* SWIM §4.3: a new member comes in at a random place of what is left of the round. */
 static void live_add(struct gossip *g, uint32_t index)
 {
-    ASSERT(g->live_count < g->list_capacity);
+    ASSERT(g->live_count + g->gone_count < g->list_capacity);
     uint32_t at = (uint32_t)gossip__between(g, g->probe_next, g->live_count);
     uint32_t last = g->live_count++;
-    if (at != last) {
-        g->live[last] = g->live[at];
-        gossip__node(g, g->live[last])->list_pos = last;
-    }
-    g->live[at] = index;
-    gossip__node(g, index)->list_pos = at;
+    if (at != last)
+        live_set(g, last, g->live[at]);
+    live_set(g, at, index);
 }
 
 /* Fills a hole, keeping what the round has visited before probe_next and the rest behind it. */
@@ -276,43 +232,62 @@ static void live_remove(struct gossip *g, uint32_t index)
     ASSERT(at < g->live_count && g->live[at] == index);
     if (at < g->probe_next) {
         uint32_t last_visited = --g->probe_next;
-        g->live[at] = g->live[last_visited];
-        gossip__node(g, g->live[at])->list_pos = at;
+        live_set(g, at, g->live[last_visited]);
         at = last_visited;
     }
     if (at == --g->live_count)
         return; /* the hole is the end: whoever was there has moved above */
-    g->live[at] = g->live[g->live_count];
-    gossip__node(g, g->live[at])->list_pos = at;
+    live_set(g, at, g->live[g->live_count]);
+}
+
+/* The i-th of the gone, counted from the back of the list. */
+static uint16_t *gone_slot(const struct gossip *g, uint32_t i)
+{
+    ASSERT(i < g->list_capacity);
+    return &g->live[g->list_capacity - 1 - i];
+}
+
+uint32_t gossip__gone(const struct gossip *g, uint32_t i)
+{
+    return *gone_slot(g, i);
 }
 
 static void gone_add(struct gossip *g, uint32_t index)
 {
-    ASSERT(g->gone_count < g->list_capacity);
-    gossip__node(g, index)->list_pos = g->gone_count;
+    ASSERT(g->live_count + g->gone_count < g->list_capacity);
+    gossip__node(g, index)->list_pos = (uint16_t)g->gone_count;
     if (g->gone_count == 0) /* the timer has been at rest */
         g->dead_probe_us = g->now_us + gossip__between(g, 0, gossip__dead_probe_interval(g));
-    g->gone[g->gone_count++] = index;
+    *gone_slot(g, g->gone_count++) = (uint16_t)index;
 }
 
 static void gone_remove(struct gossip *g, uint32_t index)
 {
     uint32_t at = gossip__node(g, index)->list_pos;
-    ASSERT(at < g->gone_count && g->gone[at] == index);
-    g->gone[at] = g->gone[--g->gone_count];
-    gossip__node(g, g->gone[at])->list_pos = at;
+    ASSERT(at < g->gone_count && gossip__gone(g, at) == index);
+    uint32_t last = gossip__gone(g, --g->gone_count);
+    *gone_slot(g, at) = (uint16_t)last;
+    gossip__node(g, last)->list_pos = (uint16_t)at;
 }
 
-uint64_t gossip__member_hash(const struct member *member)
+/* splitmix64's finaliser: every input bit reaches every output bit. */
+static uint64_t mix(uint64_t x)
 {
-    return mix(gossip__prefix(&member->id) ^ mix(member->incarnation + 0x9e3779b97f4a7c15ULL));
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+    return x ^ (x >> 31);
+}
+
+uint64_t gossip__member_hash(const struct gossip *g, uint32_t index)
+{
+    uint64_t incarnation = gossip__record(g, index)->incarnation;
+    return mix(gossip__prefix(gossip__id(g, index)) ^ mix(incarnation + 0x9e3779b97f4a7c15ULL));
 }
 
 /* Adds a live node to the hashes of the view, or takes it out: XOR does both. */
-static void toggle_hash(struct gossip *g, const struct node *node, int count)
+static void toggle_hash(struct gossip *g, uint32_t index, uint64_t hash, int count)
 {
-    uint64_t hash = gossip__member_hash(&node->pub);
-    unsigned leaf = node->pub.id.bytes[0];
+    unsigned leaf = gossip__id(g, index)->bytes[0];
     g->view_hash ^= hash;
     g->sync.changed_us = g->now_us;
     g->leaf_hash[leaf] ^= hash;
@@ -324,29 +299,30 @@ static void mark_dirty(struct gossip *g, uint32_t index)
     struct node *node = gossip__node(g, index);
     if (node->dirty)
         return;
-    node->dirty = true;
-    node->event_next = NODE_NONE;
+    node->dirty = 1;
+    node->event_next = (uint16_t)NODE_NONE;
     if (g->event_tail == NODE_NONE)
         g->event_head = index;
     else
-        gossip__node(g, g->event_tail)->event_next = index;
+        gossip__node(g, g->event_tail)->event_next = (uint16_t)index;
     g->event_tail = index;
 }
 
 bool gossip_next_result(struct gossip *g, struct gossip_event *out)
 {
     while (g->event_head != NODE_NONE) {
-        struct node *node = gossip__node(g, g->event_head);
+        uint32_t index = g->event_head;
+        struct node *node = gossip__node(g, index);
         g->event_head = node->event_next;
         if (g->event_head == NODE_NONE)
             g->event_tail = NODE_NONE;
-        node->dirty = false;
-        bool live = gossip__is_live(node->pub.state), told_up = node->told_up;
+        node->dirty = 0;
+        bool live = gossip__is_live((enum member_state)node->state), told_up = node->told_up;
         node->told_up = live;
         if (!live && !told_up)
             continue; /* came and went between two drains */
         out->kind = !live ? GOSSIP_MEMBER_DOWN : told_up ? GOSSIP_MEMBER_CHANGED : GOSSIP_MEMBER_UP;
-        out->member = node->pub;
+        gossip__member(g, index, &out->member);
         return true;
     }
     return false;
@@ -354,26 +330,52 @@ bool gossip_next_result(struct gossip *g, struct gossip_event *out)
 
 /* ---- coming, changing, going ---- */
 
+static void set_state(struct gossip *g, struct node *node, enum member_state state)
+{
+    g->state_count[node->state] -= node->state == MEMBER_UNKNOWN ? 0 : 1;
+    node->state = (unsigned)state & 7u;
+    g->state_count[state] += state == MEMBER_UNKNOWN ? 0 : 1;
+}
+
+/* Takes a node into the directory and our memory of it; in none of the lists yet. */
+static int node_new(struct gossip *g, const struct member *member, uint32_t *out)
+{
+    uint16_t place;
+    int err = directory_hold(g->directory, &member->addr, &place);
+    if (err != 0)
+        return err;
+    uint32_t record = RECORD_NONE;
+    err = make_slab(g, place);
+    if (err == 0)
+        err = directory_record_set(g->directory, &record, place, member);
+    if (err != 0) {
+        directory_drop(g->directory, place);
+        return err;
+    }
+    *gossip__node(g, place) = (struct node){.record = record, .suspicion = (uint16_t)NODE_NONE};
+    set_state(g, gossip__node(g, place), member->state);
+    *out = place;
+    return 0;
+}
+
 int gossip__insert(struct gossip *g, const struct member *member, uint32_t *out)
 {
     ASSERT(gossip__move_allowed(MEMBER_UNKNOWN, member->state));
+    uint32_t index;
     int err = make_room(g);
+    if (err == 0)
+        err = node_new(g, member, &index);
     if (err != 0)
         return err;
-    uint32_t index = g->free_node;
-    struct node *node = gossip__node(g, index);
-    g->free_node = node->free_next;
-    *node = (struct node){.pub = *member, .suspicion = NODE_NONE};
-    node_id_of(g->cluster_id, &member->addr, &node->pub.id);
-
-    uint32_t at = order_position(g, &node->pub.id);
+    uint32_t at = order_position(g, gossip__id(g, index));
     memmove(g->order + at + 1, g->order + at, (g->node_count - at) * sizeof *g->order);
-    g->order[at] = (struct order_entry){gossip__prefix(&node->pub.id), index};
+    g->order[at] = (uint16_t)index;
     g->node_count++;
-    addr_add(g, index);
-    toggle_hash(g, node, 1);
-    g->state_count[member->state]++;
-    if (index != g->self) {
+    toggle_hash(g, index, gossip__member_hash(g, index), 1);
+    if (g->self == NODE_NONE) { /* the first is ourselves */
+        g->self = index;
+        gossip__member(g, index, &g->self_view);
+    } else {
         live_add(g, index);
         mark_dirty(g, index);
     }
@@ -382,82 +384,100 @@ int gossip__insert(struct gossip *g, const struct member *member, uint32_t *out)
 }
 
 /* What the host is told about: not the incarnation, which moves with every refutation. */
-static bool same_to_host(const struct member *a, const struct member *b)
+static bool same_to_host(const struct directory_record *a, const struct directory_record *b)
 {
-    return a->state == b->state && a->load == b->load && a->capacity_class == b->capacity_class &&
-           a->version_minor == b->version_minor &&
-           memcmp(a->key.bytes, b->key.bytes, sizeof a->key.bytes) == 0 &&
-           memcmp(&a->topology, &b->topology, sizeof a->topology) == 0;
+    return a->load == b->load && a->capacity_class == b->capacity_class &&
+           a->version_minor == b->version_minor && a->topology == b->topology &&
+           memcmp(a->key.bytes, b->key.bytes, sizeof a->key.bytes) == 0;
 }
 
 /* Moves a node between the lists of the live and the gone. */
 static void move_lists(struct gossip *g, uint32_t index, bool to_live)
 {
+    struct node *node = gossip__node(g, index);
     if (to_live) {
         gone_remove(g, index);
         live_add(g, index);
+        node->of.accusations.minute = node->of.accusations.count = 0;
         return;
     }
     live_remove(g, index);
     gone_add(g, index);
-    gossip__node(g, index)->gone_us = g->now_us;
+    node->of.gone_at = (uint32_t)(g->now_us / GONE_UNIT_US);
     gossip__probe_cancel(g, index);
+}
+
+/* Moves a node to another state and tells all who must know. */
+static void change_state(struct gossip *g, uint32_t index, enum member_state state, bool same)
+{
+    struct node *node = gossip__node(g, index);
+    enum member_state old = (enum member_state)node->state;
+    bool was_live = gossip__is_live(old), live = gossip__is_live(state);
+    set_state(g, node, state);
+    if (old == MEMBER_SUSPECT && state != MEMBER_SUSPECT)
+        gossip__suspicion_end(g, index);
+    if (index == g->self) {
+        gossip__member(g, index, &g->self_view);
+        return;
+    }
+    if (was_live != live)
+        move_lists(g, index, live);
+    if ((!same || old != state) && (was_live || live))
+        mark_dirty(g, index);
+    if (old != state)
+        gossip__log(g, "state", index);
 }
 
 void gossip__update(struct gossip *g, uint32_t index, const struct member *member)
 {
     struct node *node = gossip__node(g, index);
-    enum member_state old = node->pub.state;
-    bool was_live = gossip__is_live(old), live = gossip__is_live(member->state);
+    enum member_state old = (enum member_state)node->state;
+    bool live = gossip__is_live(member->state);
     ASSERT(old == member->state || gossip__move_allowed(old, member->state));
-    ASSERT(peer_addr_equal(&node->pub.addr, &member->addr));
-    bool same = same_to_host(&node->pub, member);
-    struct node_id id = node->pub.id;
-
-    if (was_live)
-        toggle_hash(g, node, -1);
-    node->pub = *member;
-    node->pub.id = id;
-    if (live)
-        toggle_hash(g, node, 1);
-    g->state_count[old]--;
-    g->state_count[member->state]++;
-    if (old == MEMBER_SUSPECT && member->state != MEMBER_SUSPECT)
-        gossip__suspicion_end(g, index);
-    if (index == g->self)
+    ASSERT(peer_addr_equal(gossip__addr(g, index), &member->addr));
+    /* The old record may be rewritten in place: a look at it before. */
+    const struct directory_record before = *gossip__record(g, index);
+    uint64_t hash = gossip__member_hash(g, index);
+    if (directory_record_set(g->directory, &node->record, (uint16_t)index, member) != 0) {
+        g->stats.dropped++;
         return;
-    if (was_live != live)
-        move_lists(g, index, live);
-    if (!same && (was_live || live))
-        mark_dirty(g, index);
-    if (old != member->state)
-        gossip__log(g, "state", node);
+    }
+    bool same = same_to_host(&before, gossip__record(g, index));
+    if (gossip__is_live(old))
+        toggle_hash(g, index, hash, -1);
+    if (live)
+        toggle_hash(g, index, gossip__member_hash(g, index), 1);
+    change_state(g, index, member->state, same);
 }
 
 void gossip__set_state(struct gossip *g, uint32_t index, enum member_state state)
 {
-    struct member member = gossip__node(g, index)->pub;
-    member.state = state;
-    gossip__update(g, index, &member);
+    enum member_state old = (enum member_state)gossip__node(g, index)->state;
+    ASSERT(old == state || gossip__move_allowed(old, state));
+    bool was_live = gossip__is_live(old), live = gossip__is_live(state);
+    if (was_live != live)
+        toggle_hash(g, index, gossip__member_hash(g, index), live ? 1 : -1);
+    g->sync.changed_us = g->now_us;
+    change_state(g, index, state, true);
 }
 
 void gossip__forget(struct gossip *g, uint32_t index)
 {
     struct node *node = gossip__node(g, index);
     ASSERT(index != g->self && !node->dirty);
-    ASSERT(gossip__move_allowed(node->pub.state, MEMBER_UNKNOWN));
+    ASSERT(gossip__move_allowed((enum member_state)node->state, MEMBER_UNKNOWN));
     gossip__unqueue(g, index);
     gossip__probe_cancel(g, index);
     gossip__revive_cancel(g, index);
     gone_remove(g, index);
-    addr_remove(g, index);
-    uint32_t at = order_position(g, &node->pub.id);
-    ASSERT(at < g->node_count && g->order[at].node == index);
+    uint32_t at = order_position(g, gossip__id(g, index));
+    ASSERT(at < g->node_count && g->order[at] == index);
     g->node_count--;
     memmove(g->order + at, g->order + at + 1, (g->node_count - at) * sizeof *g->order);
-    g->state_count[node->pub.state]--;
-    *node = (struct node){.free_next = g->free_node};
-    g->free_node = index;
+    set_state(g, node, MEMBER_UNKNOWN);
+    directory_record_drop(g->directory, node->record);
+    *node = (struct node){.record = RECORD_NONE};
+    directory_drop(g->directory, (uint16_t)index);
 }
 
 uint32_t gossip__random_live(struct gossip *g)
@@ -469,21 +489,30 @@ uint32_t gossip__random_live(struct gossip *g)
 
 int gossip__members_init(struct gossip *g)
 {
-    g->free_node = NODE_NONE;
     g->event_head = g->event_tail = NODE_NONE;
-    g->addr_key = prng_next(&g->prng);
-    g->self = 0; /* the first index given out */
+    g->self = NODE_NONE;
+    uint64_t seed = prng_next(&g->prng);
+    int err = 0;
+    if (g->config.directory != NULL)
+        g->directory = directory_get(g->config.directory);
+    else
+        err = directory_new(&g->env, g->cluster_id, seed, &g->directory);
     uint32_t index;
-    int err = gossip__insert(g, &g->config.self, &index);
-    ASSERT(err != 0 || index == g->self);
-    return err;
+    return err == 0 ? gossip__insert(g, &g->config.self, &index) : err;
 }
 
 void gossip__members_close(struct gossip *g)
 {
-    for (uint32_t i = 0; i < g->slab_count; i++)
-        (void)g->env.alloc(g->env.host, g->slabs[i], 0);
-    void *lists[] = {g->addr_slots, g->order, g->live, g->gone, g->revive};
+    for (uint32_t i = 0; i < g->node_count; i++) {
+        directory_record_drop(g->directory, gossip__node(g, g->order[i])->record);
+        directory_drop(g->directory, g->order[i]);
+    }
+    directory_put(g->directory);
+    for (uint32_t i = 0; i < SLABS_MAX; i++) {
+        if (g->slabs[i] != NULL)
+            (void)g->env.alloc(g->env.host, g->slabs[i], 0);
+    }
+    void *lists[] = {g->order, g->live, g->revive};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
         if (lists[i] != NULL)
             (void)g->env.alloc(g->env.host, lists[i], 0);

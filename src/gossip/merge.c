@@ -28,12 +28,12 @@ int gossip__compare_versions(uint64_t incarnation_a, enum member_state a, uint64
 
 bool gossip__refute(struct gossip *g, uint64_t above)
 {
-    const struct node *self = gossip__self(g);
+    const struct member *self = gossip__self(g);
     if (g->left)
         return false;
-    if (above < self->pub.incarnation)
+    if (above < self->incarnation)
         return true; /* answered already: the record at hand says so */
-    if (above - self->pub.incarnation > INCARNATION_JUMP_MAX || above >= INCARNATION_FIRST_MAX) {
+    if (above - self->incarnation > INCARNATION_JUMP_MAX || above >= INCARNATION_FIRST_MAX) {
         g->stats.rejected++;
         return false;
     }
@@ -43,8 +43,8 @@ bool gossip__refute(struct gossip *g, uint64_t above)
     /* Above our own number: of an earlier life at this address, whose last number nobody may know
      * who speaks to us. A jump at random does not meet it, or two records would share one number.
      */
-    uint64_t jump = above > self->pub.incarnation ? prng_below(&g->prng, INCARNATION_START) : 0;
-    struct member member = self->pub;
+    uint64_t jump = above > self->incarnation ? prng_below(&g->prng, INCARNATION_START) : 0;
+    struct member member = *self;
     member.incarnation = above + 1 + jump;
     gossip__update(g, g->self, &member);
     gossip__enqueue(g, g->self);
@@ -53,7 +53,7 @@ bool gossip__refute(struct gossip *g, uint64_t above)
 
 bool gossip__check_known(struct gossip *g, const struct wire_gossip *message)
 {
-    const struct member *self = &gossip__self(g)->pub;
+    const struct member *self = gossip__self(g);
     if (message->known_state == MEMBER_UNKNOWN || message->known_incarnation < self->incarnation)
         return true;
     bool wrong = message->known_state != MEMBER_ALIVE && message->known_state != MEMBER_LEAVING;
@@ -111,7 +111,7 @@ static struct member member_of(const struct wire_gossip_news *news,
 /* A record of our own address: an echo, or of somebody who was here before us. */
 static void take_own_record(struct gossip *g, const struct wire_gossip_record *record)
 {
-    const struct member *self = &gossip__self(g)->pub;
+    const struct member *self = gossip__self(g);
     bool same_key = memcmp(record->key.bytes, self->key.bytes, sizeof self->key.bytes) == 0;
     if (record->incarnation < self->incarnation)
         return;
@@ -141,16 +141,16 @@ static bool take_new(struct gossip *g, const struct wire_gossip_record *record, 
 
 /* Is `record` to replace what we hold? Its own word, first hand, also mends a number that others
  * made too large to be believed. */
-static bool supersedes(struct gossip *g, const struct member *held,
-                       const struct wire_gossip_record *record, bool first_hand)
+static bool supersedes(struct gossip *g, uint64_t held, const struct wire_gossip_record *record,
+                       bool first_hand)
 {
-    if (record->incarnation > held->incarnation) {
-        bool believable = record->incarnation - held->incarnation <= INCARNATION_JUMP_MAX;
+    if (record->incarnation > held) {
+        bool believable = record->incarnation - held <= INCARNATION_JUMP_MAX;
         if (!believable)
             g->stats.rejected++;
         return believable;
     }
-    return first_hand && held->incarnation - record->incarnation > INCARNATION_JUMP_MAX;
+    return first_hand && held - record->incarnation > INCARNATION_JUMP_MAX;
 }
 
 /* Takes one record in; true if it was news. */
@@ -168,10 +168,11 @@ static bool take_record(struct gossip *g, const struct wire_gossip_record *recor
     }
     if (index == NODE_NONE)
         return take_new(g, record, sync);
-    const struct member *held = &gossip__node(g, index)->pub;
+    uint64_t held = gossip__record(g, index)->incarnation;
     if (!supersedes(g, held, record, peer_addr_equal(from, &record->addr))) {
-        bool same = record->incarnation == held->incarnation;
-        if (sync && same && held->state == MEMBER_DEAD && record->state != MEMBER_LEFT)
+        bool same = record->incarnation == held;
+        bool dead = gossip__node(g, index)->state == MEMBER_DEAD;
+        if (sync && same && dead && record->state != MEMBER_LEFT)
             gossip__revive_later(g, index); /* they can hear it: perhaps we can again */
         else if (same)
             gossip__heard(g, index);
@@ -190,7 +191,7 @@ static bool take_record(struct gossip *g, const struct wire_gossip_record *recor
 static void take_own_claim(struct gossip *g, const struct wire_gossip_claim *claim,
                            const struct peer_addr *from)
 {
-    if (claim->incarnation < gossip__self(g)->pub.incarnation) {
+    if (claim->incarnation < gossip__self(g)->incarnation) {
         gossip__give_add(&g->corrections, g->self);
         return;
     }
@@ -211,16 +212,16 @@ static void take_claim(struct gossip *g, const struct wire_gossip_claim *claim,
     }
     if (index == NODE_NONE)
         return;
-    const struct member *held = &gossip__node(g, index)->pub;
-    if (!gossip__is_live(held->state)) {
+    if (!gossip__live(g, index)) {
         gossip__heard(g, index);
         return;
     }
-    if (claim->incarnation < held->incarnation) {
+    uint64_t held = gossip__record(g, index)->incarnation;
+    if (claim->incarnation < held) {
         gossip__give_add(&g->corrections, index); /* refuted since */
         return;
     }
-    if (claim->incarnation - held->incarnation > INCARNATION_JUMP_MAX) {
+    if (claim->incarnation - held > INCARNATION_JUMP_MAX) {
         g->stats.rejected++;
         return;
     }
@@ -246,7 +247,7 @@ unsigned gossip__take_news(struct gossip *g, const struct peer_addr *from, bool 
     uint32_t sender = gossip__by_addr(g, from);
     if (news->claim_count == 0)
         return changes;
-    if (sender == NODE_NONE || !gossip__is_live(gossip__node(g, sender)->pub.state)) {
+    if (sender == NODE_NONE || !gossip__live(g, sender)) {
         g->stats.rejected += news->claim_count; /* DHT-6: accusers are members */
         return changes;
     }
@@ -262,7 +263,7 @@ void gossip__send_corrections(struct gossip *g, const struct peer_addr *from)
     gossip__begin(g, WIRE_GOSSIP_NEWS, 0, from);
     gossip__limit_to_reply(g);
     for (unsigned i = 0; i < g->corrections.count; i++) {
-        if (!gossip__add_record(g, gossip__node(g, g->corrections.nodes[i])))
+        if (!gossip__add_record(g, g->corrections.nodes[i]))
             break;
     }
     if (g->out.news.record_count > 0)

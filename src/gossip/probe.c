@@ -98,7 +98,7 @@ bool gossip__ping_awaited(const struct gossip *g, uint32_t index)
         return false;
     if (has_op(g, index))
         return true;
-    return node->pub.state == MEMBER_SUSPECT && gossip__suspicion(g, node)->stage != SUSPICION_WAIT;
+    return node->state == MEMBER_SUSPECT && gossip__suspicion(g, node)->stage != SUSPICION_WAIT;
 }
 
 void gossip__ping(struct gossip *g, uint32_t index, bool again, bool with_news)
@@ -106,12 +106,13 @@ void gossip__ping(struct gossip *g, uint32_t index, bool again, bool with_news)
     struct node *node = gossip__node(g, index);
     if (!again || node->ping_seq == 0)
         node->ping_seq = gossip__seq(g);
-    bool wants_record = node->pub.state != MEMBER_ALIVE && node->pub.state != MEMBER_LEAVING;
-    gossip__begin(g, WIRE_GOSSIP_PING, node->ping_seq, &node->pub.addr);
+    bool wants_record = node->state != MEMBER_ALIVE && node->state != MEMBER_LEAVING;
+    const struct peer_addr *to = gossip__addr(g, index);
+    gossip__begin(g, WIRE_GOSSIP_PING, node->ping_seq, to);
     g->out.view_check = gossip__view_check(g);
     if (with_news && !wants_record) /* news are not wasted on those who are probably gone */
         gossip__add_queued(g);
-    gossip__send(g, &node->pub.addr, wants_record ? PING_PAD : 0);
+    gossip__send(g, to, wants_record ? PING_PAD : 0);
 }
 
 bool gossip__probe(struct gossip *g, uint32_t index)
@@ -132,7 +133,7 @@ bool gossip__probe(struct gossip *g, uint32_t index)
 
 void gossip__doubt(struct gossip *g, uint32_t index)
 {
-    if (index == g->self || !gossip__is_live(gossip__node(g, index)->pub.state))
+    if (index == g->self || !gossip__live(g, index))
         return;
     for (unsigned i = 0; i < g->doubt_count; i++) {
         if (g->doubts[i] == index)
@@ -151,21 +152,21 @@ void gossip__doubt(struct gossip *g, uint32_t index)
 static void ask_helpers(struct gossip *g, struct op *op)
 {
     unsigned tries = 4 * g->config.indirect_probes;
-    const struct peer_addr *target = &gossip__node(g, op->node)->pub.addr;
+    const struct peer_addr *target = gossip__addr(g, op->node);
     while (op->helper_count < g->config.indirect_probes && tries-- > 0) {
         uint32_t index = gossip__random_live(g);
         if (index == NODE_NONE || index == op->node)
             continue;
-        const struct member *helper = &gossip__node(g, index)->pub;
-        bool used = helper->state == MEMBER_SUSPECT;
+        const struct peer_addr *helper = gossip__addr(g, index);
+        bool used = gossip__node(g, index)->state == MEMBER_SUSPECT;
         for (unsigned i = 0; i < op->helper_count; i++)
-            used = used || peer_addr_equal(&op->helpers[i], &helper->addr);
+            used = used || peer_addr_equal(&op->helpers[i], helper);
         if (used)
             continue;
-        op->helpers[op->helper_count++] = helper->addr;
-        gossip__begin(g, WIRE_GOSSIP_PING_REQ, op->seq, &helper->addr);
+        op->helpers[op->helper_count++] = *helper;
+        gossip__begin(g, WIRE_GOSSIP_PING_REQ, op->seq, helper);
         g->out.target = *target;
-        gossip__send(g, &helper->addr, 0);
+        gossip__send(g, helper, 0);
     }
 }
 
@@ -182,8 +183,7 @@ void gossip__on_ping_req(struct gossip *g, const struct peer_addr *from)
     uint32_t target = gossip__by_addr(g, &g->in.target);
     /* Members ask for members: nobody makes us send anywhere else. */
     bool ours = sender != NODE_NONE && target != NODE_NONE && target != g->self &&
-                gossip__is_live(gossip__node(g, sender)->pub.state) &&
-                gossip__is_live(gossip__node(g, target)->pub.state);
+                gossip__live(g, sender) && gossip__live(g, target);
     if (!ours) {
         g->stats.rejected++;
         return;
@@ -237,13 +237,13 @@ void gossip__on_ping(struct gossip *g, const struct peer_addr *from)
     gossip__limit_to_reply(g);
     g->out.view_check = gossip__view_check(g);
     if (attach)
-        (void)gossip__add_record(g, gossip__self(g));
+        (void)gossip__add_record(g, g->self);
     gossip__add_queued(g);
     gossip__send(g, from, 0);
     uint32_t sender = gossip__by_addr(g, from);
     if (sender == NODE_NONE)
         return;
-    if (gossip__is_live(gossip__node(g, sender)->pub.state))
+    if (gossip__live(g, sender))
         gossip__compare_view(g, from, g->in.view_check);
     else
         gossip__revive_later(g, sender); /* it can reach us: perhaps we can reach it again */
@@ -271,7 +271,7 @@ void gossip__on_ack(struct gossip *g, const struct peer_addr *from)
         return;
     }
     gossip__node(g, index)->ping_seq = 0;
-    bool was_gone = !gossip__is_live(gossip__node(g, index)->pub.state);
+    bool was_gone = !gossip__live(g, index);
     settle(g, index);
     bool attach = gossip__check_known(g, &g->in);
     (void)gossip__take_news(g, from, false);
@@ -280,7 +280,7 @@ void gossip__on_ack(struct gossip *g, const struct peer_addr *from)
         gossip__send_self(g, from);
     if (index == NODE_NONE)
         return;
-    enum member_state state = gossip__node(g, index)->pub.state;
+    enum member_state state = (enum member_state)gossip__node(g, index)->state;
     if (state == MEMBER_SUSPECT) /* we hear it; the others will by its refutation */
         gossip__set_state(g, index, MEMBER_ALIVE);
     if (was_gone && gossip__is_live(state))
@@ -298,10 +298,9 @@ static void probe_failed(struct gossip *g, unsigned at)
     op_remove(g, at);
     g->stats.probe_failures++;
     gossip__health_change(g, op.helper_count == 0 ? 1 : op.helper_count - op.nack_count);
-    const struct node *node = gossip__node(g, op.node);
-    if (!gossip__is_live(node->pub.state))
+    if (!gossip__live(g, op.node))
         return;
-    bool news = gossip__accuse(g, op.node, &gossip__self(g)->pub.addr, false);
+    bool news = gossip__accuse(g, op.node, &gossip__self(g)->addr, false);
     for (unsigned i = 0; i < op.helper_count; i++) {
         if (op.nacked[i])
             news = gossip__accuse(g, op.node, &op.helpers[i], false) || news;
@@ -344,11 +343,11 @@ static void new_round(struct gossip *g)
 {
     for (uint32_t i = g->live_count; i > 1; i--) {
         uint32_t at = (uint32_t)prng_below(&g->prng, i);
-        uint32_t swap = g->live[at];
+        uint16_t swap = g->live[at];
         g->live[at] = g->live[i - 1];
         g->live[i - 1] = swap;
-        gossip__node(g, g->live[at])->list_pos = at;
-        gossip__node(g, g->live[i - 1])->list_pos = i - 1;
+        gossip__node(g, g->live[at])->list_pos = (uint16_t)at;
+        gossip__node(g, g->live[i - 1])->list_pos = (uint16_t)(i - 1);
     }
     g->probe_next = 0;
 }
@@ -357,10 +356,10 @@ static void new_round(struct gossip *g)
  * found at once. NODE_NONE if there is none. */
 static uint32_t successor(const struct gossip *g)
 {
-    uint32_t at = gossip__order_from(g, gossip__prefix(&gossip__self(g)->pub.id));
+    uint32_t at = gossip__order_from(g, gossip__prefix(&gossip__self(g)->id));
     for (uint32_t i = 1; i < g->node_count; i++) {
-        uint32_t index = g->order[(at + i) % g->node_count].node;
-        enum member_state state = gossip__node(g, index)->pub.state;
+        uint32_t index = g->order[(at + i) % g->node_count];
+        enum member_state state = (enum member_state)gossip__node(g, index)->state;
         if (index != g->self && (state == MEMBER_ALIVE || state == MEMBER_LEAVING))
             return index;
     }

@@ -27,7 +27,7 @@ void gossip__on_check(struct gossip *g, const struct peer_addr *from)
     gossip__limit_to_reply(g);
     g->out.view_hash = g->view_hash;
     g->out.view_count = (uint32_t)gossip_count(g);
-    (void)gossip__add_record(g, gossip__self(g));
+    (void)gossip__add_record(g, g->self);
     gossip__send(g, from, 0);
 }
 
@@ -54,9 +54,8 @@ void gossip__give_add(struct give *give, uint32_t index)
 
 static bool give_one(struct gossip *g, uint32_t index)
 {
-    const struct node *node = gossip__node(g, index);
-    return node->pub.state == MEMBER_DEAD ? gossip__add_claim(g, node)
-                                          : gossip__add_record(g, node);
+    bool dead = gossip__node(g, index)->state == MEMBER_DEAD;
+    return dead ? gossip__add_claim(g, index) : gossip__add_record(g, index);
 }
 
 static size_t begin_part(struct gossip *g, const struct peer_addr *to, uint32_t seq)
@@ -114,13 +113,13 @@ static void want(struct gossip *g, const struct wire_gossip_summary *summary)
 static void compare_both(struct gossip *g, uint32_t index, const struct wire_gossip_summary *theirs,
                          struct give *give)
 {
-    const struct member *ours = &gossip__node(g, index)->pub;
-    bool live = gossip__is_live(ours->state), theirs_live = theirs->state == MEMBER_ALIVE;
+    enum member_state ours = (enum member_state)gossip__node(g, index)->state;
+    uint64_t incarnation = gossip__record(g, index)->incarnation;
+    bool live = gossip__is_live(ours), theirs_live = theirs->state == MEMBER_ALIVE;
     if (!live && !theirs_live)
         return; /* gone is gone */
-    int order = gossip__compare_versions(ours->incarnation, ours->state, theirs->incarnation,
-                                         theirs->state);
-    bool same_life = ours->incarnation == theirs->incarnation && live != theirs_live;
+    int order = gossip__compare_versions(incarnation, ours, theirs->incarnation, theirs->state);
+    bool same_life = incarnation == theirs->incarnation && live != theirs_live;
     if (order > 0)
         gossip__give_add(give, index);
     if (order < 0 && !(same_life && theirs->state == MEMBER_DEAD))
@@ -128,7 +127,7 @@ static void compare_both(struct gossip *g, uint32_t index, const struct wire_gos
     if (!same_life)
         return;
     /* One side holds dead what the other holds alive: both look for themselves. */
-    if (ours->state == MEMBER_DEAD)
+    if (ours == MEMBER_DEAD)
         gossip__revive_later(g, index);
     if (theirs->state == MEMBER_DEAD) {
         gossip__give_add(give, index);
@@ -141,9 +140,9 @@ static void compare_leaf(struct gossip *g, unsigned leaf, unsigned *at, struct g
 {
     const struct wire_gossip *in = &g->in;
     uint32_t own = gossip__order_from(g, (uint64_t)leaf << 56);
-    for (; own < g->node_count && g->order[own].prefix >> 56 == leaf; own++) {
-        uint64_t prefix = g->order[own].prefix;
-        uint32_t index = g->order[own].node;
+    for (; own < g->node_count && gossip__order_prefix(g, own) >> 56 == leaf; own++) {
+        uint64_t prefix = gossip__order_prefix(g, own);
+        uint32_t index = g->order[own];
         for (; *at < in->summary_count && in->summaries[*at].id_prefix < prefix; ++*at) {
             if (in->summaries[*at].id_prefix >> 56 == leaf &&
                 in->summaries[*at].state == MEMBER_ALIVE)
@@ -152,10 +151,10 @@ static void compare_leaf(struct gossip *g, unsigned leaf, unsigned *at, struct g
         if (*at < in->summary_count && in->summaries[*at].id_prefix == prefix) {
             if (index != g->self)
                 compare_both(g, index, &in->summaries[*at], give);
-            else if (in->summaries[*at].incarnation < gossip__self(g)->pub.incarnation)
+            else if (in->summaries[*at].incarnation < gossip__self(g)->incarnation)
                 gossip__give_add(give, index);
             ++*at;
-        } else if (gossip__is_live(gossip__node(g, index)->pub.state)) {
+        } else if (gossip__live(g, index)) {
             gossip__give_add(give, index);
         }
     }

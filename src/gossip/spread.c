@@ -25,7 +25,7 @@ unsigned gossip__sends_limit(const struct gossip *g)
 /* News about a node are a claim of others, or its own record. */
 static bool is_claim(const struct node *node)
 {
-    return node->pub.state == MEMBER_SUSPECT || node->pub.state == MEMBER_DEAD;
+    return node->state == MEMBER_SUSPECT || node->state == MEMBER_DEAD;
 }
 
 /* ---- queue ---- */
@@ -34,13 +34,13 @@ static void link_at(struct gossip *g, uint32_t index, unsigned sends)
 {
     ASSERT(sends <= SENDS_MAX);
     struct node *node = gossip__node(g, index);
-    node->sends = (uint8_t)sends;
-    node->queue_next = NODE_NONE;
-    node->queue_prev = g->queue_tail[sends];
+    node->sends = sends & 15u;
+    node->queue_next = (uint16_t)NODE_NONE;
+    node->queue_prev = (uint16_t)g->queue_tail[sends];
     if (g->queue_tail[sends] == NODE_NONE)
         g->queue_head[sends] = index;
     else
-        gossip__node(g, g->queue_tail[sends])->queue_next = index;
+        gossip__node(g, g->queue_tail[sends])->queue_next = (uint16_t)index;
     g->queue_tail[sends] = index;
 }
 
@@ -63,7 +63,7 @@ void gossip__enqueue(struct gossip *g, uint32_t index)
     if (node->queued) {
         unlink_from(g, index);
     } else {
-        node->queued = true;
+        node->queued = 1;
         g->queue_count++;
     }
     link_at(g, index, 0);
@@ -77,7 +77,7 @@ void gossip__unqueue(struct gossip *g, uint32_t index)
     if (!node->queued)
         return;
     unlink_from(g, index);
-    node->queued = false;
+    node->queued = 0;
     g->queue_count--;
 }
 
@@ -130,9 +130,8 @@ void gossip__begin(struct gossip *g, enum wire_gossip_type type, uint32_t seq,
     out->want_count = out->summary_count = 0;
     uint32_t index = gossip__by_addr(g, to);
     if (index != NODE_NONE) {
-        const struct member *member = &gossip__node(g, index)->pub;
-        out->known_incarnation = member->incarnation;
-        out->known_state = member->state;
+        out->known_incarnation = gossip__record(g, index)->incarnation;
+        out->known_state = (enum member_state)gossip__node(g, index)->state;
     }
     g->out_left = MESSAGE_BYTES_MAX - WIRE_GOSSIP_HEAD_BYTES_MAX;
 }
@@ -163,29 +162,31 @@ static int label_index(struct wire_gossip_news *news, const struct label *label,
     return ++*count;
 }
 
-bool gossip__add_record(struct gossip *g, const struct node *node)
+bool gossip__add_record(struct gossip *g, uint32_t index)
 {
     struct wire_gossip_news *news = &g->out.news;
     if (news->record_count == WIRE_GOSSIP_RECORDS_MAX)
         return false;
-    const struct member *member = &node->pub;
+    const struct directory_record *member = gossip__record(g, index);
+    const struct topology *labels = directory_topology(g->directory, member->topology);
+    enum member_state state = (enum member_state)gossip__node(g, index)->state;
     size_t bytes = 0;
     uint8_t count = news->label_count;
-    int region = label_index(news, &member->topology.region, &count, &bytes);
-    int zone = label_index(news, &member->topology.zone, &count, &bytes);
-    int vswitch = label_index(news, &member->topology.vswitch, &count, &bytes);
+    int region = label_index(news, &labels->region, &count, &bytes);
+    int zone = label_index(news, &labels->zone, &count, &bytes);
+    int vswitch = label_index(news, &labels->vswitch, &count, &bytes);
     if (region < 0 || zone < 0 || vswitch < 0)
         return false;
     struct wire_gossip_record *record = &news->records[news->record_count];
     *record = (struct wire_gossip_record){
-        .addr = member->addr,
+        .addr = *gossip__addr(g, index),
         .key = member->key,
         .region_index = (uint8_t)region,
         .zone_index = (uint8_t)zone,
         .vswitch_index = (uint8_t)vswitch,
         .incarnation = member->incarnation,
         /* Suspicion is told by claims; a record is what the member says of itself. */
-        .state = member->state == MEMBER_SUSPECT ? MEMBER_ALIVE : member->state,
+        .state = state == MEMBER_SUSPECT ? MEMBER_ALIVE : state,
         .capacity_class = member->capacity_class,
         .load = member->load,
         .version_minor = member->version_minor,
@@ -199,18 +200,19 @@ bool gossip__add_record(struct gossip *g, const struct node *node)
     return true;
 }
 
-bool gossip__add_claim(struct gossip *g, const struct node *node)
+bool gossip__add_claim(struct gossip *g, uint32_t index)
 {
+    const struct node *node = gossip__node(g, index);
     struct wire_gossip_news *news = &g->out.news;
     ASSERT(is_claim(node));
     if (news->claim_count == WIRE_GOSSIP_CLAIMS_MAX)
         return false;
     struct wire_gossip_claim *claim = &news->claims[news->claim_count];
-    claim->addr = node->pub.addr;
-    claim->incarnation = node->pub.incarnation;
-    claim->state = node->pub.state;
+    claim->addr = *gossip__addr(g, index);
+    claim->incarnation = gossip__record(g, index)->incarnation;
+    claim->state = (enum member_state)node->state;
     claim->accuser_count = 0;
-    if (node->pub.state == MEMBER_SUSPECT) {
+    if (node->state == MEMBER_SUSPECT) {
         const struct suspicion *suspicion = gossip__suspicion(g, node);
         claim->accuser_count = suspicion->accuser_count;
         memcpy(claim->accusers, suspicion->accusers, sizeof claim->accusers);
@@ -223,9 +225,10 @@ bool gossip__add_claim(struct gossip *g, const struct node *node)
     return true;
 }
 
-static bool add_news(struct gossip *g, const struct node *node)
+static bool add_news(struct gossip *g, uint32_t index)
 {
-    return is_claim(node) ? gossip__add_claim(g, node) : gossip__add_record(g, node);
+    bool claim = is_claim(gossip__node(g, index));
+    return claim ? gossip__add_claim(g, index) : gossip__add_record(g, index);
 }
 
 static void add_from_queue(struct gossip *g)
@@ -238,7 +241,7 @@ static void add_from_queue(struct gossip *g)
         /* Two misses: a smaller item may fit where a record did not, but not many will. */
         for (; next != NODE_NONE && misses < 2 && pick_count < PICKS_MAX;
              next = gossip__node(g, next)->queue_next) {
-            if (add_news(g, gossip__node(g, next)))
+            if (add_news(g, next))
                 picks[pick_count++] = next;
             else
                 misses++;
@@ -271,7 +274,7 @@ void gossip__send(struct gossip *g, const struct peer_addr *to, size_t pad_to)
 void gossip__send_self(struct gossip *g, const struct peer_addr *to)
 {
     gossip__begin(g, WIRE_GOSSIP_NEWS, 0, to);
-    (void)gossip__add_record(g, gossip__self(g));
+    (void)gossip__add_record(g, g->self);
     gossip__add_queued(g);
     gossip__send(g, to, 0);
 }
@@ -284,7 +287,7 @@ void gossip__spread_now(struct gossip *g, unsigned count)
         uint32_t index = gossip__random_live(g);
         if (index == NODE_NONE)
             return;
-        const struct peer_addr *to = &gossip__node(g, index)->pub.addr;
+        const struct peer_addr *to = gossip__addr(g, index);
         gossip__begin(g, WIRE_GOSSIP_NEWS, 0, to);
         gossip__add_queued(g);
         gossip__send(g, to, 0);

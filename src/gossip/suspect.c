@@ -109,7 +109,7 @@ static uint32_t entry_new(struct gossip *g, uint32_t index)
         .order = ++g->last_order,
     };
     heap_put(g, g->suspicion_count++, entry);
-    gossip__node(g, index)->suspicion = entry;
+    gossip__node(g, index)->suspicion = (uint16_t)entry;
     return entry;
 }
 
@@ -126,7 +126,7 @@ void gossip__suspicion_end(struct gossip *g, uint32_t index)
     }
     g->suspicions[entry] = (struct suspicion){.node = NODE_NONE, .next_free = g->suspicion_free};
     g->suspicion_free = entry;
-    node->suspicion = NODE_NONE;
+    node->suspicion = (uint16_t)NODE_NONE;
     gossip__unqueue(g, index); /* the claim is no longer true; whoever calls queues what is */
 }
 
@@ -173,17 +173,17 @@ static uint64_t confirm_from(const struct gossip *g, const struct suspicion *sus
 /* DHT-6: an accuser of more than 5 % of the members in a minute is ignored. */
 static bool accuser_allowed(struct gossip *g, struct node *accuser)
 {
-    uint32_t minute = (uint32_t)(g->now_us / MINUTE_US) + 1;
-    if (accuser->accuse_minute != minute) {
-        accuser->accuse_minute = minute;
-        accuser->accuse_count = 0;
+    uint16_t minute = (uint16_t)(g->now_us / MINUTE_US + 1);
+    if (accuser->of.accusations.minute != minute) {
+        accuser->of.accusations.minute = minute;
+        accuser->of.accusations.count = 0;
     }
     size_t allowed = gossip_count(g) / 20;
-    if (accuser->accuse_count >= (allowed < ACCUSATIONS_MIN ? ACCUSATIONS_MIN : allowed)) {
+    if (accuser->of.accusations.count >= (allowed < ACCUSATIONS_MIN ? ACCUSATIONS_MIN : allowed)) {
         g->stats.rejected++;
         return false;
     }
-    accuser->accuse_count++;
+    accuser->of.accusations.count++;
     return true;
 }
 
@@ -207,8 +207,8 @@ bool gossip__accuse(struct gossip *g, uint32_t index, const struct peer_addr *ac
                     bool confirmed)
 {
     struct node *node = gossip__node(g, index);
-    ASSERT(index != g->self && gossip__is_live(node->pub.state));
-    bool suspected = node->pub.state == MEMBER_SUSPECT, adds = true;
+    ASSERT(index != g->self && gossip__live(g, index));
+    bool suspected = node->state == MEMBER_SUSPECT, adds = true;
     if (suspected) {
         const struct suspicion *held = &g->suspicions[node->suspicion];
         confirmed = confirmed && confirms(held, accuser);
@@ -217,7 +217,7 @@ bool gossip__accuse(struct gossip *g, uint32_t index, const struct peer_addr *ac
     if (!adds && !confirmed)
         return false;
     uint32_t by = gossip__by_addr(g, accuser);
-    if (by == NODE_NONE || by == index || !gossip__is_live(gossip__node(g, by)->pub.state))
+    if (by == NODE_NONE || by == index || !gossip__live(g, by))
         return false;
     /* Own probes are not words of others: local health is what checks those. */
     if (adds && by != g->self && !accuser_allowed(g, gossip__node(g, by)))
@@ -253,16 +253,16 @@ static void declare_dead(struct gossip *g, uint32_t index)
 
 /* Tells a few others of the suspicion, for their corrections (merge.c): where the suspect cannot be
  * heard by us and its refutation was lost on the way, they know better. */
-static void ask_around(struct gossip *g, const struct node *suspect)
+static void ask_around(struct gossip *g, uint32_t suspect)
 {
     for (unsigned i = 0; i < ASKED; i++) {
         uint32_t index = gossip__random_live(g);
-        const struct node *other = gossip__node(g, index); /* there is one: the suspect */
-        if (other == suspect)
+        if (index == suspect) /* there is at least that one */
             continue;
-        gossip__begin(g, WIRE_GOSSIP_NEWS, 0, &other->pub.addr);
+        const struct peer_addr *to = gossip__addr(g, index);
+        gossip__begin(g, WIRE_GOSSIP_NEWS, 0, to);
         (void)gossip__add_claim(g, suspect);
-        gossip__send(g, &other->pub.addr, 0);
+        gossip__send(g, to, 0);
     }
 }
 
@@ -280,7 +280,7 @@ static void step(struct gossip *g, uint32_t entry)
     set_due(g, entry, g->now_us + confirm_us(g) / 2);
     gossip__ping(g, index, again, false);
     if (first)
-        ask_around(g, gossip__node(g, index));
+        ask_around(g, index);
 }
 
 void gossip__suspect_advance(struct gossip *g)

@@ -120,7 +120,7 @@ void gossip__sync_with(struct gossip *g, const struct peer_addr *peer)
     request(g, SYNC_CHECKING, WIRE_GOSSIP_SYNC_CHECK);
     g->out.view_hash = g->view_hash;
     g->out.view_count = (uint32_t)gossip_count(g);
-    (void)gossip__add_record(g, gossip__self(g));
+    (void)gossip__add_record(g, g->self);
     gossip__send(g, peer, 0);
 }
 
@@ -148,14 +148,14 @@ static bool add_leaf(struct gossip *g, unsigned leaf, size_t *bytes)
     uint8_t before = g->out.summary_count;
     size_t used = *bytes;
     for (uint32_t at = gossip__order_from(g, (uint64_t)leaf << 56);
-         at < g->node_count && g->order[at].prefix >> 56 == leaf; at++) {
-        const struct member *member = &gossip__node(g, g->order[at].node)->pub;
-        if (at > 0 && g->order[at - 1].prefix == g->order[at].prefix)
+         at < g->node_count && gossip__order_prefix(g, at) >> 56 == leaf; at++) {
+        enum member_state state = (enum member_state)gossip__node(g, g->order[at])->state;
+        if (at > 0 && gossip__order_prefix(g, at - 1) == gossip__order_prefix(g, at))
             continue; /* prefixes must ascend; two equal ones are no accident */
         struct wire_gossip_summary summary = {
-            .id_prefix = g->order[at].prefix,
-            .incarnation = member->incarnation,
-            .state = gossip__is_live(member->state) ? MEMBER_ALIVE : member->state,
+            .id_prefix = gossip__order_prefix(g, at),
+            .incarnation = gossip__record(g, g->order[at])->incarnation,
+            .state = gossip__is_live(state) ? MEMBER_ALIVE : state,
         };
         used += wire_gossip_summary_bytes(&summary);
         bool full = used > PAGE_BYTES || g->out.summary_count == WIRE_GOSSIP_SUMMARIES_MAX;
@@ -269,8 +269,7 @@ void gossip__on_records(struct gossip *g, const struct peer_addr *from)
     for (unsigned i = 0; i < g->in.want_count; i++) {
         uint32_t index = gossip__by_prefix(g, g->in.wants[i]);
         /* Only of the page asked about: a peer may not draw more than it was offered. */
-        if (index != NODE_NONE &&
-            wire_gossip_leaf_get(sync->page, gossip__node(g, index)->pub.id.bytes[0]))
+        if (index != NODE_NONE && wire_gossip_leaf_get(sync->page, gossip__id(g, index)->bytes[0]))
             gossip__give_add(&give, index);
     }
     sync->diffs += news + give.count;
@@ -311,7 +310,7 @@ void gossip__sync_advance(struct gossip *g)
     }
     uint32_t index = gossip__random_live(g);
     ASSERT(index != NODE_NONE);
-    gossip__sync_with(g, &gossip__node(g, index)->pub.addr);
+    gossip__sync_with(g, gossip__addr(g, index));
 }
 
 uint64_t gossip__sync_deadline(const struct gossip *g)

@@ -18,6 +18,7 @@
 
 struct mesh {
     const struct env *env;
+    struct directory *directory; /* of the three */
     struct gossip *gossip;
     struct dht *dht;
     struct transfer *transfer;
@@ -27,10 +28,22 @@ struct mesh {
     struct dht_result *answer; /* the last lookup's; too large for the caller's stack */
 };
 
+static int new_directory(struct mesh *mesh, const struct mesh_config *config)
+{
+    if (config->directory != NULL) {
+        mesh->directory = directory_get(config->directory);
+        return 0;
+    }
+    uint64_t seed;
+    mesh->env->random(mesh->env->host, (uint8_t *)&seed, sizeof seed);
+    return directory_new(mesh->env, config->cluster_id, seed, &mesh->directory);
+}
+
 static int new_gossip(struct mesh *mesh, const struct mesh_config *config, uint64_t now_us)
 {
     struct gossip_config part = config->gossip;
     part.cluster_id = config->cluster_id;
+    part.directory = mesh->directory;
     part.self = (struct member){
         .id = mesh->self,
         .key = config->self_key,
@@ -71,6 +84,8 @@ int mesh_new(const struct env *env, const struct mesh_config *config, uint64_t n
     mesh->answer = env->alloc(env->host, NULL, sizeof *mesh->answer);
     int err = mesh->answer == NULL ? E_NO_MEMORY : 0;
     if (err == 0)
+        err = new_directory(mesh, config);
+    if (err == 0)
         err = new_gossip(mesh, config, now_us);
     if (err == 0)
         err = new_dht(mesh, config, now_us);
@@ -94,6 +109,7 @@ void mesh_free(struct mesh *mesh)
         dht_free(mesh->dht);
     if (mesh->gossip != NULL)
         gossip_free(mesh->gossip);
+    directory_put(mesh->directory);
     if (mesh->answer != NULL)
         (void)mesh->env->alloc(mesh->env->host, mesh->answer, 0);
     (void)mesh->env->alloc(mesh->env->host, mesh, 0);

@@ -122,12 +122,13 @@ static void fill_page(struct gossip *gossip, struct wire_gossip *message)
     for (size_t i = 0; i < sizeof message->leaves; i++)
         message->leaves[i] = next() % 2 == 0 ? 0xff : next();
     message->summary_count = 0;
-    for (size_t i = 0; gossip_at(gossip, i) != NULL && i < 8; i++) {
+    struct member member;
+    for (size_t i = 0; gossip_at(gossip, i, &member) && i < 8; i++) {
         if (next() % 2 == 0)
             continue;
         static const enum member_state states[] = {MEMBER_ALIVE, MEMBER_DEAD, MEMBER_LEFT};
-        message->summaries[message->summary_count++] = (struct wire_gossip_summary){
-            load_be64(gossip_at(gossip, i)->id.bytes), number(), states[next() % 3]};
+        message->summaries[message->summary_count++] =
+            (struct wire_gossip_summary){load_be64(member.id.bytes), number(), states[next() % 3]};
     }
 }
 
@@ -151,8 +152,9 @@ static void deliver(struct gossip *gossip, uint64_t now_us)
     message.more = next() % 2 == 0;
     message.want_count = next() % 4;
     for (unsigned i = 0; i < message.want_count; i++) {
-        const struct member *wanted = gossip_at(gossip, next() % NODES);
-        message.wants[i] = wanted == NULL ? number() : load_be64(wanted->id.bytes);
+        struct member wanted;
+        bool there = gossip_at(gossip, next() % NODES, &wanted);
+        message.wants[i] = there ? load_be64(wanted.id.bytes) : number();
     }
     if (message.type == WIRE_GOSSIP_SYNC_PAGE || message.type == WIRE_GOSSIP_SYNC_DIFF)
         fill_page(gossip, &message);
@@ -216,9 +218,9 @@ static void run(struct gossip *gossip)
             gossip_join(gossip, now_us, &seed, 1);
             break;
         case 4: {
-            const struct member *member = gossip_at(gossip, next() % NODES);
-            if (member != NULL)
-                gossip_unreachable(gossip, now_us, &member->id);
+            struct member member;
+            if (gossip_at(gossip, next() % NODES, &member))
+                gossip_unreachable(gossip, now_us, &member.id);
             break;
         }
         case 5:

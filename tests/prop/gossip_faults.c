@@ -362,9 +362,10 @@ static bool views_agree(const struct net *n)
         for (uint32_t j = 0; j < n->node_count; j++) {
             if (n->nodes[j].gossip == NULL)
                 continue;
-            const struct member *seen = gossip_find(n->nodes[j].gossip, &self->id);
-            if (seen == NULL || seen->incarnation != self->incarnation ||
-                seen->load != self->load || seen->state != self->state)
+            struct member seen;
+            if (!gossip_find(n->nodes[j].gossip, &self->id, &seen) ||
+                seen.incarnation != self->incarnation || seen.load != self->load ||
+                seen.state != self->state)
                 return false;
         }
     }

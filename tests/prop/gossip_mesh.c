@@ -173,9 +173,9 @@ static double restart(uint32_t node)
         const struct member *self = gossip_self(net.nodes[node].gossip);
         bool all = gossip_count(net.nodes[node].gossip) == NODES;
         for (uint32_t i = 0; i < NODES && all; i++) {
-            const struct member *seen = gossip_find(net.nodes[i].gossip, &self->id);
-            all = seen != NULL && seen->incarnation == self->incarnation &&
-                  seen->state == MEMBER_ALIVE;
+            struct member seen;
+            all = gossip_find(net.nodes[i].gossip, &self->id, &seen) &&
+                  seen.incarnation == self->incarnation && seen.state == MEMBER_ALIVE;
         }
         if (all)
             return (double)(net.now_us - from) / 1e6;
@@ -242,8 +242,11 @@ static void test_leaving(void **state)
         net_run_until(&net, net.now_us + 100000);
         leaving = 0;
         const struct node_id id = gossip_self(net.nodes[victim].gossip)->id;
-        for (uint32_t i = 0; i < NODES; i++)
-            leaving += gossip_find(net.nodes[i].gossip, &id)->state == MEMBER_LEAVING ? 1 : 0;
+        for (uint32_t i = 0; i < NODES; i++) {
+            struct member seen;
+            assert_true(gossip_find(net.nodes[i].gossip, &id, &seen));
+            leaving += seen.state == MEMBER_LEAVING ? 1 : 0;
+        }
     }
     double drained = (double)(net.now_us - from) / 1e6;
     assert_int_equal(leaving, NODES);

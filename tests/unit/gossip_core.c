@@ -45,8 +45,10 @@ static void test_alone(void **state)
     assert_int_equal(self()->state, MEMBER_ALIVE);
     assert_true(node_id_equal(&self()->id, &id)); /* PEER-4 */
     assert_true(self()->incarnation >= 1 && self()->incarnation < 1u << 17);
-    assert_ptr_equal(gossip_at(core, 0), self());
-    assert_null(gossip_at(core, 1));
+    struct member first;
+    assert_true(gossip_at(core, 0, &first));
+    assert_memory_equal(&first, self(), sizeof first);
+    assert_false(any_at(1));
     assert_null(member(1));
     struct gossip_event event;
     assert_false(gossip_next_result(core, &event));
@@ -60,9 +62,13 @@ static void test_view_is_in_order_of_ids(void **state)
     (void)state;
     add_members(1, 200);
     assert_int_equal(gossip_count(core), 201);
-    for (size_t i = 1; i < 201; i++)
-        assert_true(node_id_compare(&gossip_at(core, i - 1)->id, &gossip_at(core, i)->id) < 0);
-    assert_null(gossip_at(core, 201));
+    struct member before, after;
+    assert_true(gossip_at(core, 0, &before));
+    for (size_t i = 1; i < 201; i++, before = after) {
+        assert_true(gossip_at(core, i, &after));
+        assert_true(node_id_compare(&before.id, &after.id) < 0);
+    }
+    assert_false(any_at(201));
     for (unsigned i = 0; i <= 200; i++) {
         const struct peer_addr addr = addr_of(i);
         assert_non_null(member(i));

@@ -146,10 +146,21 @@ static inline const struct member *self(void)
     return gossip_self(core);
 }
 
+/* NULL if unknown; borrowed until the fourth next call. */
 static inline const struct member *member(unsigned index)
 {
+    static struct member found[4];
+    static unsigned turn;
     const struct node_id id = id_of(index);
-    return gossip_find(core, &id);
+    struct member *out = &found[turn++ % 4];
+    return gossip_find(core, &id, out) ? out : NULL;
+}
+
+/* Is there anybody at this place of the view? */
+static inline bool any_at(size_t index)
+{
+    struct member found;
+    return gossip_at(core, index, &found);
 }
 
 static inline enum member_state state_of(unsigned index)
