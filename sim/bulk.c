@@ -96,7 +96,11 @@ static void release(struct world *world, uint32_t index)
     struct bulk *bulk = at(world, index);
     ASSERT(bulk->kind != BULK_FREE);
     stop_flow(world, bulk);
-    struct bulk_list *own = &owner_of(world, bulk)->own;
+    struct sim_node *owner = owner_of(world, bulk);
+    struct bulk_list *own = &owner->own;
+    if (bulk->pinned)
+        keep_unpin(owner, bulk->blob, bulk->piece);
+    owner->held_count -= bulk->state == BULK_HELD;
     *(bulk->previous == INDEX_NONE ? &own->first : &at(world, bulk->previous)->next) = bulk->next;
     *(bulk->next == INDEX_NONE ? &own->last : &at(world, bulk->next)->previous) = bulk->previous;
     if (bulk->kind == BULK_UPLOAD)
@@ -122,6 +126,8 @@ static void end(struct sim_node *node, uint32_t index, uint32_t detail, int stat
     struct world *world = node->world;
     struct bulk bulk = *at(world, index);
     release(world, index);
+    if (bulk.kind == BULK_FETCH && status == 0)
+        origin_keep(node, bulk.window);
     if (bulk.kind == BULK_UPLOAD)
         transfer_upload_end(host_transfer(node), world->now_us, bulk.id, detail, status);
     else
@@ -141,7 +147,7 @@ static void send_bytes(struct sim_node *node, uint32_t index)
 {
     struct world *world = node->world;
     struct bulk *bulk = at(world, index);
-    const struct session *mine = session_find(node, bulk->to);
+    struct session *mine = session_find(node, bulk->to);
     struct sim_node *other = &world->nodes[bulk->to];
     const struct session *theirs = session_find(other, node->index);
     ASSERT(mine != NULL && mine->state == SESSION_UP);
@@ -153,7 +159,15 @@ static void send_bytes(struct sim_node *node, uint32_t index)
     if (world__severed(world, node->index, bulk->to))
         return;
     bulk->state = BULK_COMING;
-    push(world, EVENT_START, index, world__latency_us(world, node->index, bulk->to));
+    uint64_t base_us = world__base_latency_us(world, node->index, bulk->to);
+    struct tcp_burst burst = {.rate_bps =
+                                  node->up_bps < other->down_bps ? node->up_bps : other->down_bps,
+                              .round_us = 2 * base_us,
+                              .bytes = bytes_of(world, bulk),
+                              .now_us = world->now_us};
+    uint64_t wait_us = work_serve_us(node, bulk->blob, bulk->piece);
+    wait_us += tcp_delay_us(&world->config, &mine->out, &burst);
+    push(world, EVENT_START, index, wait_us + world__latency_us(world, node->index, bulk->to));
 }
 
 void bulk_upload(struct sim_node *node, const struct transfer_result *result)
@@ -167,12 +181,14 @@ void bulk_upload(struct sim_node *node, const struct transfer_result *result)
     }
     /* Nothing is given that was not verified. */
     ASSERT(blob != INDEX_NONE && bitfield_get(&node->blobs[blob].have, result->piece));
+    bool pinned = keep_pin(node, blob, result->piece);
     struct bulk plan = {.kind = BULK_UPLOAD,
                         .state = BULK_WAITING,
                         .from = node->index,
                         .to = peer,
                         .blob = blob,
                         .piece = result->piece,
+                        .pinned = pinned,
                         .id = result->id};
     uint32_t index = add(world, &plan);
     session_dial(node, peer);
@@ -248,7 +264,12 @@ void bulk_fetch(struct sim_node *node, const struct transfer_result *result)
                         .pieces_left = result->piece_count,
                         .id = result->id,
                         .reason = result->reason};
-    push(world, EVENT_START, add(world, &plan), world->config.origin_first_byte_us);
+    const struct piece_layout *layout = &world->layouts[blob];
+    uint64_t bytes = piece_offset(layout, result->piece + result->piece_count - 1) +
+                     piece_length(layout, result->piece + result->piece_count - 1) -
+                     piece_offset(layout, result->piece);
+    uint64_t wait_us = origin_request_us(node, bytes, &plan.window);
+    push(world, EVENT_START, add(world, &plan), wait_us);
 }
 
 void bulk_cancel(struct sim_node *node, enum bulk_kind kind, uint64_t id)
@@ -267,14 +288,25 @@ void bulk_cancel(struct sim_node *node, enum bulk_kind kind, uint64_t id)
 
 /* ---- bytes ---- */
 
+static uint32_t rest_ms(const struct world *world)
+{
+    uint32_t rest_s = world->config.origin_retry_after_s;
+    return rest_s == 0 ? ORIGIN_REST_MS : rest_s * 1000;
+}
+
 /* The origin answers, if it does. True if bytes follow. */
 static bool origin_answers(struct world *world, uint32_t index)
 {
     struct bulk *bulk = at(world, index);
     struct sim_node *node = &world->nodes[bulk->to];
     bool late = bulk->state == BULK_STALLED;
-    if (!late && world->origin == WORLD_ORIGIN_UP)
-        return true;
+    bool busy = world->origin == WORLD_ORIGIN_BUSY;
+    if (!late && world->origin == WORLD_ORIGIN_UP) {
+        if (origin_admits(world))
+            return true;
+        world->totals.throttled++;
+        busy = true;
+    }
     if (!late && world->origin == WORLD_ORIGIN_SILENT) {
         bulk->state = BULK_STALLED;
         push(world, EVENT_START, index, ORIGIN_TIMEOUT_US);
@@ -282,12 +314,26 @@ static bool origin_answers(struct world *world, uint32_t index)
     }
     if (late)
         end(node, index, 0, E_TIMEOUT);
-    else if (world->origin == WORLD_ORIGIN_BUSY)
-        end(node, index, ORIGIN_REST_MS, E_ORIGIN);
+    else if (busy)
+        end(node, index, rest_ms(world), E_ORIGIN);
     else
         end(node, index, 0, E_UNREACHABLE);
     host_drain(node);
     return false;
+}
+
+/* The bytes of its present piece move. */
+static void flow_bytes(struct world *world, uint32_t index)
+{
+    struct bulk *bulk = at(world, index);
+    struct flow_plan plan;
+    world__plan_flow(world, bulk->from, bulk->to, &plan);
+    plan.user = index;
+    plan.bytes = bytes_of(world, bulk);
+    bulk->state = BULK_FLOWING;
+    bulk->began_us = world->now_us;
+    bulk->flow = flows_add(&world->flows, &plan, world->now_us);
+    push(world, EVENT_PROGRESS, index, FIRST_US);
 }
 
 void bulk_start(struct world *world, uint32_t index, uint64_t version)
@@ -297,13 +343,7 @@ void bulk_start(struct world *world, uint32_t index, uint64_t version)
         (bulk->kind == BULK_FETCH && !origin_answers(world, index)))
         return;
     ASSERT(bulk->state == BULK_COMING);
-    struct flow_plan plan;
-    world__plan_flow(world, bulk->from, bulk->to, &plan);
-    plan.user = index;
-    plan.bytes = bytes_of(world, bulk);
-    bulk->state = BULK_FLOWING;
-    bulk->flow = flows_add(&world->flows, &plan, world->now_us);
-    push(world, EVENT_PROGRESS, index, FIRST_US);
+    flow_bytes(world, index);
     if (bulk->kind == BULK_FETCH)
         return;
     struct sim_node *node = &world->nodes[bulk->to];
@@ -321,7 +361,8 @@ void bulk_cut_origin(struct world *world)
         while (index != INDEX_NONE) {
             const struct bulk *bulk = at(world, index);
             uint32_t next = bulk->next;
-            if (bulk->kind == BULK_FETCH && bulk->state == BULK_FLOWING)
+            bool open = bulk->state == BULK_FLOWING || bulk->state == BULK_HELD;
+            if (bulk->kind == BULK_FETCH && open)
                 end(node, index, 0, E_IO);
             index = next;
         }
@@ -361,10 +402,33 @@ void bulk_progress(struct world *world, uint32_t index, uint64_t version)
     host_drain(node);
 }
 
+static void count_arrival(struct world *world, const struct bulk *bulk, uint32_t bytes)
+{
+    static const enum series_source sources[DISTANCE_COUNT] = {
+        [DISTANCE_VSWITCH] = SERIES_VSWITCH,
+        [DISTANCE_ZONE] = SERIES_ZONE,
+        [DISTANCE_REGION] = SERIES_CROSS,
+        [DISTANCE_ELSEWHERE] = SERIES_CROSS,
+    };
+    enum series_source source = SERIES_ORIGIN;
+    if (bulk->from == WORLD_ORIGIN) {
+        world->totals.origin_bytes += bytes;
+    } else {
+        enum distance distance = world__distance(world, bulk->from, bulk->to);
+        source = sources[distance];
+        world->totals.peer_bytes[distance] += bytes;
+        world->nodes[bulk->from].uploaded_bytes += bytes;
+    }
+    world->nodes[bulk->to].bytes.received[source] += bytes;
+    series_bytes(world, source, bulk->began_us, bytes);
+}
+
 /* A whole piece is here: it takes a while to open, hash and store it. */
 static void verify(struct world *world, uint32_t index, bool last)
 {
     struct bulk *bulk = at(world, index);
+    struct sim_node *node = &world->nodes[bulk->to];
+    uint32_t bytes = bytes_of(world, bulk);
     struct bulk plan = {.kind = BULK_VERIFY,
                         .state = BULK_DONE,
                         .from = bulk->from,
@@ -376,8 +440,8 @@ static void verify(struct world *world, uint32_t index, bool last)
                         .parent_version = bulk->version,
                         .last = last};
     plan.wrong = bulk->kind == BULK_UPLOAD && world->nodes[bulk->from].liar;
-    uint64_t rate = world->config.verify_bps;
-    uint64_t took_us = rate == 0 ? 0 : (uint64_t)bytes_of(world, bulk) * 1000000 / rate;
+    node->unverified_bytes += bytes;
+    uint64_t took_us = work_arrived_us(node, bulk, bytes);
     push(world, EVENT_VERIFIED, add(world, &plan), took_us);
 }
 
@@ -386,9 +450,7 @@ static void upload_arrived(struct world *world, uint32_t index)
     struct bulk *bulk = at(world, index);
     struct sim_node *from = &world->nodes[bulk->from];
     uint32_t bytes = bytes_of(world, bulk);
-    bool same = world__zone(world, bulk->from) == world__zone(world, bulk->to);
-    from->uploaded_bytes += bytes;
-    world->totals.peer_bytes[same ? DISTANCE_ZONE : DISTANCE_REGION] += bytes;
+    count_arrival(world, bulk, bytes);
     if (bulk->unwanted)
         world->totals.wasted_bytes += bytes;
     else
@@ -397,22 +459,50 @@ static void upload_arrived(struct world *world, uint32_t index)
     host_drain(from);
 }
 
+/* The connection is read no further until what arrived is verified. */
+static void hold(struct world *world, struct bulk *bulk)
+{
+    stop_flow(world, bulk);
+    bulk->state = BULK_HELD;
+    bulk->version++;
+    world->nodes[bulk->to].held_count++;
+}
+
 static void fetch_arrived(struct world *world, uint32_t index)
 {
     struct bulk *bulk = at(world, index);
     uint32_t bytes = bytes_of(world, bulk);
-    world->totals.origin_bytes += bytes;
+    count_arrival(world, bulk, bytes);
     bool last = --bulk->pieces_left == 0;
     verify(world, index, last);
     bulk = at(world, index); /* the pool may have grown */
     bulk->before_bytes += bytes;
+    bulk->began_us = world->now_us;
     if (last) {
         stop_flow(world, bulk);
         bulk->state = BULK_DONE;
         return;
     }
     bulk->piece++;
-    flows_more(&world->flows, bulk->flow, bytes_of(world, bulk), world->now_us);
+    if (world->nodes[bulk->to].unverified_bytes >= UNVERIFIED_BYTES_MAX)
+        hold(world, bulk);
+    else
+        flows_more(&world->flows, bulk->flow, bytes_of(world, bulk), world->now_us);
+}
+
+/* Reads that were held go on where they were. */
+static void release_held(struct sim_node *node)
+{
+    struct world *world = node->world;
+    if (node->held_count == 0 || node->unverified_bytes >= UNVERIFIED_BYTES_MAX)
+        return;
+    for (uint32_t index = node->own.first; index != INDEX_NONE; index = at(world, index)->next) {
+        struct bulk *bulk = at(world, index);
+        if (bulk->state != BULK_HELD)
+            continue;
+        node->held_count--;
+        flow_bytes(world, index);
+    }
 }
 
 void bulk_flow(struct world *world, uint32_t flow, uint64_t version)
@@ -436,6 +526,13 @@ void bulk_flow(struct world *world, uint32_t flow, uint64_t version)
     }
 }
 
+static void count_piece(struct sim_node *node, uint32_t blob, uint32_t bytes)
+{
+    node->bytes.stored += bytes;
+    if (node->blobs[blob].counted)
+        node->got_bytes += bytes;
+}
+
 static void take_piece(struct sim_node *node, const struct bulk *bulk)
 {
     struct world *world = node->world;
@@ -449,6 +546,8 @@ static void take_piece(struct sim_node *node, const struct bulk *bulk)
         transfer_peer_lied(host_transfer(node), world->now_us, &source.peer);
     } else if (!bitfield_set(&mine->have, bulk->piece)) {
         world->totals.wasted_bytes += bytes_of(world, bulk);
+    } else {
+        count_piece(node, bulk->blob, bytes_of(world, bulk));
     }
     struct transfer *transfer = host_transfer(node);
     transfer_piece_done(transfer, world->now_us, mine->handle, bulk->piece, &source,
@@ -456,6 +555,8 @@ static void take_piece(struct sim_node *node, const struct bulk *bulk)
     if (bitfield_get(transfer_blob_have(transfer, mine->handle), bulk->piece) !=
         bitfield_get(&mine->have, bulk->piece))
         world->totals.wrong_bytes += bytes_of(world, bulk);
+    if (!bulk->wrong)
+        keep_piece(node, bulk->blob, bulk->piece);
 }
 
 void bulk_verified(struct world *world, uint32_t index, uint64_t version)
@@ -465,11 +566,13 @@ void bulk_verified(struct world *world, uint32_t index, uint64_t version)
         return;
     struct sim_node *node = &world->nodes[bulk.to];
     release(world, index);
+    node->unverified_bytes -= bytes_of(world, &bulk);
     take_piece(node, &bulk);
     const struct bulk *parent = at(world, bulk.parent);
     bool fetch = parent->kind == BULK_FETCH && parent->version == bulk.parent_version;
     if (fetch && bulk.last)
         end(node, bulk.parent, 0, 0);
+    release_held(node);
     host_drain(node);
 }
 
@@ -480,6 +583,8 @@ void bulk_drop(struct sim_node *node)
     struct world *world = node->world;
     while (node->own.first != INDEX_NONE)
         release(world, node->own.first);
+    node->unverified_bytes = 0;
+    ASSERT(node->held_count == 0);
     for (uint32_t i = node->incoming.first; i != INDEX_NONE; i = at(world, i)->next_in)
         stall(world, at(world, i));
 }

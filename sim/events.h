@@ -24,6 +24,8 @@ enum event_kind {
     EVENT_PULL,
     EVENT_CUT,    /* zone `node` no longer reaches zone `other`, or does again (version 0) */
     EVENT_ORIGIN, /* its state is `version` now */
+    EVENT_NIC,    /* the node's rates are those numbered `version` now */
+    EVENT_ORIGIN_RATE,
 };
 
 struct event {

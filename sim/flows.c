@@ -55,16 +55,14 @@ static uint64_t rest_us(const struct flow *flow)
 {
     if (flow->rate_bps == 0)
         return UINT64_MAX;
-    return (flow->left_bytes * 1000000 + flow->rate_bps - 1) / flow->rate_bps;
+    return (flow->left + flow->rate_bps - 1) / flow->rate_bps;
 }
 
 static void settle(struct flow *flow, uint64_t now_us)
 {
     uint64_t passed_us = now_us - flow->updated_us;
-    if (passed_us >= rest_us(flow))
-        flow->left_bytes = 0;
-    else
-        flow->left_bytes -= passed_us * flow->rate_bps / 1000000;
+    uint64_t moved = passed_us * flow->rate_bps;
+    flow->left = moved < flow->left ? flow->left - moved : 0;
     flow->updated_us = now_us;
 }
 
@@ -161,7 +159,7 @@ uint32_t flows_add(struct flows *flows, const struct flow_plan *plan, uint64_t n
     *flow = (struct flow){.link_count = plan->link_count,
                           .user = plan->user,
                           .limit_bps = plan->limit_bps == 0 ? FLOW_NO_LIMIT : plan->limit_bps,
-                          .left_bytes = plan->bytes,
+                          .left = plan->bytes * FLOW_BYTE,
                           .updated_us = now_us,
                           .event_us = UINT64_MAX,
                           .version = flow->version + 1,
@@ -218,7 +216,7 @@ bool flows_fired(struct flows *flows, uint32_t index, uint64_t version, uint64_t
         return false;
     flow->event_us = UINT64_MAX;
     settle(flow, now_us);
-    if (flow->left_bytes == 0)
+    if (flow->left == 0)
         return true;
     schedule(flows, index); /* the rate has fallen since */
     return false;
@@ -227,9 +225,9 @@ bool flows_fired(struct flows *flows, uint32_t index, uint64_t version, uint64_t
 void flows_more(struct flows *flows, uint32_t index, uint64_t bytes, uint64_t now_us)
 {
     struct flow *flow = &flows->items[index];
-    ASSERT(flow->link_count > 0 && flow->left_bytes == 0);
+    ASSERT(flow->link_count > 0 && flow->left == 0);
     settle(flow, now_us);
-    flow->left_bytes = bytes;
+    flow->left = bytes * FLOW_BYTE;
     schedule(flows, index);
 }
 
@@ -237,7 +235,7 @@ uint64_t flows_left(const struct flows *flows, uint32_t index, uint64_t now_us)
 {
     struct flow flow = flows->items[index];
     settle(&flow, now_us);
-    return flow.left_bytes;
+    return (flow.left + FLOW_BYTE - 1) / FLOW_BYTE;
 }
 
 /* ---- pouring ---- */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Bulk bytes on shared links, max-min fair: no flow can have more unless another that has no more
- * than it gets less (Bertsekas, Gallager, "Data Networks" §6.5.2). A flow crosses up to four links
- * (a node's up link, zone borders, a node's down link, or the origin's); what it leaves of its
- * share at one of them goes to the others there.
+ * than it gets less (Bertsekas, Gallager, "Data Networks" §6.5.2). A flow crosses up to seven links
+ * (NICs, vSwitch uplinks and zone borders at both ends, all borders' total; or the origin's); what
+ * it leaves of its share at one of them goes to the others there.
  *
  * Each link keeps its level, the most a flow may take there, and pours it anew when a flow comes or
  * goes or when a level changes at the far end of one of its flows; so a change travels as far as it
@@ -15,9 +15,11 @@
 
 #include "events.h"
 
-#define FLOW_LINKS_MAX 4
+#define FLOW_LINKS_MAX 7
 #define FLOW_NONE      UINT32_MAX
 #define FLOW_NO_LIMIT  UINT64_MAX
+/* A byte per second for a microsecond: what is left is kept so finely that nothing is rounded. */
+#define FLOW_BYTE 1000000ULL
 
 struct flow {
     uint32_t links[FLOW_LINKS_MAX];
@@ -26,7 +28,7 @@ struct flow {
     uint32_t user;                   /* whose it is: the owner's business */
     uint64_t limit_bps;              /* of its own; FLOW_NO_LIMIT: none */
     uint64_t rate_bps;               /* bytes per second; 0 until the first pour */
-    uint64_t left_bytes;             /* at updated_us */
+    uint64_t left;                   /* at updated_us, in parts of FLOW_BYTE to a byte */
     uint64_t updated_us;
     uint64_t event_us; /* of the EVENT_FLOW that counts; UINT64_MAX: none */
     uint64_t version;  /* of that event; never reused */

@@ -54,6 +54,7 @@ void host_init(struct world *world, uint32_t index)
                               .timer_us = UINT64_MAX,
                               .own = {INDEX_NONE, INDEX_NONE},
                               .incoming = {INDEX_NONE, INDEX_NONE}};
+    places_of(world, index, &node->place);
     prng_seed(&node->prng, (const uint8_t *)seed, sizeof seed);
     world_node_addr(index, &addr);
     node_id_of(world->config.mesh.cluster_id, &addr, &node->id);
@@ -70,6 +71,7 @@ void host_close(struct sim_node *node)
     mesh_free(node->mesh);
     node->mesh = NULL;
     pulls_forget(node);
+    keep_close(node);
     free(node->sessions);
     node->sessions = NULL;
 }
@@ -106,16 +108,14 @@ static void label(struct label *out, const char *kind, uint32_t number)
 static void mesh_config_of(const struct sim_node *node, struct mesh_config *out)
 {
     const struct world_config *config = &node->world->config;
-    uint32_t zone = world__zone(node->world, node->index);
-    uint32_t vswitches = config->vswitch_count == 0 ? 1 : config->vswitch_count;
+    const struct place *place = &node->place;
     *out = config->mesh;
     world_node_addr(node->index, &out->self_addr);
     out->self_key.bytes[0] = 1;
     store_be32(&out->self_key.bytes[4], node->index);
-    label(&out->topology.region, "region", 0);
-    label(&out->topology.zone, "zone", zone);
-    label(&out->topology.vswitch, "vswitch",
-          zone * vswitches + node->index / config->zone_count % vswitches);
+    label(&out->topology.region, "region", place->region);
+    label(&out->topology.zone, "zone", place->zone);
+    label(&out->topology.vswitch, "vswitch", place->vswitch);
 }
 
 void host_start(struct sim_node *node, bool keep_cache)
@@ -134,6 +134,7 @@ void host_start(struct sim_node *node, bool keep_cache)
             err = pulls_open(node, i);
     }
     ASSERT(err == 0);
+    world->nodes_up++;
     join(node);
     host_drain(node);
 }
@@ -147,10 +148,14 @@ void host_kill(struct sim_node *node, bool silent)
     sessions_drop(node, silent ? WORLD_SILENT_US : world->config.latency_zone_us);
     mesh_free(node->mesh);
     node->mesh = NULL;
+    world->nodes_up--;
+    node->origin_idle_count = 0;
+    work_stop(node);
     node->timer_us = UINT64_MAX;
     node->timer_version++;
     node->frozen_until_us = 0;
     pulls_drop(node);
+    keep_crash(node);
 }
 
 void host_leave(struct sim_node *node, bool final)
@@ -171,6 +176,7 @@ void host_datagram(struct sim_node *node, uint32_t from, const uint8_t *bytes, s
         return;
     struct peer_addr addr;
     world_node_addr(from, &addr);
+    work_message(node);
     int err = mesh_receive(node->mesh, node->world->now_us, &node->world->nodes[from].id, &addr,
                            bytes, byte_count);
     if (err != 0)

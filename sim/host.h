@@ -3,27 +3,48 @@
  * The simulator's host of the nodes: what the daemon does with sockets, caches and an origin, done
  * with events and flows. The protocol is not repeated here. Shared by sim/ alone:
  *
- *   world.c     clock, dispatch, datagrams, scenario calls     host.c      a node's life and
- * results bulk.c      uploads, origin reads, pieces that arrive      sessions.c  connections
- * between nodes pulls.c     blobs a node has, and who waits for them
+ *   - world.c: clock, dispatch, datagrams, scenario calls
+ *   - places.c: where nodes stand, latency, links
+ *   - host.c: a node's life and results
+ *   - bulk.c: uploads, origin reads, pieces that arrive
+ *   - sessions.c: connections between nodes
+ *   - tcp.c: slow start, connections to the origin and its limit of requests
+ *   - work.c: processor, disk and memory of a node
+ *   - keep.c: its piece cache
+ *   - pulls.c: blobs a node has, and who waits for them
+ *   - series.c: what happened when
  */
 #ifndef SHOAL_SIM_HOST_H
 #define SHOAL_SIM_HOST_H
 
 #include "events.h"
 #include "flows.h"
+#include "series.h"
 #include "world.h"
 
 #define WORLD_ZONES_MAX 64
 #define INDEX_NONE      UINT32_MAX
 /* A peer that vanished without a reset is noticed by TCP_USER_TIMEOUT (N-3). */
 #define WORLD_SILENT_US 3000000
+/* Idle connections to the origin that a node keeps (more than transfer ever has reads under way).
+ */
+#define ORIGIN_IDLE_MAX 16
+/* Bytes that arrived and are not verified yet, at which reads from the origin pause: the agent's
+ * limits.buffers. Requests to peers are bounded by transfer. */
+#define UNVERIFIED_BYTES_MAX (96ULL << 20)
 
 struct sim_blob {
     blob_handle handle;   /* in this life of the node; 0: not open */
     struct bitfield have; /* the node's cache, kept over restarts when asked */
-    uint32_t prefix;      /* pieces had without a gap from the first */
     uint32_t first_pull;  /* running ones, chained by next; INDEX_NONE ends */
+    bool counted;         /* its pieces count for the node's progress */
+    uint32_t *touched;    /* owned; per piece the memory's clock at its last use; NULL: none */
+};
+
+/* How much one direction of a connection may have on its way. */
+struct tcp_window {
+    uint64_t bytes; /* 0: new */
+    uint64_t used_us;
 };
 
 enum session_state {
@@ -38,6 +59,7 @@ struct session {
     uint8_t state; /* enum session_state */
     bool wanted;   /* transfer did not release it */
     uint64_t version;
+    struct tcp_window out; /* of what this node sends */
 };
 
 enum bulk_kind {
@@ -52,6 +74,7 @@ enum bulk_state {
     BULK_COMING,      /* for the first byte: latency, or the origin's time to it */
     BULK_FLOWING,     /* bytes move */
     BULK_STALLED,     /* UPLOAD: the other end is gone; ends with the session. FETCH: no answer */
+    BULK_HELD,        /* FETCH: until fewer bytes wait to be verified */
     BULK_DONE,        /* FETCH: the last piece is being verified */
 };
 
@@ -62,6 +85,7 @@ struct bulk {
     bool unwanted;     /* UPLOAD: the receiver did not expect it and drops it */
     bool wrong;        /* VERIFY: a liar sent it */
     bool last;         /* VERIFY: of its fetch */
+    bool pinned;       /* UPLOAD: its piece, in the cache */
     uint32_t from, to; /* nodes; from may be WORLD_ORIGIN */
     uint32_t blob, piece, pieces_left;
     uint32_t flow;                 /* while FLOWING, else FLOW_NONE */
@@ -71,6 +95,8 @@ struct bulk {
     uint64_t id;                   /* upload or fetch id of the owner's transfer */
     uint64_t before_bytes;         /* FETCH: of earlier pieces */
     uint64_t told_bytes;           /* progress last reported */
+    uint64_t began_us;             /* when the first byte of this piece came */
+    struct tcp_window window;      /* FETCH: of its connection */
     enum fetch_reason reason;      /* FETCH */
     uint32_t next, previous;       /* in the owner's list */
     uint32_t next_in, previous_in; /* in the receiver's list */
@@ -80,9 +106,18 @@ struct bulk_list {
     uint32_t first, last; /* INDEX_NONE: empty */
 };
 
+/* Where a node stands; vSwitches are numbered through all zones. */
+struct place {
+    uint32_t region, zone, vswitch;
+};
+
+struct keep; /* a piece cache, keep.c */
+
 struct sim_node {
     struct world *world;
     uint32_t index;
+    struct place place;
+    uint64_t up_bps, down_bps;
     struct env env;
     struct prng prng;
     struct node_id id;
@@ -93,6 +128,17 @@ struct sim_node {
     uint64_t frozen_until_us; /* stopped without dying: events wait until then */
     bool draining;            /* inside host_drain */
     uint64_t uploaded_bytes;
+    struct node_bytes bytes;                            /* but for `sent` */
+    uint64_t wanted_blobs;                              /* bit per blob that it pulls in the run */
+    uint64_t got_bytes;                                 /* towards bytes.wanted */
+    uint64_t unverified_bytes;                          /* arrived, being opened, hashed, stored */
+    uint32_t held_count;                                /* BULK_HELD in `own` */
+    uint64_t cores_free_ns, loop_free_ns, disk_free_ns; /* when their queues are empty */
+    uint64_t read_us;                                   /* when its clients have what they read */
+    uint32_t touch_clock;                               /* of its memory */
+    struct keep *keep;                                  /* owned; NULL: keeps everything */
+    struct tcp_window origin_idle[ORIGIN_IDLE_MAX];     /* connections, used last at the end */
+    uint32_t origin_idle_count;
     struct session *sessions; /* owned, by peer */
     uint32_t session_count, session_capacity;
     struct bulk_list own;      /* its uploads, fetches and verifications, oldest first */
@@ -110,6 +156,11 @@ struct datagram_buffer {
     uint8_t bytes[MESSAGE_BYTES_MAX];
 };
 
+/* Rates of an event, see EVENT_NIC; 0: that one stays. */
+struct world_rates {
+    uint64_t first, second; /* up and down; or bytes per second and us to the first byte */
+};
+
 struct world {
     struct world_config config;
     uint64_t now_us;
@@ -118,6 +169,10 @@ struct world {
     struct event_queue events;
     struct flows flows;
     enum world_origin origin;
+    uint64_t origin_full_us; /* when the origin has room for its whole burst of requests */
+    uint64_t latency_us[DISTANCE_COUNT];
+    struct series series;
+    uint32_t nodes_up, pulls_begun, pulls_done, pulls_failed;
     struct sim_node *nodes; /* owned */
     struct bulk *bulks;     /* owned */
     uint32_t bulk_count, bulk_free;
@@ -129,6 +184,8 @@ struct world {
     uint32_t blob_count;
     struct world_pull *pulls; /* owned */
     size_t pull_count, pull_capacity, pulls_running;
+    struct world_rates *rates; /* owned */
+    size_t rate_count, rate_capacity;
     struct world_lookup *lookups; /* owned */
     size_t lookup_head, lookup_count, lookup_capacity;
     struct world_totals totals;
@@ -142,17 +199,95 @@ uint32_t world__zone(const struct world *world, uint32_t node);
 bool world__cut(const struct world *world, uint32_t a, uint32_t b);
 /* Can a connection between them not carry bytes? */
 bool world__severed(const struct world *world, uint32_t a, uint32_t b);
-/* One-way latency drawn anew. */
-uint64_t world__latency_us(struct world *world, uint32_t a, uint32_t b);
 /* Node of an address; INDEX_NONE for addresses outside the world. */
 uint32_t world__node_at(const struct world *world, const struct peer_addr *addr);
 /* env->send of every node. */
 int world__send(void *host, const struct peer_addr *to, const uint8_t *msg, size_t msg_bytes);
+
+/* ---- places.c ---- */
+
+/* Gives the flow network its links and their rates, and latencies their values. */
+void places_init(struct world *world);
+/* Where a node stands. */
+void places_of(const struct world *world, uint32_t node, struct place *out);
+/* New rates of a node's NIC, bytes per second, > 0. */
+void places_set_nic(struct world *world, uint32_t node, uint64_t up_bps, uint64_t down_bps);
+/* New rate of the origin, bytes per second, > 0. */
+void places_set_origin(struct world *world, uint64_t origin_bps);
+/* How far apart two nodes stand. */
+enum distance world__distance(const struct world *world, uint32_t a, uint32_t b);
+/* One-way latency drawn anew, and without jitter. */
+uint64_t world__latency_us(struct world *world, uint32_t a, uint32_t b);
+uint64_t world__base_latency_us(const struct world *world, uint32_t a, uint32_t b);
 /* Links of the flow network. */
 uint32_t world__link_up(uint32_t node);
 uint32_t world__link_down(uint32_t node);
 /* A flow's way between two ends; `from` may be WORLD_ORIGIN. */
 void world__plan_flow(const struct world *world, uint32_t from, uint32_t to, struct flow_plan *out);
+
+/* ---- tcp.c ---- */
+
+/* Bytes that a connection is about to carry at up to rate_bps. */
+struct tcp_burst {
+    uint64_t rate_bps, round_us, bytes, now_us;
+};
+/* Time that slow start loses on them, in us; the window grows. */
+uint64_t tcp_delay_us(const struct world_config *config, struct tcp_window *window,
+                      const struct tcp_burst *burst);
+/* A request to the origin for so many bytes: us until the first byte, on an idle connection or a
+ * new one, whose window goes to *window. */
+uint64_t origin_request_us(struct sim_node *node, uint64_t bytes, struct tcp_window *window);
+/* The request was answered in full: its connection is idle. */
+void origin_keep(struct sim_node *node, struct tcp_window window);
+/* False: too many requests in a short time; it is answered by 429. */
+bool origin_admits(struct world *world);
+
+/* ---- work.c ---- */
+
+/* A piece is to be sent to a peer: us until its first byte can be. */
+uint64_t work_serve_us(struct sim_node *node, uint32_t blob, uint32_t piece);
+/* A whole piece is here: us until it is opened, hashed and stored. */
+uint64_t work_arrived_us(struct sim_node *node, const struct bulk *bulk, uint32_t bytes);
+/* A client is given a piece, `late` if others came between its arrival and now: us until it has
+ * it. */
+uint64_t work_read_us(struct sim_node *node, uint32_t blob, uint32_t piece, bool late);
+/* A datagram is sealed or opened. */
+void work_message(struct sim_node *node);
+/* A handshake takes so much of the processor: us until it is done. */
+uint64_t work_handshake_us(struct sim_node *node, uint32_t took_us);
+/* The node died: nobody waits for what it was doing. */
+void work_stop(struct sim_node *node);
+
+/* ---- keep.c; all do nothing for a node that keeps everything ---- */
+
+/* Makes the empty cache, and forgets it with all that is in it. */
+void keep_init(struct sim_node *node);
+void keep_close(struct sim_node *node);
+/* The blob becomes known to the cache. */
+void keep_open(struct sim_node *node, uint32_t blob);
+/* A reader of it begins or ends. */
+void keep_hold(struct sim_node *node, uint32_t blob, bool reading);
+/* A piece is verified: room is made for it; what went is told to transfer. */
+void keep_piece(struct sim_node *node, uint32_t blob, uint32_t piece);
+/* It is being sent and may not go. True if it must be unpinned. */
+bool keep_pin(struct sim_node *node, uint32_t blob, uint32_t piece);
+void keep_unpin(struct sim_node *node, uint32_t blob, uint32_t piece);
+/* The node died: what was in memory alone is lost. */
+void keep_crash(struct sim_node *node);
+/* Aborts if the cache's invariants are broken, or its capacity is. */
+void keep_check(const struct sim_node *node);
+
+/* ---- series.c ---- */
+
+/* Without memory until the first pull; period_us as in world_config. */
+void series_init(struct series *series, uint32_t node_count, uint64_t period_us);
+void series_close(struct series *series);
+/* The first pull begins now. */
+void series_begin(struct world *world);
+/* Closes all samples that end by now_us. */
+void series_tick(struct world *world, uint64_t now_us);
+/* Bytes that came evenly from `from_us` to now. */
+void series_bytes(struct world *world, enum series_source source, uint64_t from_us, uint64_t bytes);
 
 /* ---- host.c ---- */
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The blobs a node has or gets, and the pulls that wait for them: a client that reads a blob in
  * order, as fast as it comes. */
+#include <stdlib.h>
+
 #include "host.h"
 #include "log.h"
 
@@ -22,6 +24,7 @@ int pulls_open(struct sim_node *node, uint32_t blob)
     int err = 0;
     if (mine->have.bits == NULL)
         err = bitfield_init(&mine->have, &node->env, world->layouts[blob].piece_count);
+    keep_open(node, blob);
     if (err == 0)
         err = transfer_blob_open(host_transfer(node), world->now_us, &world->blobs[blob],
                                  &mine->have, &mine->handle);
@@ -31,9 +34,38 @@ int pulls_open(struct sim_node *node, uint32_t blob)
 static void end_pull(struct world *world, struct world_pull *pull, bool failed)
 {
     ASSERT(pull->done_us == 0 && world->pulls_running > 0);
-    pull->done_us = world->now_us;
+    uint64_t read_us = world->nodes[pull->node].read_us;
+    pull->done_us = failed || read_us < world->now_us ? world->now_us : read_us;
     pull->failed = failed;
     world->pulls_running--;
+    *(failed ? &world->pulls_failed : &world->pulls_done) += 1;
+}
+
+/* The node's progress counts this blob from now on. */
+static void count_blob(struct sim_node *node, uint32_t blob)
+{
+    struct sim_blob *mine = &node->blobs[blob];
+    const struct piece_layout *layout = &node->world->layouts[blob];
+    if (mine->counted)
+        return;
+    mine->counted = true;
+    for (uint32_t i = bitfield_next_set(&mine->have, 0); i < mine->have.bit_count;
+         i = bitfield_next_set(&mine->have, i + 1))
+        node->got_bytes += piece_length(layout, i);
+}
+
+/* The client goes on as far as there are pieces. A piece is late unless it came last. */
+static bool move(struct sim_node *node, struct world_pull *pull)
+{
+    struct world *world = node->world;
+    struct sim_blob *mine = &node->blobs[pull->blob];
+    uint32_t end = bitfield_next_clear(&mine->have, pull->position);
+    bool moved = end != pull->position;
+    for (bool late = false; pull->position < end; pull->position++, late = true) {
+        uint64_t done_us = world->now_us + work_read_us(node, pull->blob, pull->position, late);
+        node->read_us = done_us > node->read_us ? done_us : node->read_us;
+    }
+    return moved;
 }
 
 void pulls_begin(struct sim_node *node, uint32_t pull_index, enum transfer_read_mode mode)
@@ -41,11 +73,15 @@ void pulls_begin(struct sim_node *node, uint32_t pull_index, enum transfer_read_
     struct world *world = node->world;
     struct world_pull *pull = &world->pulls[pull_index];
     struct sim_blob *mine = &node->blobs[pull->blob];
+    series_begin(world);
+    world->pulls_begun++;
     if (node->mesh == NULL || pulls_open(node, pull->blob) != 0) {
         end_pull(world, pull, true);
         return;
     }
+    count_blob(node, pull->blob);
     if (bitfield_full(&mine->have)) {
+        (void)move(node, pull);
         end_pull(world, pull, false);
         return;
     }
@@ -56,35 +92,48 @@ void pulls_begin(struct sim_node *node, uint32_t pull_index, enum transfer_read_
     } else {
         pull->next = mine->first_pull;
         mine->first_pull = pull_index;
+        keep_hold(node, pull->blob, true);
         pulls_piece(node, pull->blob);
     }
     host_drain(node);
+}
+
+static void stop(struct sim_node *node, struct world_pull *pull, bool failed)
+{
+    struct world *world = node->world;
+    transfer_read_stop(host_transfer(node), world->now_us, pull->reader_id);
+    keep_hold(node, pull->blob, false);
+    end_pull(world, pull, failed);
 }
 
 void pulls_piece(struct sim_node *node, uint32_t blob)
 {
     struct world *world = node->world;
     struct sim_blob *mine = &node->blobs[blob];
-    uint32_t prefix = bitfield_next_clear(&mine->have, mine->prefix);
-    bool moved = prefix != mine->prefix;
-    mine->prefix = prefix;
-    if (!moved || prefix == mine->have.bit_count)
-        return;
-    for (uint32_t i = mine->first_pull; i != INDEX_NONE; i = world->pulls[i].next)
-        transfer_read_move(host_transfer(node), world->now_us, world->pulls[i].reader_id, prefix);
+    bool complete = bitfield_full(&mine->have); /* transfer will say so */
+    for (uint32_t *link = &mine->first_pull; *link != INDEX_NONE;) {
+        struct world_pull *pull = &world->pulls[*link];
+        bool moved = move(node, pull);
+        if (pull->position == mine->have.bit_count && !complete) {
+            *link = pull->next; /* it read all, part of which is evicted again */
+            stop(node, pull, false);
+            continue;
+        }
+        if (moved && !complete)
+            transfer_read_move(host_transfer(node), world->now_us, pull->reader_id, pull->position);
+        link = &pull->next;
+    }
 }
 
 void pulls_end(struct sim_node *node, uint32_t blob, bool failed)
 {
     struct world *world = node->world;
     struct sim_blob *mine = &node->blobs[blob];
-    ASSERT(failed || bitfield_full(&mine->have));
+    ASSERT(failed || node->keep != NULL || bitfield_full(&mine->have));
     uint32_t i = mine->first_pull;
     mine->first_pull = INDEX_NONE;
-    for (; i != INDEX_NONE; i = world->pulls[i].next) {
-        transfer_read_stop(host_transfer(node), world->now_us, world->pulls[i].reader_id);
-        end_pull(world, &world->pulls[i], failed);
-    }
+    for (; i != INDEX_NONE; i = world->pulls[i].next)
+        stop(node, &world->pulls[i], failed);
 }
 
 void pulls_drop(struct sim_node *node)
@@ -92,8 +141,10 @@ void pulls_drop(struct sim_node *node)
     struct world *world = node->world;
     for (uint32_t blob = 0; blob < world->blob_count; blob++) {
         struct sim_blob *mine = &node->blobs[blob];
-        for (uint32_t i = mine->first_pull; i != INDEX_NONE; i = world->pulls[i].next)
+        for (uint32_t i = mine->first_pull; i != INDEX_NONE; i = world->pulls[i].next) {
+            keep_hold(node, blob, false);
             end_pull(world, &world->pulls[i], true);
+        }
         mine->first_pull = INDEX_NONE;
         mine->handle = 0;
     }
@@ -104,6 +155,10 @@ void pulls_forget(struct sim_node *node)
     for (uint32_t i = 0; i < WORLD_BLOBS_MAX; i++) {
         if (node->blobs[i].have.bits != NULL)
             bitfield_close(&node->blobs[i].have, &node->env);
+        free(node->blobs[i].touched);
         node->blobs[i] = (struct sim_blob){.first_pull = INDEX_NONE};
     }
+    node->got_bytes = 0;
+    keep_close(node);
+    keep_init(node);
 }

@@ -10,9 +10,6 @@
 #include "host.h"
 #include "log.h"
 
-/* CPU of one handshake side (LIMITS §2: 126 us), paid by both. */
-#define HANDSHAKE_US 250
-
 /* Position of the first session with a peer not below this one. */
 static uint32_t position(const struct sim_node *node, uint32_t peer)
 {
@@ -89,6 +86,7 @@ static void answer(struct sim_node *node, uint32_t peer, uint64_t version)
     session = session_get(node, peer);
     session->state = SESSION_OPENING;
     session->version = version;
+    session->out = (struct tcp_window){0};
 }
 
 void session_dial(struct sim_node *node, uint32_t peer)
@@ -111,9 +109,10 @@ void session_dial(struct sim_node *node, uint32_t peer)
     /* TCP's round trip, then Noise XX: the responder knows after 1.5 more, the initiator half
      * before. */
     answer(other, node->index, session->version);
-    push(world, EVENT_SESSION_UP, node->index, session, 4 * latency_us + HANDSHAKE_US);
-    push(world, EVENT_SESSION_UP, peer, session_find(other, node->index),
-         5 * latency_us + HANDSHAKE_US);
+    uint64_t busy_us = work_handshake_us(node, world->config.cpu.handshake_us) +
+                       work_handshake_us(other, world->config.cpu.handshake_us);
+    push(world, EVENT_SESSION_UP, node->index, session, 4 * latency_us + busy_us);
+    push(world, EVENT_SESSION_UP, peer, session_find(other, node->index), 5 * latency_us + busy_us);
 }
 
 void session_connect(struct sim_node *node, const struct transfer_result *result)

@@ -22,6 +22,27 @@ void world_config_defaults(struct world_config *config)
         .nic_bps = 125000000,
         .origin_bps = 1250000000,
         .origin_first_byte_us = 10000,
+        .origin_latency_us = 1000,
+        .tcp_initial_bytes = 14480, /* 10 segments of 1,448 bytes (RFC 6928) */
+        .tcp_idle_us = 200000,      /* Linux: the least retransmission time-out */
+        .cpu = {.cores = 8,
+                /* LIMITS §6, differences of rows: read and open 0.47, SHA-256 0.57, pwrite 0.31,
+                 * client 0.15 s/GB, 1.50 together; serving peer 0.50. Origin: libcurl with TLS and
+                 * SHA-256 1.24 (§5) less the SHA. */
+                .receive_ps = 470,
+                .serve_ps = 500,
+                .origin_ps = 670,
+                .verify_ps = 570,
+                .store_ps = 310,
+                .client_ps = 150,
+                /* LIMITS §8: receive, open, seal and send of a datagram 6 us. */
+                .message_ns = 3000,
+                /* LIMITS §2: Noise 126 us a side, TLS 1.3 1,540 us for both. */
+                .handshake_us = 125,
+                .tls_us = 770},
+        .memory_bytes = 64ULL << 20, /* cache.memory of the agent */
+        .flow_quantum_us = WORLD_AUTO,
+        .flow_slack = WORLD_AUTO,
         .verify_bps = 1100000000, /* AEAD 0.25 and SHA-256 0.65 s/GB (LIMITS §2) */
         .latency_zone_us = 200,
         .latency_cross_us = 1000,
@@ -75,7 +96,7 @@ static void mix_event(struct world *world, const struct event *event)
 
 uint32_t world__zone(const struct world *world, uint32_t node)
 {
-    return node % world->config.zone_count;
+    return world->nodes[node].place.zone;
 }
 
 bool world__cut(const struct world *world, uint32_t a, uint32_t b)
@@ -88,50 +109,15 @@ bool world__severed(const struct world *world, uint32_t a, uint32_t b)
     return world__cut(world, a, b) || world__cut(world, b, a);
 }
 
-uint64_t world__latency_us(struct world *world, uint32_t a, uint32_t b)
+/* A datagram's time on its way: some are held back, and others overtake them. */
+static uint64_t datagram_us(struct world *world, uint32_t from, uint32_t to)
 {
     const struct world_config *config = &world->config;
-    bool same = world__zone(world, a) == world__zone(world, b);
-    uint64_t base_us = same ? config->latency_zone_us : config->latency_cross_us;
-    uint64_t spread_us = base_us * config->jitter_percent / 100;
-    return base_us + (spread_us > 0 ? prng_below(&world->prng, spread_us) : 0);
-}
-
-/* Links of the flow network: each node's up and down, the origin's, each zone's out and in. */
-uint32_t world__link_up(uint32_t node)
-{
-    return 2 * node;
-}
-
-uint32_t world__link_down(uint32_t node)
-{
-    return 2 * node + 1;
-}
-
-static uint32_t link_origin(const struct world *world)
-{
-    return 2 * world->config.node_count;
-}
-
-static uint32_t link_zone(const struct world *world, uint32_t zone, bool in)
-{
-    return 2 * world->config.node_count + 1 + 2 * zone + in;
-}
-
-void world__plan_flow(const struct world *world, uint32_t from, uint32_t to, struct flow_plan *out)
-{
-    *out = (struct flow_plan){.links = {world__link_down(to)}, .link_count = 1};
-    if (from == WORLD_ORIGIN) {
-        out->links[out->link_count++] = link_origin(world);
-        out->limit_bps = world->config.origin_conn_bps;
-        return;
-    }
-    out->links[out->link_count++] = world__link_up(from);
-    uint32_t from_zone = world__zone(world, from), to_zone = world__zone(world, to);
-    if (world->config.zone_bps == 0 || from_zone == to_zone)
-        return;
-    out->links[out->link_count++] = link_zone(world, from_zone, false);
-    out->links[out->link_count++] = link_zone(world, to_zone, true);
+    uint64_t took_us = world__latency_us(world, from, to);
+    if (config->reorder_ppm == 0 || prng_below(&world->prng, 1000000) >= config->reorder_ppm)
+        return took_us;
+    uint64_t most_us = config->reorder_us != 0 ? config->reorder_us : 10 * took_us;
+    return took_us + prng_below(&world->prng, most_us + 1);
 }
 
 static void push_datagram(struct world *world, uint32_t from, uint32_t to, const uint8_t *bytes,
@@ -145,7 +131,7 @@ static void push_datagram(struct world *world, uint32_t from, uint32_t to, const
     ASSERT(buffer != NULL);
     memcpy(buffer->bytes, bytes, byte_count);
     events_push(&world->events,
-                (struct event){.at_us = world->now_us + world__latency_us(world, from, to),
+                (struct event){.at_us = world->now_us + datagram_us(world, from, to),
                                .kind = EVENT_DATAGRAM,
                                .node = to,
                                .other = from,
@@ -172,6 +158,10 @@ int world__send(void *host, const struct peer_addr *to, const uint8_t *msg, size
         return E_UNREACHABLE;
     world->totals.datagrams++;
     world->totals.datagram_bytes += msg_bytes;
+    node->bytes.control_sent += msg_bytes;
+    if (world->series.began)
+        world->series.samples[world->series.sample_count - 1].control_bytes += msg_bytes;
+    work_message(node);
     bool lost = prng_below(&world->prng, 1000000) < world->config.loss_ppm;
     if (lost || world__cut(world, node->index, target)) {
         world->totals.datagrams_lost++;
@@ -185,19 +175,23 @@ int world__send(void *host, const struct peer_addr *to, const uint8_t *msg, size
 
 /* ---- making and freeing ---- */
 
-static void set_links(struct world *world)
+void world_flow_defaults(uint32_t node_count, uint64_t *quantum_us, uint64_t *slack)
 {
-    const struct world_config *config = &world->config;
-    flows_init(&world->flows, &world->events, 2 * config->node_count + 1 + 2 * config->zone_count);
-    world->flows.quantum_us = config->flow_quantum_us;
-    world->flows.slack = config->flow_slack;
-    flows_set_link(&world->flows, link_origin(world), config->origin_bps, 0);
-    for (uint32_t i = 0; i < config->node_count; i++)
-        world_slow_node(world, i, 1);
-    for (uint32_t zone = 0; zone < config->zone_count && config->zone_bps > 0; zone++) {
-        flows_set_link(&world->flows, link_zone(world, zone, false), config->zone_bps, 0);
-        flows_set_link(&world->flows, link_zone(world, zone, true), config->zone_bps, 0);
-    }
+    *quantum_us = node_count <= 64 ? 0 : 500;
+    *slack = node_count <= 64 ? 0 : 128;
+}
+
+static void take_config(struct world *world, const struct world_config *config)
+{
+    uint64_t quantum_us, slack;
+    world_flow_defaults(config->node_count, &quantum_us, &slack);
+    world->config = *config;
+    if (config->flow_quantum_us == WORLD_AUTO)
+        world->config.flow_quantum_us = quantum_us;
+    if (config->flow_slack == WORLD_AUTO)
+        world->config.flow_slack = slack;
+    if (config->nic_down_bps == 0)
+        world->config.nic_down_bps = config->nic_bps;
 }
 
 struct world *world_new(const struct world_config *config)
@@ -207,15 +201,20 @@ struct world *world_new(const struct world_config *config)
     struct world *world = calloc(1, sizeof *world);
     if (world == NULL)
         return NULL;
-    world->config = *config;
+    take_config(world, config);
     world->trace_hash = 0xcbf29ce484222325ULL;
     world->bulk_free = INDEX_NONE;
     prng_seed(&world->prng, (const uint8_t *)&config->seed, sizeof config->seed);
     world->nodes = calloc(config->node_count, sizeof *world->nodes);
     ASSERT(world->nodes != NULL);
-    set_links(world);
-    for (uint32_t i = 0; i < config->node_count; i++)
+    series_init(&world->series, config->node_count, config->series_period_us);
+    places_init(world);
+    world->flows.quantum_us = world->config.flow_quantum_us;
+    world->flows.slack = world->config.flow_slack;
+    for (uint32_t i = 0; i < config->node_count; i++) {
         host_init(world, i);
+        world_slow_node(world, i, 1);
+    }
     return world;
 }
 
@@ -235,9 +234,11 @@ void world_free(struct world *world)
     }
     events_close(&world->events);
     flows_close(&world->flows);
+    series_close(&world->series);
     free(world->bulks);
     free(world->lookups);
     free(world->pulls);
+    free(world->rates);
     free(world->nodes);
     free(world);
 }
@@ -294,9 +295,51 @@ void world_freeze_node(struct world *world, uint32_t node, uint64_t at_us, uint6
 
 void world_slow_node(struct world *world, uint32_t node, uint32_t divisor)
 {
-    uint64_t rate_bps = world->config.nic_bps / divisor;
-    flows_set_link(&world->flows, world__link_up(node), rate_bps, world->now_us);
-    flows_set_link(&world->flows, world__link_down(node), rate_bps, world->now_us);
+    places_set_nic(world, node, world->config.nic_bps / divisor,
+                   world->config.nic_down_bps / divisor);
+}
+
+/* An event that tells the world two rates; 0: that one stays. */
+static void push_rates(struct world *world, enum event_kind kind, uint32_t node,
+                       const uint64_t rates[2], uint64_t at_us)
+{
+    if (world->rate_count == world->rate_capacity) {
+        world->rate_capacity = world->rate_capacity == 0 ? 64 : world->rate_capacity * 2;
+        world->rates = realloc(world->rates, world->rate_capacity * sizeof *world->rates);
+        ASSERT(world->rates != NULL);
+    }
+    world->rates[world->rate_count] = (struct world_rates){rates[0], rates[1]};
+    events_push(
+        &world->events,
+        (struct event){.at_us = at_us, .kind = kind, .node = node, .version = world->rate_count++});
+}
+
+void world_set_nic(struct world *world, uint32_t node, uint64_t up_bps, uint64_t down_bps,
+                   uint64_t at_us)
+{
+    ASSERT(node < world->config.node_count);
+    push_rates(world, EVENT_NIC, node, (const uint64_t[2]){up_bps, down_bps}, at_us);
+}
+
+void world_set_origin_rate(struct world *world, uint64_t origin_bps, uint64_t first_byte_us,
+                           uint64_t at_us)
+{
+    push_rates(world, EVENT_ORIGIN_RATE, 0, (const uint64_t[2]){origin_bps, first_byte_us}, at_us);
+}
+
+static void set_rates(struct world *world, const struct event *event)
+{
+    const struct world_rates rates = world->rates[event->version];
+    if (event->kind == EVENT_NIC) {
+        const struct sim_node *node = &world->nodes[event->node];
+        places_set_nic(world, event->node, rates.first != 0 ? rates.first : node->up_bps,
+                       rates.second != 0 ? rates.second : node->down_bps);
+        return;
+    }
+    if (rates.first != 0)
+        places_set_origin(world, rates.first);
+    if (rates.second != 0)
+        world->config.origin_first_byte_us = rates.second;
 }
 
 void world_set_loss(struct world *world, uint32_t loss_ppm)
@@ -372,6 +415,10 @@ uint32_t world_pull(struct world *world, uint32_t node, uint32_t blob, uint64_t 
     world->pulls[index] =
         (struct world_pull){.node = node, .blob = blob, .started_us = at_us, .next = INDEX_NONE};
     world->pulls_running++;
+    struct sim_node *puller = &world->nodes[node];
+    if ((puller->wanted_blobs >> blob & 1) == 0)
+        puller->bytes.wanted += world->blobs[blob].size_bytes;
+    puller->wanted_blobs |= 1ULL << blob;
     events_push(&world->events, (struct event){.at_us = at_us,
                                                .kind = EVENT_PULL,
                                                .node = node,
@@ -391,7 +438,8 @@ const struct world_pull *world_pulls(const struct world *world, size_t *count)
 /* What happens to a node; the rest is the world's own business. */
 static bool is_of_node(enum event_kind kind)
 {
-    return kind != EVENT_FLOW && kind != EVENT_POUR && kind != EVENT_CUT && kind != EVENT_ORIGIN;
+    return kind != EVENT_FLOW && kind != EVENT_POUR && kind != EVENT_CUT && kind != EVENT_ORIGIN &&
+           kind != EVENT_NIC && kind != EVENT_ORIGIN_RATE;
 }
 
 static void set_origin(struct world *world, enum world_origin origin)
@@ -454,6 +502,10 @@ static void dispatch(struct world *world, const struct event *event)
     case EVENT_ORIGIN:
         set_origin(world, (enum world_origin)event->version);
         break;
+    case EVENT_NIC:
+    case EVENT_ORIGIN_RATE:
+        set_rates(world, event);
+        break;
     }
 }
 
@@ -480,6 +532,8 @@ bool world_run(struct world *world, uint64_t until_us, bool until_pulls_done)
         if (!events_pop(&world->events, &event))
             break;
         ASSERT(event.at_us >= world->now_us);
+        if (event.at_us >= world->series.next_us)
+            series_tick(world, event.at_us);
         world->now_us = event.at_us;
         if (put_off(world, &event))
             continue;
@@ -542,5 +596,6 @@ void world_check(struct world *world)
             const struct bitfield *have = transfer_blob_have(host_transfer(node), mine->handle);
             ASSERT(have != NULL && have->set_count == mine->have.set_count);
         }
+        keep_check(node);
     }
 }

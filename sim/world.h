@@ -20,32 +20,98 @@
 /* Index of the origin as an end of a flow. */
 #define WORLD_ORIGIN UINT32_MAX
 
+/* Let the world choose by its size. */
+#define WORLD_AUTO UINT64_MAX
+
+/*
+ * What work costs a node's processor. 1 ps per byte is 1 ms per GB. The defaults are medians
+ * measured on one core (Zen 5, 64 KiB records, AES-256-GCM): pulling, verifying, storing and giving
+ * a GB to a client costs 1.5 s, giving it to a peer 0.5 s.
+ */
+struct world_cpu {
+    uint32_t cores; /* of each node; 0: work takes no time, but for world_config.verify_bps */
+    /* Sockets and ciphers run in so many threads (the agent: 1), whatever the cores; 0: any core
+     * may do them. */
+    uint32_t loop_threads;
+    uint32_t receive_ps;   /* per byte from a peer: read and open */
+    uint32_t serve_ps;     /* per byte to a peer: seal and write */
+    uint32_t origin_ps;    /* per byte from the origin: read, TLS */
+    uint32_t verify_ps;    /* per byte: SHA-256, when it came and when it is read back */
+    uint32_t store_ps;     /* per byte into the cache's file, or out of it */
+    uint32_t client_ps;    /* per byte to the client */
+    uint32_t message_ns;   /* per datagram, at each end */
+    uint32_t handshake_us; /* each side of a session between nodes */
+    uint32_t tls_us;       /* of a new connection to the origin */
+};
+
 struct world_config {
     uint64_t seed;
     uint32_t node_count;
-    uint32_t zone_count;      /* node i stands in zone i % zone_count */
-    uint32_t vswitch_count;   /* per zone */
-    uint64_t nic_bps;         /* bytes per second, up and down each */
-    uint64_t origin_bps;      /* bytes per second in total */
-    uint64_t origin_conn_bps; /* per connection, 0: no limit */
-    uint64_t origin_first_byte_us;
-    uint64_t zone_bps;        /* of a zone's border, each way; 0: no limit */
-    uint64_t verify_bps;      /* opening, hashing and storing of one piece; 0: takes no time */
-    uint64_t flow_quantum_us; /* rates of flows are made right at multiples of this; 0: at once */
-    uint64_t flow_slack;      /* and to one part in this; 0: exactly */
-    uint64_t latency_zone_us; /* one way, inside a zone */
-    uint64_t latency_cross_us;
-    uint32_t jitter_percent; /* of the latency, uniform on top */
-    uint32_t loss_ppm;       /* datagrams lost per million */
+    uint32_t zone_count;    /* node i stands in zone i % zone_count */
+    uint32_t vswitch_count; /* per zone */
+    uint32_t region_count;  /* zone z stands in region z % region_count; 0: 1 */
+
+    /* Links, bytes per second each way. */
+    uint64_t nic_bps;
+    uint64_t nic_down_bps;   /* 0: as nic_bps, which is up then */
+    uint64_t vswitch_bps;    /* of a vSwitch's uplink, the origin's bytes too; 0: no limit */
+    uint64_t zone_bps;       /* of a zone's border; 0: no limit */
+    uint64_t cross_bps;      /* over all zone borders together, in total; 0: no limit */
+    bool origin_over_border; /* the origin's bytes take the zone's border, too */
+
+    /* The origin. */
+    uint64_t origin_bps;                  /* in total */
+    uint64_t origin_conn_bps;             /* per connection, 0: no limit */
+    uint64_t origin_first_byte_us;        /* from request to first byte */
+    uint64_t origin_first_byte_spread_us; /* uniform on top */
+    uint64_t origin_latency_us; /* one way: a new connection costs two round trips (TCP, TLS 1.3) */
+    uint32_t origin_requests_per_s; /* more are answered by 429; 0: no limit */
+    uint32_t origin_requests_burst; /* so many at once, too; 0: as many as per second */
+    uint32_t origin_retry_after_s;  /* what a 429 asks for; 0: 1 */
+
+    /* Connections: slow start from so many bytes, doubled each round trip; 0: full rate at once.
+     * After so long without a byte the window is halved, and again for each such time (RFC 2861);
+     * 0: never. */
+    uint64_t tcp_initial_bytes;
+    uint64_t tcp_idle_us;
+
+    /* Nodes. */
+    struct world_cpu cpu;
+    uint64_t verify_bps;     /* cpu.cores 0: opening, hashing, storing of one piece; 0: no time */
+    uint64_t disk_read_bps;  /* 0: no limit */
+    uint64_t disk_write_bps; /* 0: no limit */
+    uint64_t memory_bytes;   /* last used pieces that need no read from disk */
+    uint64_t cache_bytes;    /* capacity of the piece cache; 0: everything is kept */
+
+    /* Rates of flows are made right at multiples of this; 0: at once; WORLD_AUTO. And to one part
+     * in this; 0: exactly; WORLD_AUTO. See world_flow_defaults. */
+    uint64_t flow_quantum_us;
+    uint64_t flow_slack;
+
+    /* Latency, one way. */
+    uint64_t latency_vswitch_us; /* inside a vSwitch; 0: as inside a zone */
+    uint64_t latency_zone_us;    /* inside a zone */
+    uint64_t latency_cross_us;   /* between zones of a region */
+    uint64_t latency_region_us;  /* between regions; 0: as between zones */
+    uint32_t jitter_percent;     /* of the latency, uniform on top */
+
+    /* Datagrams, per million. */
+    uint32_t loss_ppm;
     uint32_t duplicate_ppm;
+    uint32_t reorder_ppm; /* held back by up to reorder_us, so that others overtake them */
+    uint64_t reorder_us;  /* 0: ten times the latency */
+
     uint32_t seed_count;        /* bootstrap addresses each node knows; 0: 3 */
     struct mesh_config mesh;    /* tunables of all nodes */
     enum log_level trace_level; /* lines up to this level are printed to stderr */
     bool silent_death;          /* kill: peers notice by time-out (3 s) instead of a reset */
+    uint64_t series_period_us;  /* of the first samples; 0: SERIES_PERIOD_US */
 };
 
 /* Defaults: 16 nodes, 2 zones, 1 Gbit/s NICs, 10 Gbit/s origin, latencies of ALGORITHMS. */
 void world_config_defaults(struct world_config *config);
+/* What WORLD_AUTO means for this many nodes. */
+void world_flow_defaults(uint32_t node_count, uint64_t *quantum_us, uint64_t *slack);
 
 /* One pull of one blob by one node, as the scenario asked for it. */
 struct world_pull {
@@ -55,7 +121,8 @@ struct world_pull {
     uint64_t done_us; /* 0 while running */
     bool failed;
     uint64_t reader_id;
-    uint32_t next; /* of the same node and blob, while it runs */
+    uint32_t position; /* piece the client is at */
+    uint32_t next;     /* of the same node and blob, while it runs */
 };
 
 struct world_totals {
@@ -67,6 +134,7 @@ struct world_totals {
     uint64_t wasted_bytes; /* arrived but no longer wanted */
     uint64_t lies;         /* pieces whose hash told that the sender lied */
     uint64_t refused;      /* messages a mesh refused */
+    uint64_t throttled;    /* requests that the origin answered by 429 for their rate */
 };
 
 struct world;
@@ -88,6 +156,9 @@ void world_leave_node(struct world *world, uint32_t node, uint64_t at_us);
 void world_freeze_node(struct world *world, uint32_t node, uint64_t at_us, uint64_t for_us);
 /* A node's NIC becomes `divisor` times slower. */
 void world_slow_node(struct world *world, uint32_t node, uint32_t divisor);
+/* From this time on a node's NIC has these rates; 0: as it was. */
+void world_set_nic(struct world *world, uint32_t node, uint64_t up_bps, uint64_t down_bps,
+                   uint64_t at_us);
 /* From now on so many datagrams per million are lost. */
 void world_set_loss(struct world *world, uint32_t loss_ppm);
 /* Everything this node sends as a peer is wrong; receivers notice by its hash. */
@@ -108,6 +179,10 @@ enum world_origin {
     WORLD_ORIGIN_CUT,     /* all bodies break off now; then up (O-6) */
 };
 void world_set_origin(struct world *world, enum world_origin origin, uint64_t at_us);
+/* From this time on the origin gives so many bytes per second, and its first byte after so long; 0:
+ * as it was. */
+void world_set_origin_rate(struct world *world, uint64_t origin_bps, uint64_t first_byte_us,
+                           uint64_t at_us);
 
 /* Makes a blob of this size known to the world; its digest follows from the index. Returns its
  * index. */

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A node's piece cache when it has a capacity: the agent's own index (src/cache), over a store that
+ * keeps nothing. What does not fit stays in memory for a while, as in the agent, and is lost then.
+ * Nodes without a capacity have none of this.
+ */
+#include <stdlib.h>
+
+#include "cache.h"
+#include "digest.h"
+#include "host.h"
+#include "log.h"
+
+/* The agent's limits of memory: config.memory_bytes 0. */
+#define LOOSE_BYTES (64ULL << 20)
+#define LOOSE_MAX   256
+
+struct loose_piece {
+    uint32_t blob, piece;
+};
+
+struct keep {
+    struct cache *cache;
+    struct cache_blob *blobs[WORLD_BLOBS_MAX]; /* a reference each */
+    struct loose_piece loose[LOOSE_MAX];       /* had, but not in the cache; a ring */
+    uint32_t loose_first, loose_count;
+    uint64_t loose_bytes;
+};
+
+/* ---- the store ---- */
+
+static int store_create(void *self, const struct digest *digest, uint64_t size_bytes, uint64_t *out)
+{
+    (void)self;
+    (void)digest;
+    (void)size_bytes;
+    *out = 1;
+    return 0;
+}
+
+static int store_drop(void *self, uint64_t blob, uint32_t first_piece, uint32_t piece_count)
+{
+    (void)self;
+    (void)blob;
+    (void)first_piece;
+    (void)piece_count;
+    return 0;
+}
+
+static int store_remove(void *self, uint64_t blob)
+{
+    (void)self;
+    (void)blob;
+    return 0;
+}
+
+static uint64_t store_free_bytes(void *self)
+{
+    (void)self;
+    return UINT64_MAX;
+}
+
+static void store_close(void *self)
+{
+    (void)self;
+}
+
+/* ---- life ---- */
+
+void keep_init(struct sim_node *node)
+{
+    const struct world_config *config = &node->world->config;
+    if (config->cache_bytes == 0)
+        return;
+    static const struct store store = {.create = store_create,
+                                       .drop = store_drop,
+                                       .remove = store_remove,
+                                       .free_bytes = store_free_bytes,
+                                       .close = store_close};
+    struct cache_config cache = {.capacity_bytes = config->cache_bytes};
+    node->keep = calloc(1, sizeof *node->keep);
+    ASSERT(node->keep != NULL);
+    int err = cache_new(&node->env, &cache, &store, &node->keep->cache);
+    ASSERT(err == 0);
+}
+
+void keep_close(struct sim_node *node)
+{
+    struct keep *keep = node->keep;
+    if (keep == NULL)
+        return;
+    for (uint32_t i = 0; i < WORLD_BLOBS_MAX; i++) {
+        if (keep->blobs[i] != NULL)
+            cache_put(keep->cache, keep->blobs[i]);
+    }
+    cache_free(keep->cache);
+    free(keep);
+    node->keep = NULL;
+}
+
+void keep_open(struct sim_node *node, uint32_t blob)
+{
+    struct keep *keep = node->keep;
+    const struct blob_info *info = &node->world->blobs[blob];
+    if (keep == NULL || keep->blobs[blob] != NULL)
+        return;
+    int err = cache_get(keep->cache, &info->digest, info->size_bytes, &keep->blobs[blob]);
+    ASSERT(err == 0);
+}
+
+/* As the agent: what is being read stays, unless it would fill the cache. */
+void keep_hold(struct sim_node *node, uint32_t blob, bool reading)
+{
+    struct keep *keep = node->keep;
+    if (keep == NULL || node->world->blobs[blob].size_bytes > node->world->config.cache_bytes / 2)
+        return;
+    if (reading)
+        cache_hold(keep->cache, keep->blobs[blob]);
+    else
+        cache_unhold(keep->cache, keep->blobs[blob]);
+}
+
+/* ---- pieces ---- */
+
+static void lose(struct sim_node *node, uint32_t blob, uint32_t piece)
+{
+    struct sim_blob *mine = &node->blobs[blob];
+    if (!bitfield_clear(&mine->have, piece))
+        return;
+    node->bytes.evicted += piece_length(&node->world->layouts[blob], piece);
+    if (mine->handle != 0)
+        transfer_piece_lost(host_transfer(node), node->world->now_us, mine->handle, piece);
+}
+
+static uint32_t blob_with(const struct world *world, const struct digest *digest)
+{
+    uint32_t blob = 0;
+    while (blob < world->blob_count && !digest_equal(&world->blobs[blob].digest, digest))
+        blob++;
+    ASSERT(blob < world->blob_count);
+    return blob;
+}
+
+static void tell_evictions(struct sim_node *node)
+{
+    struct cache_eviction gone;
+    while (cache_next_eviction(node->keep->cache, &gone)) {
+        uint32_t blob = blob_with(node->world, &gone.digest);
+        for (uint32_t i = 0; i < gone.piece_count; i++)
+            lose(node, blob, gone.first_piece + i);
+    }
+}
+
+static void drop_loose(struct sim_node *node)
+{
+    struct keep *keep = node->keep;
+    struct loose_piece old = keep->loose[keep->loose_first];
+    keep->loose_first = (keep->loose_first + 1) % LOOSE_MAX;
+    keep->loose_count--;
+    keep->loose_bytes -= piece_length(&node->world->layouts[old.blob], old.piece);
+    if (keep->blobs[old.blob] == NULL ||
+        !bitfield_get(cache_blob_have(keep->blobs[old.blob]), old.piece))
+        lose(node, old.blob, old.piece);
+}
+
+static void keep_loose(struct sim_node *node, uint32_t blob, uint32_t piece)
+{
+    struct keep *keep = node->keep;
+    uint64_t limit = node->world->config.memory_bytes;
+    limit = limit == 0 ? LOOSE_BYTES : limit;
+    if (keep->loose_count == LOOSE_MAX)
+        drop_loose(node);
+    keep->loose[(keep->loose_first + keep->loose_count++) % LOOSE_MAX] =
+        (struct loose_piece){blob, piece};
+    keep->loose_bytes += piece_length(&node->world->layouts[blob], piece);
+    while (keep->loose_bytes > limit && keep->loose_count > 1)
+        drop_loose(node);
+}
+
+void keep_crash(struct sim_node *node)
+{
+    while (node->keep != NULL && node->keep->loose_count > 0)
+        drop_loose(node);
+}
+
+void keep_piece(struct sim_node *node, uint32_t blob, uint32_t piece)
+{
+    struct keep *keep = node->keep;
+    if (keep == NULL)
+        return;
+    uint64_t now_us = node->world->now_us;
+    int err = cache_reserve(keep->cache, keep->blobs[blob], piece, now_us);
+    if (err == 0)
+        cache_write_done(keep->cache, keep->blobs[blob], piece, now_us, 0);
+    else if (err != E_EXISTS)
+        keep_loose(node, blob, piece);
+    tell_evictions(node);
+}
+
+bool keep_pin(struct sim_node *node, uint32_t blob, uint32_t piece)
+{
+    struct keep *keep = node->keep;
+    return keep != NULL &&
+           cache_pin(keep->cache, keep->blobs[blob], piece, node->world->now_us) == 0;
+}
+
+void keep_unpin(struct sim_node *node, uint32_t blob, uint32_t piece)
+{
+    cache_unpin(node->keep->cache, node->keep->blobs[blob], piece);
+    tell_evictions(node);
+}
+
+void keep_check(const struct sim_node *node)
+{
+    if (node->keep == NULL)
+        return;
+    struct cache_stats stats;
+    cache__check_invariants(node->keep->cache);
+    cache_stats(node->keep->cache, &stats);
+    ASSERT(stats.bytes <= stats.capacity_bytes);
+}
