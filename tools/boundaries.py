@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BASE = {"err.h", "types.h", "limits.h", "env.h", "log.h", "bytes.h", "digest.h", "piece_map.h", "topology.h", "member.h",
+BASE = {"err.h", "types.h", "limits.h", "env.h", "log.h", "bytes.h", "digest.h", "piece_map.h", "topology.h", "member.h", "directory.h",
         "nearest.h", "quantity.h", "yaml_items.h"}
 PUBLIC = {
     "base": BASE,
