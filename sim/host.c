@@ -110,6 +110,7 @@ static void mesh_config_of(const struct sim_node *node, struct mesh_config *out)
     const struct world_config *config = &node->world->config;
     const struct place *place = &node->place;
     *out = config->mesh;
+    out->directory = node->world->directory;
     world_node_addr(node->index, &out->self_addr);
     out->self_key.bytes[0] = 1;
     store_be32(&out->self_key.bytes[4], node->index);

@@ -17,6 +17,7 @@
 #ifndef SHOAL_SIM_HOST_H
 #define SHOAL_SIM_HOST_H
 
+#include "directory.h"
 #include "events.h"
 #include "flows.h"
 #include "series.h"
@@ -177,6 +178,7 @@ struct world {
     struct bulk *bulks;     /* owned */
     uint32_t bulk_count, bulk_free;
     uint64_t session_version;
+    struct directory *directory;                /* one for all nodes */
     struct datagram_buffer *free_datagrams;     /* owned */
     bool cut[WORLD_ZONES_MAX][WORLD_ZONES_MAX]; /* from, to */
     struct blob_info blobs[WORLD_BLOBS_MAX];

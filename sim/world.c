@@ -213,6 +213,9 @@ struct world *world_new(const struct world_config *config)
     world->flows.slack = world->config.flow_slack;
     for (uint32_t i = 0; i < config->node_count; i++) {
         host_init(world, i);
+        int err = directory_new(&world->nodes[0].env, config->mesh.cluster_id, config->seed,
+                                &world->directory);
+        ASSERT(err == 0);
         world_slow_node(world, i, 1);
     }
     return world;
@@ -223,6 +226,7 @@ void world_free(struct world *world)
     struct event event;
     for (uint32_t i = 0; i < world->config.node_count; i++)
         host_close(&world->nodes[i]);
+    directory_put(world->directory);
     while (events_pop(&world->events, &event)) {
         if (event.bytes != NULL)
             free_datagram(world, event.bytes);
