@@ -213,11 +213,11 @@ struct world *world_new(const struct world_config *config)
     world->flows.slack = world->config.flow_slack;
     for (uint32_t i = 0; i < config->node_count; i++) {
         host_init(world, i);
-        int err = directory_new(&world->nodes[0].env, config->mesh.cluster_id, config->seed,
-                                &world->directory);
-        ASSERT(err == 0);
         world_slow_node(world, i, 1);
     }
+    int err = directory_new(&world->nodes[0].env, config->mesh.cluster_id, config->seed,
+                            &world->directory);
+    ASSERT(err == 0);
     return world;
 }
 
