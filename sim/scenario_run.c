@@ -1,0 +1,613 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A scenario played in a world: nodes start, clients arrive and pull their layers in their order,
+ * faults happen, until every pull has ended. The world does what its events say; here is only what
+ * depends on how things went: the next layer, the next batch, the pull after a restart.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bytes.h"
+#include "log.h"
+#include "scenario.h"
+
+#define SECOND_US 1000000ULL
+/* Agents of a cluster start one after the other; the views settle while they do. */
+#define START_SPREAD_US (2 * SECOND_US)
+/* A node that joins or comes back pulls so much later: its agent has to meet the others. A guess.
+ */
+#define JOIN_US  (2 * SECOND_US)
+#define RETRY_US (1 * SECOND_US)
+/* A client that waits for a layer to end looks so often. */
+#define POLL_US 1000ULL
+/* Deaths that churn may plan. */
+#define CHURN_MAX 1000000
+#define NO_PULL   UINT32_MAX
+
+/* One client: an image on a node, some layers at a time. */
+struct client {
+    uint32_t node, image;
+    uint32_t next;  /* layer to start next */
+    uint32_t first; /* index of its layers' pulls in drive.layer_pulls */
+    bool waits;     /* has layers to start */
+};
+
+enum action_kind {
+    ACTION_RETRY = 1, /* a node is back: its clients pull again what failed */
+    ACTION_LOSS,
+    ACTION_LIAR,
+};
+
+/* What a fault does to a node for good. */
+enum fate {
+    FATE_LIVES = 0,
+    FATE_RETURNS, /* it dies, and its clients pull again when it is back */
+    FATE_GONE,
+};
+
+/* What cannot be told to the world before its time. */
+struct action {
+    uint64_t at_us;
+    uint64_t value;
+    uint32_t kind, node;
+    size_t order;
+};
+
+struct drive {
+    const struct scenario *scenario;
+    struct world *world;
+    struct prng prng;
+    uint64_t zero_us; /* the first arrival can be */
+    uint64_t end_us;
+    uint32_t first_blob[SCENARIO_IMAGES_MAX];
+    uint16_t *images_of; /* owned, by node: bit per image it pulls */
+    bool *late;          /* owned, by node: joins during the run */
+    uint8_t *fates;      /* owned, by node: enum fate */
+    uint32_t *nodes;     /* owned: nodes that arrive, in their order */
+    uint32_t node_count, nodes_arrived;
+    struct client *clients; /* owned */
+    size_t client_count, client_capacity, waiting;
+    uint32_t *layer_pulls; /* owned */
+    size_t layer_count, layer_capacity;
+    struct action *actions; /* owned, by time once the run begins */
+    size_t action_count, action_capacity, action_next;
+};
+
+/* Room for one more element. The simulator stops when memory is out, as its world does. */
+static void *grown(void *array, size_t count, size_t *capacity, size_t element_bytes)
+{
+    if (count < *capacity)
+        return array;
+    *capacity = *capacity == 0 ? 256 : 2 * *capacity;
+    array = realloc(array, *capacity * element_bytes);
+    ASSERT(array != NULL);
+    return array;
+}
+
+static void add_action(struct drive *drive, struct action action)
+{
+    drive->actions =
+        grown(drive->actions, drive->action_count, &drive->action_capacity, sizeof *drive->actions);
+    action.order = drive->action_count;
+    drive->actions[drive->action_count++] = action;
+}
+
+/* ---- clients ---- */
+
+static uint32_t start_layer(struct drive *drive, const struct client *client, uint32_t layer,
+                            uint64_t at_us)
+{
+    return world_pull(drive->world, client->node, drive->first_blob[client->image] + layer, at_us,
+                      TRANSFER_READ_STREAM);
+}
+
+static void begin_client(struct drive *drive, uint32_t node, uint32_t image, uint64_t at_us)
+{
+    uint32_t layers = drive->scenario->images[image].layer_count;
+    uint64_t order = drive->scenario->order;
+    struct client client = {.node = node, .image = image, .first = (uint32_t)drive->layer_count};
+    for (uint32_t i = 0; i < layers; i++) {
+        bool now = order == 0 || i < order;
+        drive->layer_pulls = grown(drive->layer_pulls, drive->layer_count, &drive->layer_capacity,
+                                   sizeof *drive->layer_pulls);
+        drive->layer_pulls[drive->layer_count++] =
+            now ? start_layer(drive, &client, i, at_us) : NO_PULL;
+        client.next += now;
+    }
+    client.waits = client.next < layers;
+    drive->waiting += client.waits;
+    drive->clients =
+        grown(drive->clients, drive->client_count, &drive->client_capacity, sizeof *drive->clients);
+    drive->clients[drive->client_count++] = client;
+}
+
+static void arrive(struct drive *drive, uint32_t node, uint64_t at_us)
+{
+    for (uint32_t image = 0; image < drive->scenario->image_count; image++)
+        if ((drive->images_of[node] & 1U << image) != 0)
+            begin_client(drive, node, image, at_us + drive->scenario->images[image].at_us);
+}
+
+/* Starts what the client may start now. A client whose layer failed gives up until a retry. */
+static void advance_client(struct drive *drive, struct client *client)
+{
+    size_t count;
+    const struct world_pull *pulls = world_pulls(drive->world, &count);
+    uint32_t layers = drive->scenario->images[client->image].layer_count;
+    uint64_t running = 0;
+    bool failed = !world_node_up(drive->world, client->node);
+    for (uint32_t i = 0; i < client->next; i++) {
+        const struct world_pull *pull = &pulls[drive->layer_pulls[client->first + i]];
+        running += pull->done_us == 0;
+        failed = failed || pull->failed;
+    }
+    for (; !failed && running < drive->scenario->order && client->next < layers; running++) {
+        drive->layer_pulls[client->first + client->next] =
+            start_layer(drive, client, client->next, world_now_us(drive->world));
+        client->next++;
+    }
+    if (client->next == layers || (failed && drive->fates[client->node] != FATE_RETURNS)) {
+        client->waits = false;
+        drive->waiting--;
+    }
+}
+
+static void advance_clients(struct drive *drive)
+{
+    if (drive->waiting == 0)
+        return;
+    for (size_t i = 0; i < drive->client_count; i++)
+        if (drive->clients[i].waits)
+            advance_client(drive, &drive->clients[i]);
+}
+
+/* Does a client of the node have a pull that failed? */
+static bool has_failed(const struct drive *drive, uint32_t node)
+{
+    size_t count;
+    const struct world_pull *pulls = world_pulls(drive->world, &count);
+    for (size_t c = 0; c < drive->client_count; c++) {
+        const struct client *client = &drive->clients[c];
+        for (uint32_t i = 0; client->node == node && i < client->next; i++)
+            if (pulls[drive->layer_pulls[client->first + i]].failed)
+                return true;
+    }
+    return false;
+}
+
+static void retry(struct drive *drive, uint32_t node)
+{
+    for (size_t c = 0; c < drive->client_count; c++) {
+        const struct client *client = &drive->clients[c];
+        for (uint32_t i = 0; client->node == node && i < client->next; i++) {
+            size_t count;
+            uint32_t *pull = &drive->layer_pulls[client->first + i];
+            if (world_pulls(drive->world, &count)[*pull].failed)
+                *pull = start_layer(drive, client, i, world_now_us(drive->world));
+        }
+    }
+}
+
+/* ---- arrivals ---- */
+
+static void shuffle(struct prng *prng, uint32_t *items, uint32_t count)
+{
+    for (uint32_t i = count; i > 1; i--) {
+        uint32_t other = (uint32_t)prng_below(prng, i), kept = items[i - 1];
+        items[i - 1] = items[other];
+        items[other] = kept;
+    }
+}
+
+static void arrive_within(struct drive *drive, uint32_t count, uint64_t from_us)
+{
+    for (uint32_t i = 0; i < count && drive->nodes_arrived < drive->node_count; i++)
+        arrive(drive, drive->nodes[drive->nodes_arrived++],
+               from_us + prng_below(&drive->prng, drive->scenario->within_us + 1));
+}
+
+static uint32_t batch_size(const struct drive *drive)
+{
+    uint64_t nodes = (uint64_t)drive->node_count * drive->scenario->batch_ppm;
+    return (uint32_t)((nodes + 999999) / 1000000);
+}
+
+static void plan_poisson(struct drive *drive)
+{
+    double at_s = 0, per_second = (double)drive->scenario->per_second_milli / 1000;
+    for (; drive->nodes_arrived < drive->node_count; drive->nodes_arrived++) {
+        double uniform = ((double)(prng_next(&drive->prng) >> 11) + 1) / 9007199254740993.0;
+        at_s += -log(uniform) / per_second;
+        arrive(drive, drive->nodes[drive->nodes_arrived], drive->zero_us + (uint64_t)(at_s * 1e6));
+    }
+}
+
+static void plan_arrivals(struct drive *drive)
+{
+    const struct scenario *scenario = drive->scenario;
+    switch (scenario->arrivals) {
+    case ARRIVALS_ROLLING:
+        shuffle(&drive->prng, drive->nodes, drive->node_count);
+        arrive_within(drive, batch_size(drive), drive->zero_us);
+        for (uint64_t i = 1; scenario->every_us > 0 && drive->nodes_arrived < drive->node_count;
+             i++)
+            arrive_within(drive, batch_size(drive), drive->zero_us + i * scenario->every_us);
+        break;
+    case ARRIVALS_POISSON:
+        shuffle(&drive->prng, drive->nodes, drive->node_count);
+        plan_poisson(drive);
+        break;
+    case ARRIVALS_TRACE:
+        for (uint32_t i = 0; i < scenario->trace_count; i++)
+            arrive(drive, scenario->trace[i].node, drive->zero_us + scenario->trace[i].at_us);
+        drive->nodes_arrived = drive->node_count;
+        break;
+    default:
+        arrive_within(drive, drive->node_count, drive->zero_us);
+        break;
+    }
+}
+
+/* ---- faults ---- */
+
+/* The nodes a fault is for, `count` of them; the caller frees the array. */
+static uint32_t *pick_nodes(struct drive *drive, const struct scenario_fault *fault,
+                            uint32_t *count)
+{
+    uint32_t all = drive->scenario->world.node_count;
+    uint64_t wanted = fault->nodes & ~SCENARIO_SHARE_BIT;
+    uint32_t *nodes = calloc(all, sizeof *nodes);
+    ASSERT(nodes != NULL);
+    if (fault->node != SCENARIO_NO_NODE) {
+        nodes[0] = (uint32_t)fault->node;
+        *count = 1;
+        return nodes;
+    }
+    if ((fault->nodes & SCENARIO_SHARE_BIT) != 0)
+        wanted = (wanted * all + 999999) / 1000000;
+    for (uint32_t i = 0; i < all; i++)
+        nodes[i] = i;
+    shuffle(&drive->prng, nodes, all);
+    *count = (uint32_t)(wanted < all ? wanted : all);
+    return nodes;
+}
+
+static void plan_restart(struct drive *drive, const struct scenario_fault *fault, uint32_t node,
+                         uint64_t at_us)
+{
+    uint64_t back_us = at_us + fault->down_us;
+    if (drive->fates[node] == FATE_LIVES)
+        drive->fates[node] = FATE_RETURNS;
+    world_kill_node(drive->world, node, at_us);
+    world_start_node(drive->world, node, back_us, fault->keep_cache);
+    add_action(drive,
+               (struct action){.at_us = back_us + RETRY_US, .kind = ACTION_RETRY, .node = node});
+}
+
+static void plan_slow(struct drive *drive, const struct scenario_fault *fault, uint32_t node,
+                      uint64_t at_us)
+{
+    const struct world_config *config = &drive->scenario->world;
+    uint64_t down_bps = config->nic_down_bps > 0 ? config->nic_down_bps : config->nic_bps;
+    world_set_nic(drive->world, node, config->nic_bps * 1000 / fault->divisor_milli + 1,
+                  down_bps * 1000 / fault->divisor_milli + 1, at_us);
+    if (fault->for_us > 0)
+        world_set_nic(drive->world, node, 0, 0, at_us + fault->for_us);
+}
+
+static void plan_node_fault(struct drive *drive, const struct scenario_fault *fault, uint32_t node,
+                            uint64_t at_us)
+{
+    switch ((enum scenario_fault_kind)fault->kind) {
+    case FAULT_KILL:
+        drive->fates[node] = FATE_GONE;
+        world_kill_node(drive->world, node, at_us);
+        break;
+    case FAULT_RESTART:
+        plan_restart(drive, fault, node, at_us);
+        break;
+    case FAULT_LEAVE:
+        drive->fates[node] = FATE_GONE;
+        world_leave_node(drive->world, node, at_us);
+        break;
+    case FAULT_JOIN:
+        if (!drive->late[node]) {
+            world_start_node(drive->world, node, at_us, false);
+            arrive(drive, node, at_us + JOIN_US);
+        }
+        drive->late[node] = true;
+        break;
+    case FAULT_FREEZE:
+        world_freeze_node(drive->world, node, at_us,
+                          fault->for_us > 0 ? fault->for_us : drive->scenario->limit_us);
+        break;
+    case FAULT_SLOW:
+        plan_slow(drive, fault, node, at_us);
+        break;
+    case FAULT_LIAR:
+        add_action(drive, (struct action){.at_us = at_us, .kind = ACTION_LIAR, .node = node});
+        break;
+    default:
+        break;
+    }
+}
+
+static void plan_partition(struct drive *drive, const struct scenario_fault *fault, uint64_t at_us)
+{
+    uint32_t from = (uint32_t)fault->zone, to = (uint32_t)fault->to_zone;
+    for (int way = 0; way < (fault->one_way ? 1 : 2); way++) {
+        world_cut_zones(drive->world, way == 0 ? from : to, way == 0 ? to : from, true, at_us);
+        if (fault->for_us > 0)
+            world_cut_zones(drive->world, way == 0 ? from : to, way == 0 ? to : from, false,
+                            at_us + fault->for_us);
+    }
+}
+
+static void plan_outage(struct drive *drive, const struct scenario_fault *fault, uint64_t at_us)
+{
+    static const enum world_origin how[] = {[OUTAGE_REFUSE] = WORLD_ORIGIN_REFUSES,
+                                            [OUTAGE_SILENT] = WORLD_ORIGIN_SILENT,
+                                            [OUTAGE_BUSY] = WORLD_ORIGIN_BUSY,
+                                            [OUTAGE_CUT] = WORLD_ORIGIN_CUT};
+    if (fault->how == OUTAGE_SLOW) {
+        world_set_origin_rate(drive->world, fault->rate_bps, fault->first_byte_us, at_us);
+        if (fault->for_us > 0)
+            world_set_origin_rate(drive->world, 0, 0, at_us + fault->for_us);
+        return;
+    }
+    world_set_origin(drive->world, how[fault->how], at_us);
+    if (fault->for_us > 0)
+        world_set_origin(drive->world, WORLD_ORIGIN_UP, at_us + fault->for_us);
+}
+
+/* Deaths at random moments, each node equally often. */
+static void plan_churn(struct drive *drive, const struct scenario_fault *fault, uint64_t at_us)
+{
+    uint32_t nodes = drive->scenario->world.node_count;
+    uint64_t for_us = fault->for_us > 0 ? fault->for_us : drive->scenario->limit_us;
+    double deaths = (double)nodes * (double)fault->per_minute_ppm / 1e6 * (double)for_us / 60e6;
+    uint64_t count = deaths < CHURN_MAX ? (uint64_t)(deaths + 0.5) : CHURN_MAX;
+    for (uint64_t i = 0; i < count; i++)
+        plan_restart(drive, fault, (uint32_t)prng_below(&drive->prng, nodes),
+                     at_us + prng_below(&drive->prng, for_us));
+}
+
+static void plan_fault(struct drive *drive, const struct scenario_fault *fault)
+{
+    uint64_t at_us = drive->zero_us + fault->at_us;
+    uint32_t count = 0, *nodes;
+    switch ((enum scenario_fault_kind)fault->kind) {
+    case FAULT_PARTITION:
+        plan_partition(drive, fault, at_us);
+        return;
+    case FAULT_OUTAGE:
+        plan_outage(drive, fault, at_us);
+        return;
+    case FAULT_CHURN:
+        plan_churn(drive, fault, at_us);
+        return;
+    case FAULT_LOSS:
+        add_action(drive,
+                   (struct action){.at_us = at_us, .kind = ACTION_LOSS, .value = fault->loss_ppm});
+        if (fault->for_us > 0)
+            add_action(drive, (struct action){.at_us = at_us + fault->for_us,
+                                              .kind = ACTION_LOSS,
+                                              .value = drive->scenario->world.loss_ppm});
+        return;
+    default:
+        nodes = pick_nodes(drive, fault, &count);
+        for (uint32_t i = 0; i < count; i++)
+            plan_node_fault(drive, fault, nodes[i], at_us);
+        free(nodes);
+        return;
+    }
+}
+
+static void plan_faults(struct drive *drive)
+{
+    const struct scenario *scenario = drive->scenario;
+    const struct scenario_fault slow = {.kind = FAULT_SLOW,
+                                        .nodes = scenario->slow_ppm | SCENARIO_SHARE_BIT,
+                                        .node = SCENARIO_NO_NODE,
+                                        .divisor_milli = scenario->slow_divisor_milli};
+    uint32_t count = 0;
+    uint32_t *nodes = scenario->slow_ppm > 0 ? pick_nodes(drive, &slow, &count) : NULL;
+    for (uint32_t i = 0; i < count; i++)
+        plan_slow(drive, &slow, nodes[i], 0);
+    free(nodes);
+    for (uint32_t i = 0; i < scenario->fault_count; i++)
+        plan_fault(drive, &scenario->faults[i]);
+    for (uint32_t i = 0; i < scenario->outage_count; i++)
+        plan_fault(drive, &scenario->outages[i]);
+}
+
+/* ---- the run ---- */
+
+static int by_moment(const void *a, const void *b)
+{
+    const struct action *x = a, *y = b;
+    if (x->at_us != y->at_us)
+        return x->at_us < y->at_us ? -1 : 1;
+    return x->order < y->order ? -1 : 1;
+}
+
+static void act(struct drive *drive, const struct action *action)
+{
+    if (action->kind == ACTION_RETRY)
+        retry(drive, action->node);
+    else if (action->kind == ACTION_LOSS)
+        world_set_loss(drive->world, (uint32_t)action->value);
+    else
+        world_make_liar(drive->world, action->node);
+}
+
+/* Is there a retry to come for a pull that failed already? */
+static bool retry_waits(const struct drive *drive)
+{
+    for (size_t i = drive->action_next; i < drive->action_count; i++)
+        if (drive->actions[i].kind == ACTION_RETRY && has_failed(drive, drive->actions[i].node))
+            return true;
+    return false;
+}
+
+/* All pulls ended: the next batch begins if there is one. */
+static bool next_batch(struct drive *drive)
+{
+    if (drive->nodes_arrived == drive->node_count)
+        return false;
+    arrive_within(drive, batch_size(drive), world_now_us(drive->world));
+    return true;
+}
+
+static void play(struct drive *drive)
+{
+    bool check = drive->scenario->checks.invariants, idle = false;
+    while (world_now_us(drive->world) < drive->end_us) {
+        uint64_t now_us = world_now_us(drive->world), next_us = drive->end_us;
+        if (check && next_us > now_us + SECOND_US)
+            next_us = now_us + SECOND_US;
+        if (drive->waiting > 0 && next_us > now_us + POLL_US)
+            next_us = now_us + POLL_US;
+        if (drive->action_next < drive->action_count &&
+            next_us > drive->actions[drive->action_next].at_us)
+            next_us = drive->actions[drive->action_next].at_us;
+        bool done = world_run(drive->world, next_us > now_us ? next_us : now_us, !idle);
+        if (check)
+            world_check(drive->world);
+        while (drive->action_next < drive->action_count &&
+               drive->actions[drive->action_next].at_us <= world_now_us(drive->world))
+            act(drive, &drive->actions[drive->action_next++]);
+        advance_clients(drive);
+        /* Nothing runs: time goes on only if somebody is still to come. */
+        idle =
+            done && world_run(drive->world, world_now_us(drive->world), true) && !next_batch(drive);
+        if (idle && drive->waiting == 0 && !retry_waits(drive))
+            return;
+    }
+}
+
+static void draw_images(struct drive *drive)
+{
+    const struct scenario *scenario = drive->scenario;
+    for (uint32_t node = 0; node < scenario->world.node_count; node++)
+        for (uint32_t image = 0; image < scenario->image_count; image++) {
+            uint64_t share_ppm = scenario->images[image].share_ppm;
+            if (share_ppm >= 1000000 || prng_below(&drive->prng, 1000000) < share_ppm)
+                drive->images_of[node] |= (uint16_t)(1U << image);
+        }
+}
+
+static void prepare(struct drive *drive)
+{
+    const struct scenario *scenario = drive->scenario;
+    uint32_t nodes = scenario->world.node_count;
+    for (uint32_t i = 0; i < scenario->image_count; i++)
+        for (uint32_t layer = 0; layer < scenario->images[i].layer_count; layer++) {
+            uint32_t blob = world_add_blob(drive->world, scenario->images[i].layers[layer]);
+            drive->first_blob[i] = layer == 0 ? blob : drive->first_blob[i];
+        }
+    draw_images(drive);
+    plan_faults(drive);
+    uint64_t spread_us =
+        scenario->settle_us < START_SPREAD_US ? scenario->settle_us : START_SPREAD_US;
+    for (uint32_t node = 0; node < nodes; node++) {
+        if (drive->late[node])
+            continue;
+        world_start_node(drive->world, node, prng_below(&drive->prng, spread_us + 1), false);
+        drive->nodes[drive->node_count++] = node;
+    }
+    plan_arrivals(drive);
+    if (drive->action_count > 0)
+        qsort(drive->actions, drive->action_count, sizeof *drive->actions, by_moment);
+}
+
+static void count_pulls(const struct drive *drive, struct scenario_result *out)
+{
+    size_t count;
+    const struct world_pull *pulls = world_pulls(drive->world, &count);
+    for (size_t c = 0; c < drive->client_count; c++) {
+        const struct client *client = &drive->clients[c];
+        uint32_t layers = drive->scenario->images[client->image].layer_count;
+        for (uint32_t i = 0; i < layers; i++) {
+            uint32_t index = drive->layer_pulls[client->first + i];
+            const struct world_pull *pull = index == NO_PULL ? NULL : &pulls[index];
+            uint8_t fate = drive->fates[client->node];
+            out->pulls++;
+            out->unfinished += (pull == NULL || pull->done_us == 0) && fate != FATE_GONE;
+            out->unexplained += pull != NULL && pull->failed && fate == FATE_LIVES;
+        }
+    }
+}
+
+static void drive_close(struct drive *drive)
+{
+    free(drive->images_of);
+    free(drive->late);
+    free(drive->fates);
+    free(drive->nodes);
+    free(drive->clients);
+    free(drive->layer_pulls);
+    free(drive->actions);
+}
+
+int scenario_run(const struct scenario *scenario, struct world **world, struct scenario_result *out)
+{
+    uint32_t nodes = scenario->world.node_count;
+    struct drive drive = {.scenario = scenario,
+                          .zero_us = scenario->settle_us,
+                          .end_us = scenario->settle_us + scenario->limit_us,
+                          .images_of = calloc(nodes, sizeof *drive.images_of),
+                          .late = calloc(nodes, sizeof *drive.late),
+                          .fates = calloc(nodes, sizeof *drive.fates),
+                          .nodes = calloc(nodes, sizeof *drive.nodes)};
+    *out = (struct scenario_result){.pulls = 0};
+    drive.world = world_new(&scenario->world);
+    if (drive.world == NULL || drive.images_of == NULL || drive.late == NULL ||
+        drive.fates == NULL || drive.nodes == NULL) {
+        if (drive.world != NULL)
+            world_free(drive.world);
+        drive_close(&drive);
+        return E_NO_MEMORY;
+    }
+    prng_seed(&drive.prng, (const uint8_t *)&scenario->world.seed, sizeof scenario->world.seed);
+    prepare(&drive);
+    play(&drive);
+    count_pulls(&drive, out);
+    report_make(drive.world, &scenario->world, &out->report);
+    drive_close(&drive);
+    *world = drive.world;
+    return 0;
+}
+
+/* ---- checks ---- */
+
+static unsigned over(FILE *to, const char *name, double value, double limit)
+{
+    if (limit <= 0 || value <= limit)
+        return 0;
+    if (to != NULL)
+        fprintf(to, "check: %s is %.4g, limit %.4g\n", name, value, limit);
+    return 1;
+}
+
+unsigned scenario_check_result(const struct scenario *scenario,
+                               const struct scenario_result *result, FILE *to)
+{
+    const struct scenario_checks *checks = &scenario->checks;
+    const struct report *report = &result->report;
+    double bound_s = report->bound_s > 0 ? report->bound_s : 1;
+    unsigned bad = 0;
+    bad += over(to, "ratio.p50", report->p50_s / bound_s, (double)checks->p50 / 1000);
+    bad += over(to, "ratio.p99", report->p99_s / bound_s, (double)checks->p99 / 1000);
+    bad += over(to, "ratio.p999", report->p999_s / bound_s, (double)checks->p999 / 1000);
+    bad += over(to, "ratio.last", report->last_s / bound_s, (double)checks->last / 1000);
+    bad += over(to, "completion.last_s", report->last_s, (double)checks->last_us / 1e6);
+    bad += over(to, "origin_copies", report->origin_copies, (double)checks->origin_copies / 1000);
+    bad += over(to, "cross_zone_copies", report->cross_zone_copies,
+                (double)checks->cross_zone_copies / 1000);
+    bad += over(to, "upload_skew", report->upload_skew, (double)checks->upload_skew / 1000);
+    bad +=
+        over(to, "control_fraction", report->control_fraction, (double)checks->control_ppm / 1e6);
+    return bad;
+}
