@@ -140,6 +140,20 @@ const char *html_bytes(char out[HTML_NUMBER_BYTES], double bytes)
     return out;
 }
 
+const char *html_rate(char out[HTML_NUMBER_BYTES], double bytes_per_s)
+{
+    static const char *const units[] = {"bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"};
+    double bits = bytes_per_s * 8;
+    size_t unit = 0;
+    while (bits >= 999.5 && unit + 1 < sizeof units / sizeof units[0]) {
+        bits /= 1000;
+        unit++;
+    }
+    char number[HTML_NUMBER_BYTES];
+    snprintf(out, HTML_NUMBER_BYTES, "%.30s %s", html_number(number, bits), units[unit]);
+    return out;
+}
+
 const char *html_time(char out[HTML_NUMBER_BYTES], double seconds)
 {
     if (seconds >= 3600) {
@@ -200,18 +214,18 @@ void html_begin(FILE *to, const char *title, const char *description)
     fputs("</header>\n", to);
 }
 
-void html_sentence(FILE *to, const char *key, const char *lead, const char *rest)
+void html_sentence(FILE *to, const char *key, bool bad, const char *lead, const char *rest)
 {
-    fprintf(to, "<li data-key=\"%s\"><b>", key);
+    fprintf(to, "<li data-key=\"%s\"%s><b>", key, bad ? " class=\"bad\"" : "");
     html_text(to, lead);
     fputs("</b> <span>", to);
     html_text(to, rest);
     fputs("</span></li>\n", to);
 }
 
-void html_figure_begin(FILE *to, const char *id, const char *title, bool wide)
+void html_figure_begin(FILE *to, const char *id, const char *title)
 {
-    fprintf(to, "<figure id=\"%s\"%s>\n<h2>", id, wide ? " class=\"wide\"" : "");
+    fprintf(to, "<figure id=\"%s\">\n<h2>", id);
     html_text(to, title);
     fputs("</h2>\n", to);
 }

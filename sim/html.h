@@ -30,6 +30,8 @@ MUST_USE int html_done(FILE *to);
 const char *html_bytes(char out[HTML_NUMBER_BYTES], double bytes);
 /* "18.2 s", "0.35 s", "8 min 32 s", "2 h 05 min". */
 const char *html_time(char out[HTML_NUMBER_BYTES], double seconds);
+/* "8.4 Gbit/s", of bytes per second. */
+const char *html_rate(char out[HTML_NUMBER_BYTES], double bytes_per_s);
 /* "1,024" */
 const char *html_count(char out[HTML_NUMBER_BYTES], uint64_t count);
 /* As many decimals as make three or four digits: "0.034", "1.01", "28.1", "5120". */
@@ -37,11 +39,11 @@ const char *html_number(char out[HTML_NUMBER_BYTES], double value);
 
 /* Everything before the page's own text: head, style, title line. Strings are escaped. */
 void html_begin(FILE *to, const char *title, const char *description);
-/* `lead` in large letters, then the rest of the sentence; `key` names the sentence for programs. */
-void html_sentence(FILE *to, const char *key, const char *lead, const char *rest);
-/* A figure's frame. `id` is a name of [a-z-]; `wide` takes the whole width. Between the two comes
- * the plot. */
-void html_figure_begin(FILE *to, const char *id, const char *title, bool wide);
+/* `lead` in large letters, then the rest of the sentence; `key` names the sentence for programs,
+ * `bad` is for what went wrong. */
+void html_sentence(FILE *to, const char *key, bool bad, const char *lead, const char *rest);
+/* A figure's frame. `id` is a name of [a-z-]. Between the two comes the plot. */
+void html_figure_begin(FILE *to, const char *id, const char *title);
 void html_figure_end(FILE *to, const char *caption);
 /* A table of keys and values under a heading, and the command that repeats the run. */
 void html_settings(FILE *to, const struct report_setting *settings, size_t count,

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Percentiles, copies and skew of a finished simulation, its JSON and CSV; see report.h. */
+#include <assert.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 
+#include "host.h"
 #include "log.h"
 #include "report_data.h"
 
@@ -14,7 +16,7 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static double percentile(const double *sorted, size_t count, double share)
+double report__percentile(const double *sorted, size_t count, double share)
 {
     if (count == 0)
         return 0;
@@ -22,32 +24,60 @@ static double percentile(const double *sorted, size_t count, double share)
     return sorted[index < count ? index : count - 1];
 }
 
-uint32_t report__nodes(const struct world *world, struct report_node *nodes, uint32_t node_count)
+/* Arrivals, and which blobs each node wants: bit per blob. */
+static uint64_t take_arrivals(const struct world *world, struct report_node *nodes,
+                              uint64_t *wanted, struct report_pulls *out)
 {
-    size_t pull_count;
-    const struct world_pull *pulls = world_pulls(world, &pull_count);
-    uint64_t first_us = UINT64_MAX;
-    uint32_t failed_count = 0;
-    for (uint32_t node = 0; node < node_count; node++)
-        nodes[node] = (struct report_node){0};
-    for (size_t i = 0; i < pull_count; i++)
+    size_t count;
+    const struct world_pull *pulls = world_pulls(world, &count);
+    uint64_t first_us = UINT64_MAX, all = 0;
+    for (size_t i = 0; i < count; i++)
         first_us = pulls[i].started_us < first_us ? pulls[i].started_us : first_us;
-    for (size_t i = 0; i < pull_count; i++) {
+    for (size_t i = 0; i < count; i++) {
         struct report_node *node = &nodes[pulls[i].node];
         double arrival_s = (double)(pulls[i].started_us - first_us) / 1e6;
+        uint64_t bit = 1ULL << pulls[i].blob, size = world_blob(world, pulls[i].blob)->size_bytes;
         if (!node->pulled || arrival_s < node->arrival_s)
             node->arrival_s = arrival_s;
         node->pulled = true;
+        if ((wanted[pulls[i].node] & bit) == 0) {
+            node->wanted_bytes += size;
+            node->blobs++;
+        }
+        out->all_bytes += (all & bit) == 0 ? size : 0;
+        wanted[pulls[i].node] |= bit;
+        all |= bit;
     }
-    for (size_t i = 0; i < pull_count; i++) {
+    return first_us;
+}
+
+void report__nodes(const struct world *world, struct report_node *nodes, uint32_t node_count,
+                   struct report_pulls *out)
+{
+    static_assert(WORLD_BLOBS_MAX <= 64, "a bit per blob");
+    size_t count;
+    const struct world_pull *pulls = world_pulls(world, &count);
+    uint64_t *wanted = calloc(2ULL * node_count + 1, sizeof *wanted), *had = wanted + node_count;
+    ASSERT(wanted != NULL);
+    *out = (struct report_pulls){0};
+    for (uint32_t node = 0; node < node_count; node++)
+        nodes[node] = (struct report_node){0};
+    uint64_t first_us = take_arrivals(world, nodes, wanted, out);
+    for (size_t i = 0; i < count; i++) {
         struct report_node *node = &nodes[pulls[i].node];
-        bool failed = pulls[i].failed || pulls[i].done_us == 0;
-        double took_s = failed ? -1 : (double)(pulls[i].done_us - first_us) / 1e6 - node->arrival_s;
-        failed_count += failed ? 1 : 0;
-        if (failed || (node->completion_s >= 0 && took_s > node->completion_s))
-            node->completion_s = took_s;
+        if (pulls[i].failed || pulls[i].done_us == 0) {
+            out->failed++;
+            continue;
+        }
+        had[pulls[i].node] |= 1ULL << pulls[i].blob;
+        double took_s = (double)(pulls[i].done_us - first_us) / 1e6 - node->arrival_s;
+        node->completion_s = took_s > node->completion_s ? took_s : node->completion_s;
     }
-    return failed_count;
+    for (uint32_t node = 0; node < node_count; node++) {
+        if (had[node] != wanted[node])
+            nodes[node].completion_s = -1;
+    }
+    free(wanted);
 }
 
 static double skew_of(const struct world *world, uint32_t node_count)
@@ -61,20 +91,6 @@ static double skew_of(const struct world *world, uint32_t node_count)
     return total == 0 ? 0 : (double)most * node_count / (double)total;
 }
 
-static double larger(double a, double b)
-{
-    return a > b ? a : b;
-}
-
-static void bounds(const struct world_config *config, uint64_t bytes, struct report *out)
-{
-    double size = (double)bytes, nodes = config->node_count;
-    double nic = (double)config->nic_bps, origin = (double)config->origin_bps;
-    out->bound_s = larger(larger(size / nic, size / origin), nodes * size / (origin + nodes * nic));
-    double share = origin / nodes < nic ? origin / nodes : nic;
-    out->no_mesh_p50_s = out->no_mesh_last_s = size / share;
-}
-
 /* What the run took of this machine so far. */
 static void cost(struct report *out)
 {
@@ -85,54 +101,88 @@ static void cost(struct report *out)
     out->rss_mib = (double)usage.ru_maxrss / 1024;
 }
 
+/* Completion with and without the mesh, and the bound. Returns the bytes all nodes pull. */
+static double take_times(const struct world_config *config, const struct report_node *nodes,
+                         struct report *out)
+{
+    double *seconds = calloc(config->node_count, sizeof *seconds);
+    double *without = calloc(config->node_count, sizeof *without);
+    double payload = 0;
+    size_t pulled = 0;
+    uint32_t layers = 0;
+    ASSERT(seconds != NULL && without != NULL);
+    for (uint32_t node = 0; node < config->node_count; node++) {
+        payload += (double)nodes[node].wanted_bytes;
+        out->bytes = nodes[node].wanted_bytes > out->bytes ? nodes[node].wanted_bytes : out->bytes;
+        layers = nodes[node].blobs > layers ? nodes[node].blobs : layers;
+        if (nodes[node].pulled && nodes[node].completion_s >= 0)
+            seconds[out->nodes_complete++] = nodes[node].completion_s;
+        else if (nodes[node].pulled)
+            out->nodes_incomplete++;
+    }
+    qsort(seconds, out->nodes_complete, sizeof *seconds, by_value);
+    out->p50_s = report__percentile(seconds, out->nodes_complete, 0.5);
+    out->p90_s = report__percentile(seconds, out->nodes_complete, 0.9);
+    out->p99_s = report__percentile(seconds, out->nodes_complete, 0.99);
+    out->p999_s = report__percentile(seconds, out->nodes_complete, 0.999);
+    out->last_s = report__percentile(seconds, out->nodes_complete, 1);
+    int err = report__no_mesh(config, nodes, layers, without);
+    ASSERT(err == 0);
+    for (uint32_t node = 0; node < config->node_count; node++) {
+        if (nodes[node].pulled)
+            without[pulled++] = without[node];
+    }
+    qsort(without, pulled, sizeof *without, by_value);
+    out->no_mesh_p50_s = report__percentile(without, pulled, 0.5);
+    out->no_mesh_last_s = report__percentile(without, pulled, 1);
+    out->bound_s = out->bytes > 0 ? report__bound_s(config, out->bytes, payload) : 0;
+    free(seconds);
+    free(without);
+    return payload;
+}
+
+static double control_bytes(struct world *world)
+{
+    const struct series *series = world_series(world);
+    double sum = 0;
+    for (uint32_t i = 0; i < series->sample_count; i++)
+        sum += (double)series->samples[i].control_bytes;
+    return sum;
+}
+
 void report_make(struct world *world, const struct world_config *config, struct report *out)
 {
+    struct report_node *nodes = calloc(config->node_count, sizeof *nodes);
+    struct report_pulls pulls;
+    ASSERT(nodes != NULL);
     *out = (struct report){
         .seed = config->seed,
         .nodes = config->node_count,
         .zones = config->zone_count,
+        .events = world_totals(world)->events,
+        .trace_hash = world_trace_hash(world),
+        .origin_bytes = world_totals(world)->origin_bytes,
+        .wrong_bytes = world_totals(world)->wrong_bytes,
+        .throttled = world_totals(world)->throttled,
+        .upload_skew = skew_of(world, config->node_count),
     };
     cost(out);
-    size_t pull_count;
-    const struct world_pull *pulls = world_pulls(world, &pull_count);
-    uint64_t payload = 0;
-    for (size_t i = 0; i < pull_count; i++) {
-        uint64_t size = world_blob(world, pulls[i].blob)->size_bytes;
-        payload += size;
-        if (pulls[i].node == pulls[0].node)
-            out->bytes += size;
-    }
-    double *seconds = calloc(config->node_count, sizeof *seconds);
-    struct report_node *nodes = calloc(config->node_count, sizeof *nodes);
-    ASSERT(seconds != NULL && nodes != NULL);
-    out->pulls_failed = report__nodes(world, nodes, config->node_count);
-    size_t count = 0;
-    for (uint32_t node = 0; node < config->node_count; node++) {
-        if (nodes[node].pulled && nodes[node].completion_s >= 0)
-            seconds[count++] = nodes[node].completion_s;
-    }
+    report__nodes(world, nodes, config->node_count, &pulls);
+    out->pulls_failed = pulls.failed;
+    double payload = take_times(config, nodes, out);
     free(nodes);
-    qsort(seconds, count, sizeof *seconds, by_value);
-    out->p50_s = percentile(seconds, count, 0.5);
-    out->p90_s = percentile(seconds, count, 0.9);
-    out->p99_s = percentile(seconds, count, 0.99);
-    out->p999_s = percentile(seconds, count, 0.999);
-    out->last_s = percentile(seconds, count, 1);
-    free(seconds);
-    const struct world_totals *totals = world_totals(world);
-    bounds(config, out->bytes, out);
-    out->origin_bytes = totals->origin_bytes;
-    out->cross_zone_bytes =
-        totals->peer_bytes[DISTANCE_REGION] + totals->peer_bytes[DISTANCE_ELSEWHERE];
-    out->wrong_bytes = totals->wrong_bytes;
-    out->events = totals->events;
-    out->trace_hash = world_trace_hash(world);
-    if (out->bytes > 0) {
-        out->origin_copies = (double)out->origin_bytes / (double)out->bytes;
-        out->cross_zone_copies = (double)out->cross_zone_bytes / (double)out->bytes;
-        out->control_fraction = (double)totals->datagram_bytes / (double)payload;
+    for (uint32_t node = 0; node < config->node_count; node++) {
+        struct node_bytes bytes;
+        world_node_bytes(world, node, &bytes);
+        out->evicted_bytes += bytes.evicted;
     }
-    out->upload_skew = skew_of(world, config->node_count);
+    const uint64_t *by_distance = world_totals(world)->peer_bytes;
+    out->cross_zone_bytes = by_distance[DISTANCE_REGION] + by_distance[DISTANCE_ELSEWHERE];
+    if (pulls.all_bytes > 0) {
+        out->origin_copies = (double)out->origin_bytes / (double)pulls.all_bytes;
+        out->cross_zone_copies = (double)out->cross_zone_bytes / (double)pulls.all_bytes;
+        out->control_fraction = control_bytes(world) / payload;
+    }
 }
 
 /* JSON knows neither infinity nor nan. */
@@ -164,11 +214,13 @@ void report__json_figures(const struct report *report, FILE *to)
             " \"origin_copies\": %.4f, \"cross_zone_copies\": %.4f, \"control_fraction\": %.5f, "
             "\"upload_skew\": %.2f,\n"
             " \"origin_bytes\": %" PRIu64 ", \"cross_zone_bytes\": %" PRIu64
-            ", \"pulls_failed\": %u, \"wrong_bytes\": %" PRIu64
+            ", \"throttled\": %" PRIu64 ", \"evicted_bytes\": %" PRIu64
+            ",\n \"pulls_failed\": %u, \"nodes_incomplete\": %u, \"wrong_bytes\": %" PRIu64
             ", \"no_mesh\": {\"p50_s\": %.3f, \"last_s\": %.3f},\n",
             plain(report->origin_copies), plain(report->cross_zone_copies),
             plain(report->control_fraction), plain(report->upload_skew), report->origin_bytes,
-            report->cross_zone_bytes, report->pulls_failed, report->wrong_bytes,
+            report->cross_zone_bytes, report->throttled, report->evicted_bytes,
+            report->pulls_failed, report->nodes_incomplete, report->wrong_bytes,
             plain(report->no_mesh_p50_s), plain(report->no_mesh_last_s));
     fprintf(to,
             " \"events\": %" PRIu64 ", \"events_per_cpu_s\": %.0f, \"wall_s\": %.2f, "
@@ -199,27 +251,58 @@ void report_json(const struct report *report, struct world *world,
         fprintf(stderr, "shoal-sim: cannot write the figures\n");
 }
 
+static void csv_node(struct world *world, uint32_t node, const struct report_node *pulls, FILE *to)
+{
+    struct node_bytes bytes;
+    bool done = pulls->pulled && pulls->completion_s >= 0;
+    world_node_bytes(world, node, &bytes);
+    fprintf(to, ",%u,%u,", node, world__zone(world, node));
+    if (pulls->pulled)
+        fprintf(to, "%.3f", pulls->arrival_s);
+    fputs(",", to);
+    if (done)
+        fprintf(to, "%.3f", pulls->completion_s);
+    fprintf(to, ",%d,%" PRIu64 ",%" PRIu64, pulls->pulled && !done, pulls->wanted_bytes,
+            bytes.sent);
+    for (size_t source = 0; source < SERIES_SOURCES; source++)
+        fprintf(to, ",%" PRIu64, bytes.received[source]);
+    fprintf(to, ",%" PRIu64 ",%" PRIu64 "\n", bytes.control_sent, bytes.evicted);
+}
+
 int report_write_csv(const struct report *report, struct world *world,
                      const struct report_context *context, FILE *to)
 {
+    struct report_pulls pulls;
     struct report_node *nodes = calloc(report->nodes, sizeof *nodes);
     if (nodes == NULL)
         return E_NO_MEMORY;
-    (void)report__nodes(world, nodes, report->nodes);
-    fputs("scenario,seed,node,zone,arrival_s,completion_s,failed,uploaded_bytes\n", to);
+    report__nodes(world, nodes, report->nodes, &pulls);
+    fputs("scenario,seed,node,zone,arrival_s,completion_s,incomplete,wanted_bytes,uploaded_bytes,"
+          "from_origin_bytes,from_vswitch_bytes,from_zone_bytes,from_other_zones_bytes,"
+          "control_bytes,evicted_bytes\n",
+          to);
     for (uint32_t node = 0; node < report->nodes; node++) {
         html_csv(to, context->scenario);
-        fprintf(to, ",%" PRIu64 ",%u,%u", report->seed, node,
-                report->zones > 0 ? node % report->zones : 0);
-        if (nodes[node].pulled)
-            fprintf(to, ",%.3f,", nodes[node].arrival_s);
-        else
-            fputs(",,", to);
-        bool done = nodes[node].pulled && nodes[node].completion_s >= 0;
-        if (done)
-            fprintf(to, "%.3f", nodes[node].completion_s);
-        fprintf(to, ",%d,%" PRIu64 "\n", nodes[node].pulled && !done, world_uploaded(world, node));
+        fprintf(to, ",%" PRIu64, report->seed);
+        csv_node(world, node, &nodes[node], to);
     }
     free(nodes);
+    return html_done(to);
+}
+
+int report_write_series_csv(struct world *world, FILE *to)
+{
+    const struct series *series = world_series(world);
+    fputs("end_s,from_origin_bytes,from_vswitch_bytes,from_zone_bytes,from_other_zones_bytes,"
+          "control_bytes,nodes_up,pulls_running,pulls_done,pulls_failed\n",
+          to);
+    for (uint32_t i = 0; i < series->sample_count; i++) {
+        const struct series_sample *sample = &series->samples[i];
+        fprintf(to, "%.3f", (double)series_end_us(series, i) / 1e6);
+        for (size_t source = 0; source < SERIES_SOURCES; source++)
+            fprintf(to, ",%" PRIu64, sample->bytes[source]);
+        fprintf(to, ",%" PRIu64 ",%u,%u,%u,%u\n", sample->control_bytes, sample->nodes_up,
+                sample->pulls_running, sample->pulls_done, sample->pulls_failed);
+    }
     return html_done(to);
 }

@@ -20,12 +20,15 @@ struct report {
     double bound_s;                             /* ALGORITHMS §1, for all bytes a node pulls */
     double p50_s, p90_s, p99_s, p999_s, last_s; /* completion, each from the node's own arrival */
     double origin_copies, cross_zone_copies;
-    double control_fraction; /* control bytes / payload bytes */
+    double control_fraction; /* control bytes from the first pull on / payload bytes */
     double upload_skew;      /* most / mean bytes uploaded by a node */
-    uint64_t bytes;          /* per node */
+    uint64_t bytes;          /* of a node that pulls everything */
     uint64_t origin_bytes, cross_zone_bytes, wrong_bytes;
-    uint32_t pulls_failed;
-    double no_mesh_p50_s, no_mesh_last_s; /* the origin's rate shared by all nodes */
+    uint64_t throttled, evicted_bytes;    /* of world_totals and world_node_bytes */
+    uint32_t pulls_failed;                /* or never ended; those repeated later, too */
+    uint32_t nodes_complete;              /* nodes that had all they pulled in the end */
+    uint32_t nodes_incomplete;            /* those that did not */
+    double no_mesh_p50_s, no_mesh_last_s; /* the same arrivals sharing the origin */
     uint64_t events, trace_hash;
     double wall_s;  /* of the run; report_make leaves 0, who measured it sets it */
     double cpu_s;   /* of this process so far; set anew where several runs share one */
@@ -48,7 +51,8 @@ struct report_context {
 };
 
 /* Reads the world after world_run. A node's completion is its last pull's end, counted from its
- * first pull's start. */
+ * first pull's start; a pull that failed and was repeated ends with its repetition. Copies are
+ * counted against all blobs that somebody pulled. Out of memory is fatal, as in the world. */
 void report_make(struct world *world, const struct world_config *config, struct report *out);
 /* One JSON object on `to`, with wall time and trace hash: a run without a scenario's name. */
 void report_json(const struct report *report, struct world *world,
@@ -58,10 +62,11 @@ void report_json(const struct report *report, struct world *world,
  * written). */
 MUST_USE int report_write_json(const struct report *report, const struct report_context *context,
                                FILE *to);
-/* A line per node: node, zone, arrival_s, completion_s (empty when a pull failed), failed,
- * uploaded_bytes. */
+/* A line per node: arrival, completion (empty if it never had everything), bytes by source. */
 MUST_USE int report_write_csv(const struct report *report, struct world *world,
                               const struct report_context *context, FILE *to);
+/* A line per sample of the world's time series. */
+MUST_USE int report_write_series_csv(struct world *world, FILE *to);
 MUST_USE int report_write_html(const struct report *report, struct world *world,
                                const struct report_context *context, FILE *to);
 
