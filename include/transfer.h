@@ -11,6 +11,7 @@
 #ifndef SHOAL_TRANSFER_H
 #define SHOAL_TRANSFER_H
 
+#include "directory.h"
 #include "env.h"
 #include "err.h"
 #include "member.h"
@@ -33,6 +34,7 @@ enum transfer_copies {
 };
 
 struct transfer_config {
+    struct directory *directory; /* shared with others; NULL: own */
     struct node_id self_id;
     struct peer_addr self_addr;
     struct topology topology;

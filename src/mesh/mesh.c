@@ -67,6 +67,7 @@ static int new_dht(struct mesh *mesh, const struct mesh_config *config, uint64_t
 static int new_transfer(struct mesh *mesh, const struct mesh_config *config, uint64_t now_us)
 {
     struct transfer_config part = config->transfer;
+    part.directory = mesh->directory;
     part.self_id = mesh->self;
     part.self_addr = config->self_addr;
     part.topology = config->topology;

@@ -6,7 +6,8 @@
  *
  * Nodes are named by their slot in one table: two bytes wherever a node is referred to. Slot 0 is
  * this node. When a node goes, transfer__node_gone takes it out of every part before its slot is
- * used again.
+ * used again. A member gets a slot when it is first dealt with; until then two bytes by its place
+ * in the directory are all that is kept of it.
  */
 #ifndef SHOAL_TRANSFER_CORE_H
 #define SHOAL_TRANSFER_CORE_H
@@ -15,6 +16,7 @@
 
 #include "bytes.h"
 #include "digest.h"
+#include "directory.h"
 #include "env.h"
 #include "log.h"
 #include "member.h"
@@ -31,8 +33,9 @@
 #define ZONE_MEMBERS_MIN 8
 /* Nodes that talk to us before gossip has told of them; at most this many, forgotten when quiet. */
 #define STRANGERS_MAX 1024
-/* Distinct topologies (region, zone, vSwitch); further ones count as unknown. */
-#define TOPOLOGIES_MAX 4096
+/* Numbers of topologies (region, zone, vSwitch) in the directory; those above count as our own. */
+#define TOPOLOGIES_MAX  8192
+#define TOPOLOGY_UNHELD UINT16_MAX
 
 #define NODE_NONE 0xffffu
 #define NODE_SELF 0u
@@ -52,7 +55,8 @@ struct upload;
 struct node {
     struct node_id id;
     struct peer_addr addr;
-    uint16_t topology; /* index */
+    uint16_t place;    /* of a member in the directory; PLACE_NONE: a stranger */
+    uint16_t topology; /* number in the directory */
     uint8_t state;     /* enum member_state; UNKNOWN: a stranger */
     bool used;
     struct peer *peer; /* NULL until it is dealt with */
@@ -89,18 +93,26 @@ struct zone {
 };
 
 struct nodes {
+    struct directory *directory;
+    uint16_t own_topology;
+    /* Those we have met: members that were asked, named or heard, and strangers. */
     struct node *slots;
     uint32_t slot_count; /* high-water mark */
     uint32_t slot_capacity;
-    uint16_t *by_id; /* used slots in order of id */
+    uint16_t *by_id;     /* open table of used slots; NODE_NONE: empty */
+    uint32_t by_id_size; /* a power of two */
+    uint64_t by_id_seed;
     uint32_t count;
     uint32_t stranger_count;
-    struct topology *topologies;
-    uint16_t *topology_zone; /* zone of each topology */
-    uint32_t topology_count, topology_capacity;
+    /* All members: two bytes each, by place; see transfer__member_topology. */
+    uint16_t *members;
+    uint32_t member_bound, member_count;
+    uint16_t *topology_zone; /* by number; TOPOLOGY_UNHELD: we have not met it */
+    uint32_t topology_bound;
     /* Placement, made anew when `stale`. */
     bool stale;
-    uint16_t *placed; /* live members zone by zone */
+    bool plain;       /* no zones are merged: one member more or less can be put in or taken out */
+    uint16_t *placed; /* places of live members zone by zone */
     struct zone *zones;
     uint32_t zone_count;
     uint32_t live; /* live members, self included unless draining */
@@ -237,10 +249,21 @@ void transfer__node_gone(struct transfer *transfer, uint16_t node);
 /* 0 or E_NO_MEMORY. Slot 0 becomes this node. */
 MUST_USE int transfer__nodes_init(struct transfer *transfer);
 void transfer__nodes_close(struct transfer *transfer);
-/* Slot of an id, NODE_NONE if unknown. O(log n). */
+/* Slot of an id; NODE_NONE if we have not met it, be it a member or not. */
 uint16_t transfer__node_find(const struct transfer *transfer, const struct node_id *id);
-/* Adds or changes a member. 0, E_NO_MEMORY, E_FULL. */
+/* Adds or changes a member. 0, E_NO_MEMORY, E_FULL; E_INVALID: its id stands at another address. */
 MUST_USE int transfer__node_member(struct transfer *transfer, const struct member *member);
+/* It is no member any more; if we have met it, all parts let go of it. */
+void transfer__node_down(struct transfer *transfer, const struct node_id *id);
+/* Room for so many members in all, so that taking them in is quick. Best effort. */
+void transfer__nodes_reserve(struct transfer *transfer, uint32_t members);
+/* Slot of the member at a place; NODE_NONE if there is none, or no room. */
+uint16_t transfer__node_at(struct transfer *transfer, uint16_t place);
+/* State and topology of the member at a place; UNKNOWN if there is none. */
+enum member_state transfer__member_state(const struct transfer *transfer, uint16_t place);
+uint16_t transfer__member_topology(const struct transfer *transfer, uint16_t place);
+/* Aborts if tables and counts disagree. */
+void transfer__nodes_check(const struct transfer *transfer);
 /* Slot of whoever sent a message or was named by one; a stranger is added. `addr` may be NULL if
  * not known. NODE_NONE if there is no room. */
 uint16_t transfer__node_meet(struct transfer *transfer, const struct node_id *id,
@@ -257,6 +280,13 @@ enum distance transfer__node_distance(const struct transfer *transfer, uint16_t 
 struct wire_contact transfer__node_contact(const struct transfer *transfer, uint16_t node);
 
 /* ---- placement (placement.c) ---- */
+
+/* Does the member at this place count for placement, this node unless it drains? */
+bool transfer__counts(const struct transfer *transfer, uint16_t place);
+/* A member that counts came or goes: puts it in or takes it out if the zones stay as they are, else
+ * all is placed anew. `topology` is its. */
+void transfer__placement_add(struct transfer *transfer, uint16_t place, uint16_t topology);
+void transfer__placement_remove(struct transfer *transfer, uint16_t place, uint16_t topology);
 
 /* Members that count for placement, this node included unless it drains. */
 uint32_t transfer__live(struct transfer *transfer);

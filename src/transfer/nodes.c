@@ -1,77 +1,119 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The table of nodes: members as gossip tells them, and strangers that talked to us first (a node
- * that just started is heard before gossip has spread it). Owns slots and their order by id;
- * placement.c makes zones of them.
+ * Who there is: members as gossip tells them, two bytes each by their place in the directory, and a
+ * table of slots for those we deal with: members that were met, and strangers that talked to us
+ * first (a node that just started is heard before gossip has spread it). Owns slots and finding
+ * them by id; placement.c makes zones of the members.
  */
 #include "core.h"
 
 #include "topology.h"
 
-static bool topology_same(const struct topology *a, const struct topology *b)
+#define TABLE_FIRST 64
+
+/* ---- topologies ---- */
+
+static bool is_held(const struct nodes *nodes, uint16_t topology)
 {
-    return label_equal(&a->region, &b->region) && label_equal(&a->zone, &b->zone) &&
-           label_equal(&a->vswitch, &b->vswitch);
+    return topology < nodes->topology_bound && nodes->topology_zone[topology] != TOPOLOGY_UNHELD;
 }
 
-/* Index of a topology, added if new. Index 0 (this node's own) serves when there is no room: data
+/* Number of a topology, held once for our life. This node's own serves when there is no room: data
  * then flows as inside the zone, which costs placement and nothing else. */
-static uint16_t topology_index(struct transfer *transfer, const struct topology *topology)
+static uint16_t topology_number(struct transfer *transfer, const struct topology *topology)
 {
     struct nodes *nodes = &transfer->nodes;
-    for (uint32_t i = 0; i < nodes->topology_count; i++) {
-        if (topology_same(&nodes->topologies[i], topology))
-            return (uint16_t)i;
+    uint16_t number;
+    if (directory_topology_hold(nodes->directory, topology, &number) != 0)
+        return nodes->own_topology;
+    if (is_held(nodes, number)) {
+        directory_topology_drop(nodes->directory, number);
+        return number;
     }
-    if (nodes->topology_count == TOPOLOGIES_MAX)
-        return 0;
-    uint32_t capacity = nodes->topology_capacity;
-    if (transfer__grow(transfer, (void **)&nodes->topology_zone, &capacity,
-                       nodes->topology_count + 1, sizeof *nodes->topology_zone) != 0)
-        return 0;
-    if (transfer__grow(transfer, (void **)&nodes->topologies, &nodes->topology_capacity,
-                       nodes->topology_count + 1, sizeof *nodes->topologies) != 0)
-        return 0;
-    nodes->topologies[nodes->topology_count] = *topology;
+    uint32_t capacity = nodes->topology_bound;
+    if (number >= TOPOLOGIES_MAX ||
+        transfer__grow(transfer, (void **)&nodes->topology_zone, &capacity, number + 1u,
+                       sizeof *nodes->topology_zone) != 0) {
+        directory_topology_drop(nodes->directory, number);
+        return nodes->own_topology;
+    }
+    for (; nodes->topology_bound < capacity; nodes->topology_bound++)
+        nodes->topology_zone[nodes->topology_bound] = TOPOLOGY_UNHELD;
+    nodes->topology_zone[number] = 0;
     nodes->stale = true;
-    return (uint16_t)nodes->topology_count++;
+    return number;
 }
 
-/* Position in by_id of the first id not less than `id`. */
-static uint32_t lower_bound(const struct nodes *nodes, const struct node_id *id)
+/* ---- slots by id ---- */
+
+static uint32_t home_of(const struct nodes *nodes, const struct node_id *id)
 {
-    uint32_t low = 0, high = nodes->count;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (node_id_compare(&nodes->slots[nodes->by_id[middle]].id, id) < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
+    uint64_t hash = (load_be64(id->bytes) ^ nodes->by_id_seed) * 0x9e3779b97f4a7c15ULL;
+    return (uint32_t)(hash >> 32) & (nodes->by_id_size - 1);
 }
 
 uint16_t transfer__node_find(const struct transfer *transfer, const struct node_id *id)
 {
     const struct nodes *nodes = &transfer->nodes;
-    uint32_t at = lower_bound(nodes, id);
-    if (at == nodes->count || !node_id_equal(&nodes->slots[nodes->by_id[at]].id, id))
+    if (nodes->by_id_size == 0)
         return NODE_NONE;
-    return nodes->by_id[at];
+    uint32_t mask = nodes->by_id_size - 1;
+    for (uint32_t at = home_of(nodes, id);; at = (at + 1) & mask) {
+        uint16_t slot = nodes->by_id[at];
+        if (slot == NODE_NONE || node_id_equal(&nodes->slots[slot].id, id))
+            return slot;
+    }
 }
 
-/* Room for one more slot in both arrays. */
-static int make_room(struct transfer *transfer)
+static void table_add(struct nodes *nodes, uint16_t slot)
+{
+    uint32_t mask = nodes->by_id_size - 1;
+    uint32_t at = home_of(nodes, &nodes->slots[slot].id);
+    while (nodes->by_id[at] != NODE_NONE)
+        at = (at + 1) & mask;
+    nodes->by_id[at] = slot;
+}
+
+/* Linear probing without tombstones: what follows moves up, unless it stands where it belongs. */
+static void table_remove(struct nodes *nodes, uint16_t slot)
+{
+    uint32_t mask = nodes->by_id_size - 1;
+    uint32_t hole = home_of(nodes, &nodes->slots[slot].id);
+    while (nodes->by_id[hole] != slot) {
+        ASSERT(nodes->by_id[hole] != NODE_NONE);
+        hole = (hole + 1) & mask;
+    }
+    for (uint32_t at = (hole + 1) & mask; nodes->by_id[at] != NODE_NONE; at = (at + 1) & mask) {
+        uint32_t home = home_of(nodes, &nodes->slots[nodes->by_id[at]].id);
+        if (((at - home) & mask) < ((at - hole) & mask))
+            continue; /* between its home and here there is no hole */
+        nodes->by_id[hole] = nodes->by_id[at];
+        hole = at;
+    }
+    nodes->by_id[hole] = NODE_NONE;
+}
+
+static int table_grow(struct transfer *transfer)
 {
     struct nodes *nodes = &transfer->nodes;
-    uint32_t capacity = nodes->slot_capacity;
-    int err = transfer__grow(transfer, (void **)&nodes->by_id, &capacity, nodes->slot_count + 1,
-                             sizeof *nodes->by_id);
-    if (err != 0)
-        return err;
-    return transfer__grow(transfer, (void **)&nodes->slots, &nodes->slot_capacity,
-                          nodes->slot_count + 1, sizeof *nodes->slots);
+    if (nodes->count < nodes->by_id_size / 4 * 3)
+        return 0;
+    uint32_t size = nodes->by_id_size == 0 ? TABLE_FIRST : 2 * nodes->by_id_size;
+    uint16_t *table = transfer__alloc(transfer, nodes->by_id, size * sizeof *table);
+    if (table == NULL)
+        return E_NO_MEMORY;
+    nodes->by_id = table;
+    nodes->by_id_size = size;
+    for (uint32_t i = 0; i < size; i++)
+        table[i] = NODE_NONE;
+    for (uint32_t i = 0; i < nodes->slot_count; i++) {
+        if (nodes->slots[i].used)
+            table_add(nodes, (uint16_t)i);
+    }
+    return 0;
 }
+
+/* ---- slots ---- */
 
 /* A slot no node uses; slot_count if the table must grow. Freed slots are rare: members come and go
  * by the minute, so a search is good enough. */
@@ -86,78 +128,177 @@ static uint32_t free_slot(const struct nodes *nodes)
     return nodes->slot_count;
 }
 
-static uint16_t add_node(struct transfer *transfer, const struct node_id *id)
+/* A stranger's; its caller may make it a member's. */
+static uint16_t add_slot(struct transfer *transfer, const struct node_id *id,
+                         const struct peer_addr *addr)
 {
     struct nodes *nodes = &transfer->nodes;
     uint32_t slot = free_slot(nodes);
-    if (slot == nodes->slot_count) {
-        if (slot == MEMBERS_MAX + STRANGERS_MAX || make_room(transfer) != 0)
-            return NODE_NONE;
+    if (slot == MEMBERS_MAX + STRANGERS_MAX || table_grow(transfer) != 0 ||
+        transfer__grow(transfer, (void **)&nodes->slots, &nodes->slot_capacity, slot + 1,
+                       sizeof *nodes->slots) != 0)
+        return NODE_NONE;
+    if (slot == nodes->slot_count)
         nodes->slot_count++;
-    }
-    nodes->slots[slot] = (struct node){.id = *id, .used = true};
-    uint32_t at = lower_bound(nodes, id);
-    memmove(&nodes->by_id[at + 1], &nodes->by_id[at], (nodes->count - at) * sizeof nodes->by_id[0]);
-    nodes->by_id[at] = (uint16_t)slot;
+    nodes->slots[slot] = (struct node){
+        .id = *id, .place = PLACE_NONE, .topology = nodes->own_topology, .used = true};
+    if (addr != NULL)
+        nodes->slots[slot].addr = *addr;
+    table_add(nodes, (uint16_t)slot);
     nodes->count++;
+    nodes->stranger_count++;
     return (uint16_t)slot;
 }
 
-int transfer__nodes_init(struct transfer *transfer)
+/* A slot's node is the member at this place: takes over what is known of it. */
+static void slot_follows(struct transfer *transfer, uint16_t slot, uint16_t place)
 {
-    (void)topology_index(transfer, &transfer->config.topology);
-    uint16_t slot = add_node(transfer, &transfer->config.self_id);
-    if (slot == NODE_NONE || transfer->nodes.topology_count == 0)
+    struct nodes *nodes = &transfer->nodes;
+    struct node *node = &nodes->slots[slot];
+    if (node->state == MEMBER_UNKNOWN)
+        nodes->stranger_count--;
+    node->place = place;
+    node->addr = *directory_addr(nodes->directory, place);
+    node->topology = transfer__member_topology(transfer, place);
+    node->state = (uint8_t)transfer__member_state(transfer, place);
+}
+
+uint16_t transfer__node_at(struct transfer *transfer, uint16_t place)
+{
+    struct nodes *nodes = &transfer->nodes;
+    if (transfer__member_state(transfer, place) == MEMBER_UNKNOWN)
+        return NODE_NONE;
+    const struct node_id *id = directory_id(nodes->directory, place);
+    uint16_t slot = transfer__node_find(transfer, id);
+    if (slot != NODE_NONE)
+        return slot;
+    slot = add_slot(transfer, id, NULL);
+    if (slot != NODE_NONE)
+        slot_follows(transfer, slot, place);
+    return slot;
+}
+
+/* ---- members ---- */
+
+/* A member in two bytes: state in the lower three bits, number of its topology above. */
+static uint16_t packed(uint16_t topology, enum member_state state)
+{
+    ASSERT(topology < TOPOLOGIES_MAX && state <= MEMBER_LEFT);
+    return (uint16_t)((unsigned)topology << 3 | (unsigned)state);
+}
+
+enum member_state transfer__member_state(const struct transfer *transfer, uint16_t place)
+{
+    const struct nodes *nodes = &transfer->nodes;
+    unsigned state = place < nodes->member_bound ? nodes->members[place] & 7u : MEMBER_UNKNOWN;
+    return (enum member_state)state;
+}
+
+uint16_t transfer__member_topology(const struct transfer *transfer, uint16_t place)
+{
+    ASSERT(place < transfer->nodes.member_bound);
+    return transfer->nodes.members[place] >> 3;
+}
+
+/* Room for the member at this place. */
+static int grow_members(struct transfer *transfer, uint32_t bound)
+{
+    struct nodes *nodes = &transfer->nodes;
+    if (bound <= nodes->member_bound)
+        return 0;
+    uint32_t wanted = nodes->member_bound + nodes->member_bound / 4;
+    wanted = wanted < bound ? bound : wanted;
+    uint16_t *members = transfer__alloc(transfer, nodes->members, wanted * sizeof *members);
+    if (members == NULL)
         return E_NO_MEMORY;
-    ASSERT(slot == NODE_SELF);
-    transfer->nodes.slots[slot].addr = transfer->config.self_addr;
-    transfer->nodes.slots[slot].state = MEMBER_ALIVE;
-    transfer->nodes.stale = true;
+    memset(members + nodes->member_bound, 0, (wanted - nodes->member_bound) * sizeof *members);
+    nodes->members = members;
+    nodes->member_bound = wanted;
     return 0;
 }
 
-void transfer__nodes_close(struct transfer *transfer)
+void transfer__nodes_reserve(struct transfer *transfer, uint32_t members)
 {
     struct nodes *nodes = &transfer->nodes;
-    for (uint32_t i = 0; i < nodes->slot_count; i++)
-        transfer__peer_drop(transfer, (uint16_t)i);
-    transfer__release(transfer, nodes->slots);
-    transfer__release(transfer, nodes->by_id);
-    transfer__release(transfer, nodes->topologies);
-    transfer__release(transfer, nodes->topology_zone);
-    transfer__release(transfer, nodes->placed);
-    transfer__release(transfer, nodes->zones);
-    *nodes = (struct nodes){0};
+    (void)grow_members(transfer, directory_bound(nodes->directory));
+    if (nodes->capacity_placed >= members)
+        return;
+    uint16_t *placed = transfer__alloc(transfer, nodes->placed, members * sizeof *placed);
+    if (placed == NULL)
+        return;
+    nodes->placed = placed;
+    nodes->capacity_placed = members;
 }
 
-static bool counts(uint8_t state)
+/* The only way what is known of a member changes. */
+static void member_set(struct transfer *transfer, uint16_t place, uint16_t now)
 {
-    return state == MEMBER_ALIVE || state == MEMBER_SUSPECT;
+    struct nodes *nodes = &transfer->nodes;
+    uint16_t before = nodes->members[place];
+    bool counted = transfer__counts(transfer, place);
+    nodes->members[place] = now;
+    bool counts = transfer__counts(transfer, place);
+    bool moved = before >> 3 != now >> 3;
+    if (counted && (!counts || moved))
+        transfer__placement_remove(transfer, place, before >> 3);
+    if (counts && (!counted || moved))
+        transfer__placement_add(transfer, place, now >> 3);
+}
+
+/* The place of a member, held once for our life with it. */
+static int member_place(struct transfer *transfer, const struct member *member, uint16_t *place)
+{
+    struct nodes *nodes = &transfer->nodes;
+    int err = directory_hold_as(nodes->directory, &member->id, &member->addr, place);
+    if (err != 0)
+        return err;
+    if (transfer__member_state(transfer, *place) != MEMBER_UNKNOWN) {
+        directory_drop(nodes->directory, *place); /* it is held already */
+        return 0;
+    }
+    err = nodes->member_count == MEMBERS_MAX ? E_FULL : grow_members(transfer, *place + 1u);
+    if (err != 0)
+        directory_drop(nodes->directory, *place);
+    else
+        nodes->member_count++;
+    return err;
 }
 
 int transfer__node_member(struct transfer *transfer, const struct member *member)
 {
-    struct nodes *nodes = &transfer->nodes;
-    uint16_t topology = topology_index(transfer, &member->topology);
+    uint16_t place;
+    int err = member_place(transfer, member, &place);
+    if (err != 0)
+        return err;
     uint16_t slot = transfer__node_find(transfer, &member->id);
-    if (slot == NODE_NONE) {
-        if (nodes->count - nodes->stranger_count >= MEMBERS_MAX)
-            return E_FULL;
-        slot = add_node(transfer, &member->id);
-        if (slot == NODE_NONE)
-            return E_NO_MEMORY;
-        nodes->stranger_count++;
-    }
-    struct node *node = &nodes->slots[slot];
-    if (node->state == MEMBER_UNKNOWN)
-        nodes->stranger_count--;
-    uint8_t state = slot == NODE_SELF ? MEMBER_ALIVE : (uint8_t)member->state;
-    if (counts(node->state) != counts(state) || node->topology != topology)
-        nodes->stale = true;
-    node->addr = member->addr;
-    node->topology = topology;
-    node->state = state;
+    enum member_state state = slot == NODE_SELF ? MEMBER_ALIVE : member->state;
+    member_set(transfer, place, packed(topology_number(transfer, &member->topology), state));
+    if (slot != NODE_NONE)
+        slot_follows(transfer, slot, place);
     return 0;
+}
+
+static void member_forget(struct transfer *transfer, uint16_t place)
+{
+    struct nodes *nodes = &transfer->nodes;
+    ASSERT(transfer__member_state(transfer, place) != MEMBER_UNKNOWN);
+    member_set(transfer, place, 0);
+    nodes->member_count--;
+    directory_drop(nodes->directory, place);
+}
+
+void transfer__node_down(struct transfer *transfer, const struct node_id *id)
+{
+    uint16_t slot = transfer__node_find(transfer, id);
+    if (slot == NODE_SELF)
+        return;
+    if (slot != NODE_NONE) {
+        transfer__node_gone(transfer, slot);
+        return;
+    }
+    uint16_t place = directory_find_id(transfer->nodes.directory, id);
+    if (place != PLACE_NONE && transfer__member_state(transfer, place) != MEMBER_UNKNOWN)
+        member_forget(transfer, place);
 }
 
 uint16_t transfer__node_meet(struct transfer *transfer, const struct node_id *id,
@@ -166,12 +307,10 @@ uint16_t transfer__node_meet(struct transfer *transfer, const struct node_id *id
     struct nodes *nodes = &transfer->nodes;
     uint16_t slot = transfer__node_find(transfer, id);
     if (slot == NODE_NONE) {
-        if (nodes->stranger_count == STRANGERS_MAX)
-            return NODE_NONE;
-        slot = add_node(transfer, id);
-        if (slot == NODE_NONE)
-            return NODE_NONE;
-        nodes->stranger_count++;
+        uint16_t place = directory_find_id(nodes->directory, id);
+        if (place != PLACE_NONE && transfer__member_state(transfer, place) != MEMBER_UNKNOWN)
+            return transfer__node_at(transfer, place);
+        return nodes->stranger_count < STRANGERS_MAX ? add_slot(transfer, id, addr) : NODE_NONE;
     }
     struct node *node = &nodes->slots[slot];
     if (node->state == MEMBER_UNKNOWN && addr != NULL)
@@ -183,8 +322,8 @@ void transfer__node_place(struct transfer *transfer, uint16_t slot, const struct
 {
     if (transfer->nodes.slots[slot].state != MEMBER_UNKNOWN)
         return; /* gossip knows better */
-    uint16_t index = topology_index(transfer, topology);
-    transfer->nodes.slots[slot].topology = index;
+    uint16_t number = topology_number(transfer, topology);
+    transfer->nodes.slots[slot].topology = number;
 }
 
 void transfer__node_remove(struct transfer *transfer, uint16_t slot)
@@ -193,17 +332,91 @@ void transfer__node_remove(struct transfer *transfer, uint16_t slot)
     struct node *node = &nodes->slots[slot];
     ASSERT(slot != NODE_SELF && node->used);
     transfer__peer_drop(transfer, slot);
-    uint32_t at = lower_bound(nodes, &node->id);
-    ASSERT(at < nodes->count && nodes->by_id[at] == slot);
-    memmove(&nodes->by_id[at], &nodes->by_id[at + 1],
-            (nodes->count - at - 1) * sizeof nodes->by_id[0]);
+    table_remove(nodes, slot);
     nodes->count--;
     if (node->state == MEMBER_UNKNOWN)
         nodes->stranger_count--;
-    if (counts(node->state))
-        nodes->stale = true;
+    else
+        member_forget(transfer, node->place);
     *node = (struct node){.used = false};
 }
+
+/* ---- life ---- */
+
+int transfer__nodes_init(struct transfer *transfer)
+{
+    struct nodes *nodes = &transfer->nodes;
+    const struct member self = {.id = transfer->config.self_id,
+                                .addr = transfer->config.self_addr,
+                                .topology = transfer->config.topology,
+                                .state = MEMBER_ALIVE};
+    struct prng copy = transfer->prng;
+    nodes->by_id_seed = prng_next(&copy);
+    nodes->stale = true;
+    int err = 0;
+    if (transfer->config.directory != NULL)
+        nodes->directory = directory_get(transfer->config.directory);
+    else
+        err = directory_new(transfer->env, "", nodes->by_id_seed, &nodes->directory);
+    if (err != 0)
+        return err;
+    nodes->own_topology = TOPOLOGY_UNHELD;
+    nodes->own_topology = topology_number(transfer, &self.topology);
+    if (nodes->own_topology == TOPOLOGY_UNHELD)
+        return E_NO_MEMORY;
+    uint16_t slot = add_slot(transfer, &self.id, &self.addr);
+    ASSERT(slot == NODE_SELF || slot == NODE_NONE);
+    return slot == NODE_NONE ? E_NO_MEMORY : transfer__node_member(transfer, &self);
+}
+
+void transfer__nodes_close(struct transfer *transfer)
+{
+    struct nodes *nodes = &transfer->nodes;
+    for (uint32_t i = 0; i < nodes->slot_count; i++)
+        transfer__peer_drop(transfer, (uint16_t)i);
+    for (uint32_t i = 0; i < nodes->member_bound; i++) {
+        if (nodes->members[i] != 0)
+            directory_drop(nodes->directory, (uint16_t)i);
+    }
+    for (uint32_t i = 0; i < nodes->topology_bound; i++) {
+        if (is_held(nodes, (uint16_t)i))
+            directory_topology_drop(nodes->directory, (uint16_t)i);
+    }
+    directory_put(nodes->directory);
+    transfer__release(transfer, nodes->slots);
+    transfer__release(transfer, nodes->by_id);
+    transfer__release(transfer, nodes->members);
+    transfer__release(transfer, nodes->topology_zone);
+    transfer__release(transfer, nodes->placed);
+    transfer__release(transfer, nodes->zones);
+    *nodes = (struct nodes){0};
+}
+
+void transfer__nodes_check(const struct transfer *transfer)
+{
+    const struct nodes *nodes = &transfer->nodes;
+    uint32_t used = 0, strangers = 0, members = 0;
+    for (uint32_t i = 0; i < nodes->slot_count; i++) {
+        const struct node *node = &nodes->slots[i];
+        if (!node->used)
+            continue;
+        used++;
+        strangers += node->state == MEMBER_UNKNOWN;
+        ASSERT(transfer__node_find(transfer, &node->id) == i);
+        ASSERT((node->state == MEMBER_UNKNOWN) == (node->place == PLACE_NONE));
+        if (node->place == PLACE_NONE)
+            continue;
+        ASSERT(node->state == transfer__member_state(transfer, node->place));
+        ASSERT(node->topology == transfer__member_topology(transfer, node->place));
+        ASSERT(node_id_equal(directory_id(nodes->directory, node->place), &node->id));
+    }
+    for (uint32_t i = 0; i < nodes->member_bound; i++)
+        members += nodes->members[i] != 0;
+    ASSERT(used == nodes->count && strangers == nodes->stranger_count);
+    ASSERT(members == nodes->member_count);
+}
+
+/* ---- what they are to us ---- */
 
 bool transfer__node_lied(const struct transfer *transfer, const struct node_id *id)
 {
@@ -219,15 +432,16 @@ bool transfer__node_usable(const struct transfer *transfer, uint16_t slot)
 {
     ASSERT(slot < transfer->nodes.slot_count);
     const struct node *node = &transfer->nodes.slots[slot];
-    bool state = counts(node->state) || node->state == MEMBER_UNKNOWN;
+    bool state = node->state == MEMBER_ALIVE || node->state == MEMBER_SUSPECT ||
+                 node->state == MEMBER_UNKNOWN;
     return slot != NODE_SELF && node->used && state && !transfer__node_lied(transfer, &node->id);
 }
 
 enum distance transfer__node_distance(const struct transfer *transfer, uint16_t slot)
 {
     const struct nodes *nodes = &transfer->nodes;
-    return topology_distance(&nodes->topologies[nodes->slots[NODE_SELF].topology],
-                             &nodes->topologies[nodes->slots[slot].topology]);
+    return topology_distance(directory_topology(nodes->directory, nodes->slots[NODE_SELF].topology),
+                             directory_topology(nodes->directory, nodes->slots[slot].topology));
 }
 
 struct wire_contact transfer__node_contact(const struct transfer *transfer, uint16_t slot)

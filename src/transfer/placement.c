@@ -22,11 +22,13 @@ static int compare_labels(const struct topology *a, const struct topology *b)
     return order != 0 ? order : strcmp(a->zone.text, b->zone.text);
 }
 
-static bool is_live(const struct transfer *transfer, const struct node *node)
+bool transfer__counts(const struct transfer *transfer, uint16_t place)
 {
-    if (node == &transfer->nodes.slots[NODE_SELF])
+    enum member_state state = transfer__member_state(transfer, place);
+    const struct nodes *nodes = &transfer->nodes;
+    if (nodes->slot_count > 0 && place == nodes->slots[NODE_SELF].place)
         return !transfer->draining;
-    return node->state == MEMBER_ALIVE || node->state == MEMBER_SUSPECT;
+    return state == MEMBER_ALIVE || state == MEMBER_SUSPECT;
 }
 
 /* FNV-1a over the labels: a name for the zone that all nodes compute alike. */
@@ -58,13 +60,18 @@ static uint32_t draft_of(struct zone_draft *drafts, uint32_t *count, const struc
     return at;
 }
 
+/* Members that make a zone of its own. */
+static uint32_t zone_least(const struct transfer *transfer)
+{
+    bool zone_copies = transfer->config.copies == TRANSFER_COPIES_ZONE;
+    return zone_copies ? 1 : transfer->config.zone_members_min;
+}
+
 /* Joins drafts into zones; the number of zones. The last, if too small, joins the one before. */
 static uint32_t merge_drafts(const struct transfer *transfer, struct zone_draft *drafts,
                              uint32_t count, struct zone *zones)
 {
-    uint32_t least = transfer->config.zone_members_min;
-    if (transfer->config.copies == TRANSFER_COPIES_ZONE)
-        least = 1;
+    uint32_t least = zone_least(transfer);
     uint32_t zone_count = 0, members = 0;
     bool open = false;
     for (uint32_t i = 0; i < count; i++) {
@@ -95,53 +102,78 @@ static uint32_t make_drafts(struct transfer *transfer, struct zone_draft *drafts
 {
     struct nodes *nodes = &transfer->nodes;
     uint32_t count = 0;
-    for (uint32_t i = 0; i < nodes->topology_count; i++)
-        (void)draft_of(drafts, &count, &nodes->topologies[i]);
-    for (uint32_t i = 0; i < nodes->topology_count; i++)
-        nodes->topology_zone[i] = (uint16_t)draft_of(drafts, &count, &nodes->topologies[i]);
+    for (unsigned pass = 0; pass < 2; pass++) { /* the second when all stand where they belong */
+        for (uint32_t i = 0; i < nodes->topology_bound; i++) {
+            if (nodes->topology_zone[i] != TOPOLOGY_UNHELD)
+                nodes->topology_zone[i] = (uint16_t)draft_of(
+                    drafts, &count, directory_topology(nodes->directory, (uint16_t)i));
+        }
+    }
     nodes->live = 0;
-    for (uint32_t i = 0; i < nodes->count; i++) {
-        const struct node *node = &nodes->slots[nodes->by_id[i]];
-        if (!is_live(transfer, node))
+    for (uint32_t i = 0; i < nodes->member_bound; i++) {
+        if (nodes->members[i] == 0 || !transfer__counts(transfer, (uint16_t)i))
             continue;
-        drafts[nodes->topology_zone[node->topology]].members++;
+        drafts[nodes->topology_zone[transfer__member_topology(transfer, (uint16_t)i)]].members++;
         nodes->live++;
     }
     return count;
 }
 
-/* Fills `placed` zone by zone; by_id is sorted, so each zone is. */
-static void place_members(struct transfer *transfer)
+/* Fills `placed` zone by zone; the directory is in order of id, so each zone is. */
+static void place_members(struct transfer *transfer, const struct zone_draft *drafts,
+                          uint32_t draft_count)
 {
     struct nodes *nodes = &transfer->nodes;
-    for (uint32_t i = 0; i < nodes->count; i++) {
-        const struct node *node = &nodes->slots[nodes->by_id[i]];
-        if (is_live(transfer, node))
-            nodes->zones[nodes->topology_zone[node->topology]].count++;
+    uint32_t first = 0, drafts_used = 0;
+    for (uint32_t i = 0; i < draft_count; i++) {
+        if (drafts[i].members == 0)
+            continue;
+        nodes->zones[drafts[i].zone].count += drafts[i].members;
+        drafts_used++;
     }
-    uint32_t first = 0;
+    nodes->plain = drafts_used == nodes->zone_count;
     for (uint32_t i = 0; i < nodes->zone_count; i++) {
         nodes->zones[i].first = first;
         first += nodes->zones[i].count;
         nodes->zones[i].count = 0;
     }
     ASSERT(first == nodes->live);
-    for (uint32_t i = 0; i < nodes->count; i++) {
-        const struct node *node = &nodes->slots[nodes->by_id[i]];
-        if (!is_live(transfer, node))
+    for (uint32_t i = 0; i < directory_count(nodes->directory); i++) {
+        uint16_t place = directory_at(nodes->directory, i);
+        if (place >= nodes->member_bound || nodes->members[place] == 0 ||
+            !transfer__counts(transfer, place))
             continue;
-        struct zone *zone = &nodes->zones[nodes->topology_zone[node->topology]];
-        nodes->placed[zone->first + zone->count++] = nodes->by_id[i];
+        uint16_t topology = transfer__member_topology(transfer, place);
+        struct zone *zone = &nodes->zones[nodes->topology_zone[topology]];
+        nodes->placed[zone->first + zone->count++] = place;
     }
 }
 
 /* Topologies without live members (of strangers, of those who left) point past the zones. */
 static void settle_topologies(struct nodes *nodes, const struct zone_draft *drafts)
 {
-    for (uint32_t i = 0; i < nodes->topology_count; i++) {
+    for (uint32_t i = 0; i < nodes->topology_bound; i++) {
+        if (nodes->topology_zone[i] == TOPOLOGY_UNHELD)
+            continue;
         uint32_t zone = drafts[nodes->topology_zone[i]].zone;
         nodes->topology_zone[i] = (uint16_t)(zone < nodes->zone_count ? zone : nodes->zone_count);
     }
+}
+
+/* Room for so many in `placed`. */
+static int grow_placed(struct transfer *transfer, uint32_t wanted)
+{
+    struct nodes *nodes = &transfer->nodes;
+    if (wanted <= nodes->capacity_placed)
+        return 0;
+    uint32_t capacity = nodes->capacity_placed + nodes->capacity_placed / 4;
+    capacity = capacity < wanted ? wanted : capacity;
+    uint16_t *placed = transfer__alloc(transfer, nodes->placed, capacity * sizeof *placed);
+    if (placed == NULL)
+        return E_NO_MEMORY;
+    nodes->placed = placed;
+    nodes->capacity_placed = capacity;
+    return 0;
 }
 
 /* Makes the placement anew if members changed. Without memory there are no zones, so no keepers:
@@ -154,20 +186,83 @@ static void refresh(struct transfer *transfer)
     nodes->zone_count = 0;
     nodes->live = 0;
     transfer__release(transfer, nodes->zones);
-    nodes->zones = transfer__zalloc(transfer, nodes->topology_count * sizeof *nodes->zones);
+    nodes->zones = transfer__zalloc(transfer, nodes->topology_bound * sizeof *nodes->zones);
     struct zone_draft *drafts =
-        transfer__zalloc(transfer, (nodes->topology_count + 1) * sizeof *drafts);
-    int err = transfer__grow(transfer, (void **)&nodes->placed, &nodes->capacity_placed,
-                             nodes->count, sizeof *nodes->placed);
+        transfer__zalloc(transfer, (nodes->topology_bound + 1) * sizeof *drafts);
+    int err = grow_placed(transfer, nodes->member_count);
     if (nodes->zones != NULL && drafts != NULL && err == 0) {
         uint32_t count = make_drafts(transfer, drafts);
         nodes->zone_count = merge_drafts(transfer, drafts, count, nodes->zones);
         settle_topologies(nodes, drafts);
-        place_members(transfer);
+        place_members(transfer, drafts, count);
         nodes->stale = false;
     }
     transfer__release(transfer, drafts);
 }
+
+/* ---- one member more or less ---- */
+
+/* Where a member stands among those of its zone, or belongs. */
+static uint32_t position(const struct nodes *nodes, const struct zone *zone, uint16_t place)
+{
+    const struct node_id *id = directory_id(nodes->directory, place);
+    uint32_t low = zone->first, high = zone->first + zone->count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (node_id_compare(directory_id(nodes->directory, nodes->placed[middle]), id) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static void shift_zones(struct nodes *nodes, uint32_t after, int by)
+{
+    for (uint32_t i = after + 1; i < nodes->zone_count; i++)
+        nodes->zones[i].first += (uint32_t)by;
+    nodes->zones[after].count += (uint32_t)by;
+    nodes->live += (uint32_t)by;
+}
+
+void transfer__placement_add(struct transfer *transfer, uint16_t place, uint16_t topology)
+{
+    struct nodes *nodes = &transfer->nodes;
+    if (nodes->stale)
+        return;
+    uint32_t zone = nodes->topology_zone[topology];
+    /* Into a zone that is there, where none are merged: no other zone changes. */
+    if (!nodes->plain || zone >= nodes->zone_count || grow_placed(transfer, nodes->live + 1) != 0) {
+        nodes->stale = true;
+        return;
+    }
+    uint32_t at = position(nodes, &nodes->zones[zone], place);
+    memmove(&nodes->placed[at + 1], &nodes->placed[at],
+            (nodes->live - at) * sizeof nodes->placed[0]);
+    nodes->placed[at] = place;
+    shift_zones(nodes, zone, 1);
+}
+
+void transfer__placement_remove(struct transfer *transfer, uint16_t place, uint16_t topology)
+{
+    struct nodes *nodes = &transfer->nodes;
+    if (nodes->stale)
+        return;
+    uint32_t zone = nodes->topology_zone[topology];
+    uint32_t least = nodes->zone_count == 1 ? 1 : zone_least(transfer);
+    /* A zone that stays large enough for one of its own. */
+    if (!nodes->plain || zone >= nodes->zone_count || nodes->zones[zone].count <= least) {
+        nodes->stale = true;
+        return;
+    }
+    uint32_t at = position(nodes, &nodes->zones[zone], place);
+    ASSERT(at < nodes->live && nodes->placed[at] == place);
+    memmove(&nodes->placed[at], &nodes->placed[at + 1],
+            (nodes->live - at - 1) * sizeof nodes->placed[0]);
+    shift_zones(nodes, zone, -1);
+}
+
+/* ---- questions ---- */
 
 uint32_t transfer__live(struct transfer *transfer)
 {
@@ -226,7 +321,7 @@ uint32_t transfer__home_zone(struct transfer *transfer, const uint8_t key[32])
 
 static const uint8_t *placed_id(const struct nodes *nodes, uint32_t at)
 {
-    return nodes->slots[nodes->placed[at]].id.bytes;
+    return directory_id(nodes->directory, nodes->placed[at])->bytes;
 }
 
 static bool bit_of(const uint8_t id[32], unsigned bit)
@@ -272,7 +367,9 @@ uint32_t transfer__closest(struct transfer *transfer, uint32_t zone, const uint8
     while (depth > 0 && found < count) {
         struct span span = stack[--depth];
         if (span.high - span.low == 1) {
-            out[found++] = nodes->placed[span.low];
+            uint16_t slot = transfer__node_at(transfer, nodes->placed[span.low]);
+            if (slot != NODE_NONE)
+                out[found++] = slot;
             continue;
         }
         if (span.low == span.high)
@@ -314,8 +411,9 @@ uint16_t transfer__random_member(struct transfer *transfer, uint32_t zone)
         return NODE_NONE;
     const struct zone *at = &nodes->zones[zone];
     uint32_t pick = (uint32_t)prng_below(&transfer->prng, at->count);
-    uint16_t node = nodes->placed[at->first + pick];
-    if (node == NODE_SELF)
-        node = nodes->placed[at->first + (pick + 1) % at->count];
-    return node == NODE_SELF ? NODE_NONE : node;
+    uint16_t self = nodes->slots[NODE_SELF].place;
+    uint16_t place = nodes->placed[at->first + pick];
+    if (place == self)
+        place = nodes->placed[at->first + (pick + 1) % at->count];
+    return place == self ? NODE_NONE : transfer__node_at(transfer, place);
 }

@@ -409,9 +409,7 @@ int transfer_member_up(struct transfer *transfer, uint64_t now_us, const struct 
 void transfer_member_down(struct transfer *transfer, uint64_t now_us, const struct node_id *id)
 {
     transfer__enter(transfer, now_us);
-    uint16_t node = transfer__node_find(transfer, id);
-    if (node != NODE_NONE && node != NODE_SELF)
-        transfer__node_gone(transfer, node);
+    transfer__node_down(transfer, id);
     transfer__leave(transfer);
 }
 
@@ -786,6 +784,7 @@ void transfer__check_invariants(const struct transfer *transfer)
     check_requests(transfer);
     transfer__desks_check(transfer);
     transfer__homes_check(transfer);
+    transfer__nodes_check(transfer);
     uint32_t peers = 0;
     for (const struct peer *peer = transfer->peers; peer != NULL; peer = peer->next) {
         peers++;

@@ -84,21 +84,24 @@ static uint32_t model_closest(struct transfer *core, uint32_t zone, const uint8_
                               uint16_t out[KEEPERS])
 {
     uint32_t found = 0;
-    for (uint32_t i = 0; i < core->nodes.slot_count; i++) {
-        const struct node *node = &core->nodes.slots[i];
-        if (!node->used || (node->state != MEMBER_ALIVE && node->state != MEMBER_SUSPECT) ||
-            transfer__zone_of(core, (uint16_t)i) != zone)
+    for (uint32_t i = 0; i < core->nodes.member_bound; i++) {
+        enum member_state state = transfer__member_state(core, (uint16_t)i);
+        if (state != MEMBER_ALIVE && state != MEMBER_SUSPECT)
             continue;
+        uint16_t slot = transfer__node_at(core, (uint16_t)i);
+        if (transfer__zone_of(core, slot) != zone)
+            continue;
+        const struct node_id id = core->nodes.slots[slot].id;
         uint32_t at = found < KEEPERS ? found++ : KEEPERS;
         for (; at > 0; at--) {
             const struct node *before = &core->nodes.slots[out[at - 1]];
-            if (xor_compare(key, before->id.bytes, node->id.bytes) < 0)
+            if (xor_compare(key, before->id.bytes, id.bytes) < 0)
                 break;
             if (at < KEEPERS)
                 out[at] = out[at - 1];
         }
         if (at < KEEPERS)
-            out[at] = (uint16_t)i;
+            out[at] = slot;
     }
     return found;
 }
@@ -138,6 +141,108 @@ static void test_closest_is_what_a_trial_of_all_finds(void **state)
         transfer__check_invariants(core);
         transfer_free(core);
     }
+}
+
+/* What one member more or less changes in place is what placing all anew makes of it. */
+static void check_in_place(struct transfer *core, struct prng *prng)
+{
+    enum { keys = 4 };
+    uint8_t key[keys][32];
+    uint64_t home[keys];
+    uint32_t live = transfer__live(core), zones = core->nodes.zone_count, count[keys];
+    uint16_t found[keys][KEEPERS], anew[KEEPERS];
+    for (unsigned k = 0; k < keys; k++) {
+        for (unsigned i = 0; i < sizeof key[k]; i++)
+            key[k][i] = (uint8_t)prng_next(prng);
+        uint32_t zone = transfer__home_zone(core, key[k]);
+        home[k] = transfer__zone_id(core, zone);
+        count[k] = transfer__closest(core, zone, key[k], KEEPERS, found[k]);
+    }
+    core->nodes.stale = true;
+    assert_int_equal(transfer__live(core), live);
+    assert_int_equal(core->nodes.zone_count, zones);
+    for (unsigned k = 0; k < keys; k++) {
+        uint32_t zone = transfer__home_zone(core, key[k]);
+        assert_true(home[k] == transfer__zone_id(core, zone));
+        assert_int_equal(transfer__closest(core, zone, key[k], KEEPERS, anew), count[k]);
+        assert_memory_equal(found[k], anew, count[k] * sizeof anew[0]);
+    }
+    transfer__check_invariants(core);
+}
+
+static void test_changes_in_place(void **state)
+{
+    (void)state;
+    enum { members = 80 };
+    struct host host;
+    prng_seed(&host.prng, (const uint8_t *)"in place", 8);
+    unsigned in_place = 0;
+    for (unsigned round = 0; round < 12; round++) {
+        struct member self = a_member(1, 0);
+        struct transfer *core = new_core(&host, &self);
+        unsigned zones = 1 + (unsigned)prng_below(&host.prng, 5);
+        for (unsigned step = 0; step < 400; step++) {
+            uint32_t index = 2 + (uint32_t)prng_below(&host.prng, members);
+            unsigned zone = index % zones;
+            if (prng_below(&host.prng, 20) == 0) /* moves */
+                zone = (zone + 1) % zones;
+            struct member member = a_member(index, zone);
+            unsigned what = (unsigned)prng_below(&host.prng, 10);
+            member.state = what == 9 ? MEMBER_LEAVING : what == 8 ? MEMBER_SUSPECT : MEMBER_ALIVE;
+            if (what < (step % 200 < 120 ? 2u : 7u))
+                transfer_member_down(core, 1, &member.id);
+            else
+                add(core, &member);
+            in_place += !core->nodes.stale;
+            check_in_place(core, &host.prng);
+        }
+        transfer_drain(core, 1);
+        check_in_place(core, &host.prng);
+        transfer_free(core);
+    }
+    assert_true(in_place > 1000);
+}
+
+/* A member we deal with keeps its slot; one that nobody asked for has none. */
+static void test_members_get_slots_when_met(void **state)
+{
+    (void)state;
+    struct host host;
+    prng_seed(&host.prng, (const uint8_t *)"slots", 5);
+    struct member self = a_member(1, 0);
+    struct transfer *core = new_core(&host, &self);
+    for (uint32_t i = 2; i < 102; i++) {
+        struct member member = a_member(i, 0);
+        add(core, &member);
+    }
+    assert_int_equal(core->nodes.count, 1);
+    assert_int_equal(core->nodes.member_count, 101);
+    struct member known = a_member(50, 0), stranger = a_member(500, 0);
+    assert_int_equal(transfer__node_find(core, &known.id), NODE_NONE);
+    uint16_t slot = transfer__node_meet(core, &known.id, NULL);
+    assert_true(slot != NODE_NONE && transfer__node_find(core, &known.id) == slot);
+    assert_true(peer_addr_equal(&core->nodes.slots[slot].addr, &known.addr));
+    assert_int_equal(core->nodes.slots[slot].state, MEMBER_ALIVE);
+    assert_int_equal(core->nodes.stranger_count, 0);
+
+    uint16_t other = transfer__node_meet(core, &stranger.id, &stranger.addr);
+    assert_int_equal(core->nodes.stranger_count, 1);
+    add(core, &stranger); /* gossip tells of it */
+    assert_int_equal(core->nodes.stranger_count, 0);
+    assert_int_equal(transfer__node_find(core, &stranger.id), other);
+    assert_int_equal(core->nodes.slots[other].state, MEMBER_ALIVE);
+
+    stranger.addr.port++; /* PEER-4: one id, one address */
+    assert_int_equal(transfer_member_up(core, 1, &stranger), E_INVALID);
+    transfer_member_down(core, 1, &known.id);
+    assert_int_equal(transfer__node_find(core, &known.id), NODE_NONE);
+    struct member unmet = a_member(60, 0);
+    transfer_member_down(core, 1, &unmet.id);
+    transfer_member_down(core, 1, &unmet.id);
+    transfer_member_down(core, 1, &self.id);
+    assert_int_equal(core->nodes.member_count, 100);
+    transfer__check_invariants(core);
+    transfer_free(core);
 }
 
 static void test_all_agree_whatever_the_order(void **state)
@@ -281,6 +386,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_closest_is_what_a_trial_of_all_finds),
+        cmocka_unit_test(test_changes_in_place),
+        cmocka_unit_test(test_members_get_slots_when_met),
         cmocka_unit_test(test_all_agree_whatever_the_order),
         cmocka_unit_test(test_small_zones_merge),
         cmocka_unit_test(test_home_zones_move_little),
