@@ -137,6 +137,7 @@ struct origin_request {
     const char *authorization; /* NULL: none */
     uint8_t credential_hash[32];
     const char *if_none_match; /* NULL: none */
+    uint32_t head_ms; /* head or failure must be there in so long; 0: 8,000; at most 60,000 */
     /* BLOB only: */
     uint64_t size_bytes;  /* UINT64_MAX: not known yet */
     uint64_t first, last; /* inclusive; whole blob: 0..size-1 with whole = true */
@@ -150,11 +151,12 @@ struct origin_request {
    E_NO_MEMORY.
 
    Answers other than blob bytes are held back until complete (errors 64 KiB, the rest 4 MiB), so
-   that a cut one is asked for again unseen. If content-length differs from the body that follows (a
-   cut error text, distribution's 416), the header and content_length are left out. A HEAD of a blob
-   whose redirect target knows only GET (OSS) is answered through a GET of one byte. A body cut
-   after its head was shown is resumed; if that fails there is no second head: see
-   origin_last_status. */
+   that a cut one is asked for again unseen. All tries together have head_ms; a host that was silent
+   again and again rests, and what would ask it then ends at once with E_UNREACHABLE (O-2). If
+   content-length differs from the body that follows (a cut error text, distribution's 416), the
+   header and content_length are left out. A HEAD of a blob whose redirect target knows only GET
+   (OSS) is answered through a GET of one byte. A body cut after its head was shown is resumed; if
+   that fails there is no second head: see origin_last_status. */
 struct origin;
 struct origin_fetch;
 struct origin_timer { /* one-shot timers for retries, from the host */
@@ -192,6 +194,9 @@ uint32_t origin_retry_after_ms(const struct origin_fetch *fetch);
 /* Status of the last answer, 0 if none came. Valid inside done: tells a 401 or 403 that a resumed
  * body met, whose head was never shown (ACL-2). */
 int origin_last_status(const struct origin_fetch *fetch);
+/* The registry's own host rests: a request now would fail at once, unasked. For error texts. */
+bool origin_resting(const struct origin *origin, const struct registry_entry *registry,
+                    uint64_t now_us);
 /* Only ever grow; for metrics. */
 struct origin_counters {
     uint64_t requests;         /* first attempts */
@@ -205,6 +210,8 @@ struct origin_counters {
     uint64_t bodies_cut;
     uint64_t buffers_refused; /* held-back answers over their limit in sum */
     uint64_t starts_refused;  /* ORIGIN_FETCHES_MAX reached */
+    uint64_t rests;           /* hosts found silent */
+    uint64_t rested;          /* attempts not made because their host rests */
 };
 const struct origin_counters *origin_counters(const struct origin *origin); /* borrowed */
 
@@ -267,6 +274,28 @@ MUST_USE int auth_challenge_parse(const char *value, size_t value_bytes,
  * is the registry's own or listed in realm_hosts (as "host" or "host:port"). */
 bool auth_realm_allowed(const struct registry_entry *registry, const char *realm);
 
+/* What a registry last answered unauthenticated requests with, so that it can be said again while
+ * the registry is down (ACL-4, ACL-6). At most CHALLENGES_MAX values of at most CHALLENGE_VALUE_MAX
+ * bytes, oldest out, each for a day: a challenge changes with the registry's configuration only. */
+#define CHALLENGES_MAX      1024
+#define CHALLENGE_VALUE_MAX 2048
+#define CHALLENGE_LIFE_US   (24ull * 3600 * 1000 * 1000)
+struct challenges;
+/* 0, E_NO_MEMORY. `env` is copied. */
+MUST_USE int challenges_new(const struct env *env, struct challenges **out);
+void challenges_free(struct challenges *challenges); /* NULL is fine */
+/* The WWW-Authenticate value of a 401 to a request without credentials; "" for `repository`: of
+ * /v2/ itself. Copied; replaces what was there. An overlong one, or one without memory, is not
+ * kept. */
+void challenges_put(struct challenges *challenges, uint64_t now_us, const char *registry,
+                    const char *repository, const char *value);
+/* The registry serves this repository without credentials now. */
+void challenges_forget(struct challenges *challenges, const char *registry, const char *repository);
+/* NULL if none is known, else borrowed until the next put or forget. Basic names no repository, so
+ * the one of /v2/ stands for repositories that were not asked for yet. */
+const char *challenges_find(const struct challenges *challenges, uint64_t now_us,
+                            const char *registry, const char *repository);
+
 /* ---- manifests
  * ------------------------------------------------------------------------------------ */
 /* Descriptors a manifest or index references, without looking inside them (INT-10). */
@@ -280,5 +309,9 @@ struct manifest_descriptor {
  * E_MALFORMED, E_TOO_LARGE. */
 MUST_USE int manifest_parse(const char *json, size_t json_bytes, struct manifest_descriptor *out,
                             size_t out_max, size_t *count);
+/* The document's own mediaType, zero-terminated; without one, what the OCI image-spec says a
+ * document of this shape is. For a registry that sends no Content-Type. 0, E_MALFORMED (also a
+ * value that is no media type), E_TOO_LARGE. */
+MUST_USE int manifest_media_type(const char *json, size_t json_bytes, char *out, size_t out_bytes);
 
 #endif

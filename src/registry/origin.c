@@ -116,12 +116,18 @@ void origin__leave(struct origin *origin)
     origin->ended_count = 0;
 }
 
+/* Has the host call at `at_us`, unless it does so earlier anyway. */
+static void arm(struct origin *origin, uint64_t at_us)
+{
+    if (at_us >= origin->armed_us)
+        return;
+    origin->armed_us = at_us;
+    origin->timer.start(origin->timer.host, at_us > origin->now_us ? at_us - origin->now_us : 0);
+}
+
 void origin__ask_turn(struct origin *origin)
 {
-    if (origin->turn_asked)
-        return;
-    origin->turn_asked = true;
-    origin->timer.start(origin->timer.host, 0);
+    arm(origin, 0);
 }
 
 void origin__stop_attempt(struct origin_fetch *fetch)
@@ -165,7 +171,8 @@ int origin_new(const struct env *env, const struct fetch_engine *engine,
 
     if (origin == NULL)
         return E_NO_MEMORY;
-    *origin = (struct origin){.env = *env, .engine = *engine, .timer = *timer};
+    *origin =
+        (struct origin){.env = *env, .engine = *engine, .timer = *timer, .armed_us = UINT64_MAX};
     origin_set_timeouts(origin, 0, 0, 0);
     env->random(env->host, origin->key, sizeof origin->key);
     env->random(env->host, seed, sizeof seed);
@@ -202,6 +209,24 @@ void origin_set_timeouts(struct origin *origin, uint32_t connect_ms, uint32_t fi
     origin->idle_ms = idle_ms != 0 ? idle_ms : ORIGIN_IDLE_MS;
 }
 
+static uint64_t window_of(const struct origin_request *request)
+{
+    uint64_t asked_us = (uint64_t)request->head_ms * 1000;
+
+    if (asked_us == 0)
+        return ORIGIN_WINDOW_US;
+    return asked_us < ORIGIN_WINDOW_MAX_US ? asked_us : ORIGIN_WINDOW_MAX_US;
+}
+
+/* Until when the current attempt must have its head; a body that was shown has its own timeout. */
+static uint64_t deadline_us(const struct origin_fetch *fetch)
+{
+    bool waits = fetch->state == ORIGIN_REQUESTING || fetch->state == ORIGIN_REDIRECTING ||
+                 fetch->state == ORIGIN_COLLECTING;
+
+    return waits ? fetch->window_start_us + fetch->window_us : UINT64_MAX;
+}
+
 int origin_start(struct origin *origin, uint64_t now_us, const struct origin_request *request,
                  const struct fetch_callbacks *callbacks, void *arg, struct origin_fetch **out)
 {
@@ -222,20 +247,26 @@ int origin_start(struct origin *origin, uint64_t now_us, const struct origin_req
                                    .callbacks = *callbacks,
                                    .arg = arg,
                                    .tries = 1,
+                                   .window_us = window_of(request),
                                    .window_start_us = now_us};
+    fetch->budget_ms = (uint32_t)(fetch->window_us / 1000);
     headers__init(&fetch->head, origin->env.alloc, origin->env.host);
     err = origin__request_copy(fetch, request);
     if (err == 0 && !origin__target_use(fetch))
         err = origin__at_registry(fetch);
     if (err == 0)
         err = origin__send(fetch);
-    if (err != 0) {
+    if (err != 0 && fetch->rest_until_us == 0) {
         fetch_free(fetch);
         return err;
     }
     origin->counters.requests++;
     origin__bucket_earn(origin, fetch->registry_name);
     list_add(origin, fetch);
+    if (err != 0) /* its end comes as any other's: later, and in done */
+        origin__attempt_ended(fetch, err);
+    else
+        arm(origin, deadline_us(fetch));
     *out = fetch;
     return 0;
 }
@@ -283,6 +314,8 @@ static void decide(struct origin_fetch *fetch, uint64_t now_us)
 {
     uint64_t delay_us;
 
+    if (fetch->silent)
+        origin__breaker_bad(fetch, fetch->err);
     if (origin__retry_decide(fetch, now_us, &delay_us)) {
         fetch->wake_us = now_us + delay_us;
         origin__state(fetch, ORIGIN_WAITING);
@@ -303,6 +336,10 @@ static void fetch_turn(struct origin_fetch *fetch, uint64_t now_us)
         origin__finish(fetch, fetch->end_err);
         return;
     }
+    if (deadline_us(fetch) <= now_us) {
+        fetch->silent = fetch->state == ORIGIN_REQUESTING;
+        origin__attempt_ended(fetch, E_TIMEOUT);
+    }
     if (fetch->state == ORIGIN_DECIDING)
         decide(fetch, now_us);
     if (fetch->state == ORIGIN_WAITING && fetch->wake_us <= now_us)
@@ -320,7 +357,7 @@ static uint64_t fetch_due_us(const struct origin_fetch *fetch)
         return fetch->wake_us;
     if (fetch->end_held || fetch->state == ORIGIN_DECIDING || fetch->state == ORIGIN_DELIVERING)
         return 0;
-    return UINT64_MAX;
+    return deadline_us(fetch);
 }
 
 void origin_advance(struct origin *origin, uint64_t now_us)
@@ -328,7 +365,7 @@ void origin_advance(struct origin *origin, uint64_t now_us)
     uint64_t due_us = UINT64_MAX;
 
     origin->now_us = now_us;
-    origin->turn_asked = true; /* what is asked for during the turn is armed once, at its end */
+    origin->armed_us = 0; /* what is asked for during the turn is armed once, at its end */
     origin__enter(origin);
     for (struct origin_fetch *fetch = origin->head; fetch != NULL; fetch = fetch->next)
         fetch_turn(fetch, now_us);
@@ -338,9 +375,8 @@ void origin_advance(struct origin *origin, uint64_t now_us)
         if (at < due_us)
             due_us = at;
     }
-    origin->turn_asked = due_us <= now_us;
-    if (due_us != UINT64_MAX)
-        origin->timer.start(origin->timer.host, due_us > now_us ? due_us - now_us : 0);
+    origin->armed_us = UINT64_MAX;
+    arm(origin, due_us);
     origin__leave(origin);
 }
 

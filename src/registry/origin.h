@@ -21,9 +21,12 @@
 
 /* ORG-3. */
 #define ORIGIN_HOPS_MAX 5
-/* O-5: tries without progress, the first included, and the time in which the last may begin. */
+/* O-5: tries without progress, the first included, and the time in which all of them end. Below
+ * the 10 s of HTTP-6, so that the client hears of it in time. */
 #define ORIGIN_TRIES_MAX 3
-#define ORIGIN_WINDOW_US (10ull * 1000 * 1000)
+#define ORIGIN_WINDOW_US (8ull * 1000 * 1000)
+/* What a caller may ask for instead. */
+#define ORIGIN_WINDOW_MAX_US (60ull * 1000 * 1000)
 /* A body that is cut again and again, each time with some progress. A guess: 16 cuts in one blob
  * are a broken path, and the mesh may know a better one. */
 #define ORIGIN_RESUMES_MAX 16
@@ -51,6 +54,24 @@
 #define ORIGIN_RETRY_CAP_MS  60000
 #define ORIGIN_BACKOFF_US    (1000ull * 1000)
 #define ORIGIN_RESUME_GAP_US (100ull * 1000)
+/* Breakers (origin_breaker.c). Hosts remembered: registries and their stores, with room. */
+#define ORIGIN_BREAKERS_MAX 64
+/* So many silent attempts in a row, over so long without one answer, begin a rest. Three seconds
+ * are longer than a registry's restart refuses connections (a guess), and shorter than the first
+ * request's time, so that the second one already fails fast. */
+#define ORIGIN_FAILURES_MIN   2
+#define ORIGIN_SILENT_SPAN_US (3ull * 1000 * 1000)
+/* A timeout counts as silence only after so long: a caller in a hurry proves nothing. */
+#define ORIGIN_SILENCE_US (2500ull * 1000)
+/* One of so long, a request's whole time on a connection kept from before, counts twice. */
+#define ORIGIN_SILENCE_LONG_US (6ull * 1000 * 1000)
+/* Failures farther apart than this have nothing to do with each other. */
+#define ORIGIN_FORGET_US (30ull * 1000 * 1000)
+/* Rests double from the first to the last length; a probe has so long before another may follow
+ * it. O-2: nothing is negatively cached for more than 5 s. */
+#define ORIGIN_REST_FIRST_US (1000ull * 1000)
+#define ORIGIN_REST_MAX_US   (4ull * 1000 * 1000)
+#define ORIGIN_PROBE_US      (4ull * 1000 * 1000)
 /* Timeouts of one attempt; the fetch contract's defaults. */
 #define ORIGIN_CONNECT_MS    5000
 #define ORIGIN_FIRST_BYTE_MS 10000
@@ -99,8 +120,12 @@ struct origin_fetch {
     bool ranged;     /* this attempt sent Range from_byte..to_byte */
     bool probing;    /* a HEAD done as GET of one byte */
     uint64_t from_byte, to_byte;
-    size_t ignored_bytes; /* of a redirect's body */
-    uint32_t budget_ms;   /* left of the window for this attempt's head; 0: no limit */
+    size_t ignored_bytes;  /* of a redirect's body */
+    uint32_t budget_ms;    /* left of the window for this attempt's head */
+    uint64_t attempt_us;   /* when it began */
+    uint8_t host_hash[32]; /* of the hop's host and port: its breaker */
+    uint64_t signs_before; /* of life of that host, when it began */
+    bool silent;           /* it ended without a head */
 
     /* The answer. */
     struct headers head; /* held back */
@@ -121,14 +146,29 @@ struct origin_fetch {
     uint32_t retry_after_ms;
     unsigned tries, resumes;
     bool resolved_anew;
-    uint64_t window_start_us;
-    uint64_t wake_us; /* WAITING */
+    uint64_t window_us;       /* all tries without progress end in so long */
+    uint64_t window_start_us; /* of the first of them */
+    uint64_t wake_us;         /* WAITING */
+    uint64_t rest_until_us;   /* the breaker did not let this attempt out; 0: it did */
 };
 
 struct origin_bucket {
     uint8_t name_hash[32];
     uint64_t used_seq; /* for replacement; 0: free */
     unsigned tokens;
+};
+
+/* What is known of one host's silence. */
+struct origin_breaker {
+    uint8_t host_hash[32];
+    uint64_t used_seq; /* for replacement; 0: free */
+    uint32_t failures; /* silent attempts in a row */
+    uint64_t first_us; /* when the first of them began */
+    uint64_t bad_us;   /* when the last of them ended */
+    uint64_t signs;    /* heads and spans of bodies so far */
+    uint64_t pause_us; /* length of the current rest; 0: the host does not rest */
+    uint64_t until_us; /* until then nothing goes out */
+    uint64_t probe_us; /* when the current probe began; 0: none */
 };
 
 struct origin_target {
@@ -144,15 +184,17 @@ struct origin {
     uint8_t key[32]; /* for pool and target keys */
     struct prng prng;
     uint32_t connect_ms, first_byte_ms, idle_ms;
-    uint64_t now_us; /* last told */
-    bool turn_asked;
-    unsigned depth; /* callbacks or turns on the stack; fetches are freed at 0 */
+    uint64_t now_us;   /* last told */
+    uint64_t armed_us; /* when the host's timer will call; UINT64_MAX: it is not set */
+    unsigned depth;    /* callbacks or turns on the stack; fetches are freed at 0 */
     unsigned ended_count;
     unsigned fetch_count;
     size_t buffered_bytes;
     struct origin_fetch *head, *tail;
     uint64_t bucket_seq;
     struct origin_bucket buckets[ORIGIN_BUCKETS_MAX];
+    uint64_t breaker_seq;
+    struct origin_breaker breakers[ORIGIN_BREAKERS_MAX];
     struct origin_target targets[ORIGIN_TARGETS_MAX];
     struct origin_counters counters;
 };
@@ -183,7 +225,8 @@ MUST_USE int origin__request_copy(struct origin_fetch *fetch, const struct origi
 void origin__request_close(struct origin_fetch *fetch);
 /* Points the fetch at the registry and forgets redirects. 0, E_INVALID (endpoint, length). */
 MUST_USE int origin__at_registry(struct origin_fetch *fetch);
-/* Hands the current hop to the engine. 0, or the engine's error. */
+/* Hands the current hop to the engine. 0, E_UNREACHABLE (its host rests: rest_until_us is set), or
+ * the engine's error. */
 MUST_USE int origin__send(struct origin_fetch *fetch);
 
 /* ---- origin_answer.c ---- */
@@ -222,6 +265,15 @@ void origin__target_put(struct origin_fetch *fetch);
 void origin__target_drop(struct origin_fetch *fetch);
 /* Wipes all targets. */
 void origin__targets_close(struct origin *origin);
+
+/* ---- origin_breaker.c ---- */
+/* May the current hop's host be asked now? False: rest_until_us says until when not. */
+bool origin__breaker_admit(struct origin_fetch *fetch);
+/* The current hop's host sent a head, or bytes of a body. */
+void origin__breaker_good(struct origin_fetch *fetch);
+/* The attempt ended without a head. Only in a turn, where the time is right. Sets rest_until_us if
+ * the host rests now. */
+void origin__breaker_bad(struct origin_fetch *fetch, int err);
 
 /* ---- origin_retry.c ---- */
 /* A request was made: its registry earns a tenth of a retry. */

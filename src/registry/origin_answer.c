@@ -205,6 +205,7 @@ static void engine_head(void *arg, const struct fetch_response *response)
     if (fetch->state != ORIGIN_REQUESTING)
         return;
     origin__enter(fetch->origin);
+    origin__breaker_good(fetch);
     fetch->last_status = status;
     fetch->retry_after_ms = status >= 400 ? origin__retry_after_ms(response) : 0;
     if (origin__is_redirect(status))
@@ -228,6 +229,7 @@ static void on_stream(struct origin_fetch *fetch, const uint8_t *bytes, size_t b
     uint64_t room = (due == UINT64_MAX ? BLOB_BYTES_MAX : due) - fetch->received_bytes;
     bool too_many;
 
+    origin__breaker_good(fetch);
     if (fetch->skip_bytes > 0) {
         size_t skip = fetch->skip_bytes < byte_count ? (size_t)fetch->skip_bytes : byte_count;
 
@@ -336,6 +338,7 @@ static void engine_done(void *arg, int err)
     fetch->running = NULL;
     switch (fetch->state) {
     case ORIGIN_REQUESTING:
+        fetch->silent = true;
         origin__attempt_ended(fetch, err == 0 ? E_CLOSED : err);
         break;
     case ORIGIN_REDIRECTING:

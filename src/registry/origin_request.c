@@ -275,7 +275,13 @@ static void headers_choose(const struct origin_fetch *fetch, const char *range,
 
 static uint32_t clip(uint32_t timeout_ms, uint32_t budget_ms)
 {
-    return budget_ms != 0 && budget_ms < timeout_ms ? budget_ms : timeout_ms;
+    return budget_ms < timeout_ms ? budget_ms : timeout_ms;
+}
+
+/* A first try that cannot connect leaves time for a second one. */
+static uint32_t connect_budget(const struct origin_fetch *fetch)
+{
+    return fetch->tries == 1 && !fetch->head_shown ? fetch->budget_ms / 2 + 1 : fetch->budget_ms;
 }
 
 int origin__send(struct origin_fetch *fetch)
@@ -285,7 +291,7 @@ int origin__send(struct origin_fetch *fetch)
         .url = fetch->url,
         .ca_file = fetch->ca_file,
         .allow_private = fetch->allow_private,
-        .connect_timeout_ms = clip(origin->connect_ms, fetch->budget_ms),
+        .connect_timeout_ms = clip(origin->connect_ms, connect_budget(fetch)),
         .first_byte_timeout_ms = clip(origin->first_byte_ms, fetch->budget_ms),
         .idle_timeout_ms = origin->idle_ms,
     };
@@ -293,6 +299,10 @@ int origin__send(struct origin_fetch *fetch)
 
     ASSERT(fetch->running == NULL);
     fetch->attempt_start = fetch->received_bytes;
+    fetch->attempt_us = origin->now_us;
+    fetch->silent = false;
+    if (!origin__breaker_admit(fetch))
+        return E_UNREACHABLE;
     fetch->ignored_bytes = 0;
     origin__range_choose(fetch);
     if (fetch->ranged && fetch->to_byte == UINT64_MAX)

@@ -2,9 +2,9 @@
 /*
  * Whether an attempt is made again, and when. One place, with a cap, jitter and a budget:
  *
- *   - a repeat without progress: at most three tries within ten seconds (O-5), exponential backoff
- *     with full jitter or the registry's Retry-After (O-4), each paid from the registry's bucket,
- *     which earns a tenth of a retry per request (RES-5);
+ *   - a repeat without progress: at most three tries within eight seconds (O-5), exponential
+ * backoff with full jitter or the registry's Retry-After (O-4), each paid from the registry's
+ * bucket, which earns a tenth of a retry per request (RES-5);
  *   - a resume after progress (O-6) asks for no byte twice, so it is free, but counted;
  *   - a redirect target that no longer works is resolved anew, once (O-9).
  */
@@ -155,7 +155,7 @@ static bool err_passing(int err)
 /* Time left for the head of an attempt that starts after the delay. */
 static void budget_set(struct origin_fetch *fetch, uint64_t now_us, uint64_t delay_us)
 {
-    uint64_t end_us = fetch->window_start_us + ORIGIN_WINDOW_US;
+    uint64_t end_us = fetch->window_start_us + fetch->window_us;
     uint64_t start_us = now_us + delay_us;
 
     fetch->budget_ms = start_us + 1000 < end_us ? (uint32_t)((end_us - start_us) / 1000) : 1;
@@ -194,7 +194,7 @@ static bool repeat_decide(struct origin_fetch *fetch, uint64_t now_us, uint64_t 
     if (fetch->answer_held && fetch->last_status == 429 && fetch->request.kind != ORIGIN_BLOB)
         return false;
     *delay_us = backoff_us(fetch);
-    if (now_us + *delay_us >= fetch->window_start_us + ORIGIN_WINDOW_US)
+    if (now_us + *delay_us >= fetch->window_start_us + fetch->window_us)
         return false;
     if (!origin__bucket_pay(origin, fetch->registry_name))
         return false;
@@ -214,6 +214,19 @@ static bool anew_decide(struct origin_fetch *fetch, uint64_t *delay_us)
     return true;
 }
 
+/* The host rests. Who has seen nothing yet can go elsewhere at once; a body that was begun waits
+ * for the host as long as its window lasts. The rest may be over: a redirect is followed in the
+ * engine's callback, without the time. */
+static bool rest_decide(struct origin_fetch *fetch, uint64_t now_us, uint64_t *delay_us)
+{
+    bool over = fetch->rest_until_us <= now_us;
+
+    *delay_us = jitter(fetch->origin, ORIGIN_RESUME_GAP_US);
+    *delay_us += over ? 0 : fetch->rest_until_us - now_us;
+    return (fetch->head_shown || over) &&
+           now_us + *delay_us < fetch->window_start_us + fetch->window_us;
+}
+
 bool origin__retry_decide(struct origin_fetch *fetch, uint64_t now_us, uint64_t *delay_us)
 {
     bool again;
@@ -225,6 +238,8 @@ bool origin__retry_decide(struct origin_fetch *fetch, uint64_t now_us, uint64_t 
         *delay_us = 0;
         again =
             fetch->received_bytes == fetch->attempt_start || resume_decide(fetch, now_us, delay_us);
+    } else if (fetch->rest_until_us != 0) {
+        again = rest_decide(fetch, now_us, delay_us);
     } else if (fetch->answer_held && fetch->away && fetch->last_status == 403) {
         again = anew_decide(fetch, delay_us);
     } else if (fetch->answer_held ? !origin__status_passing(fetch->last_status)
