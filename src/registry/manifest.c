@@ -112,11 +112,9 @@ static int document_read(const json_t *root, struct collector *to)
     return err;
 }
 
-int manifest_parse(const char *json, size_t json_bytes, struct manifest_descriptor *out,
-                   size_t out_max, size_t *count)
+/* 0 with a reference in *root, E_MALFORMED, E_TOO_LARGE. */
+static int document_load(const char *json, size_t json_bytes, json_t **root)
 {
-    struct collector collector = {out, out_max, 0};
-    json_t *root;
     int err;
 
     if (json_bytes > MANIFEST_BYTES_MAX)
@@ -124,9 +122,68 @@ int manifest_parse(const char *json, size_t json_bytes, struct manifest_descript
     err = shape_check(json, json_bytes);
     if (err != 0)
         return err;
-    root = json_loadb(json, json_bytes, JSON_REJECT_DUPLICATES, NULL);
-    if (root == NULL)
-        return E_MALFORMED;
+    *root = json_loadb(json, json_bytes, JSON_REJECT_DUPLICATES, NULL);
+    return *root == NULL ? E_MALFORMED : 0;
+}
+
+/* type "/" subtype of RFC 6838 §4.2, without parameters: what may stand in a header. */
+static bool media_type_valid(const char *text)
+{
+    size_t slashes = 0, bytes = strlen(text);
+
+    for (size_t i = 0; i < bytes; i++) {
+        char c = text[i];
+        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+
+        slashes += c == '/';
+        if (!letter && strchr("/!#$&-^_.+", c) == NULL)
+            return false;
+    }
+    return slashes == 1 && text[0] != '/' && text[bytes - 1] != '/';
+}
+
+/* NULL: there is no telling. */
+static const char *type_of(const json_t *root)
+{
+    const json_t *type = json_object_get(root, "mediaType");
+
+    if (type != NULL)
+        return json_string_value(type);
+    if (json_is_array(json_object_get(root, "manifests")))
+        return "application/vnd.oci.image.index.v1+json";
+    if (json_is_object(json_object_get(root, "config")))
+        return "application/vnd.oci.image.manifest.v1+json";
+    return NULL;
+}
+
+int manifest_media_type(const char *json, size_t json_bytes, char *out, size_t out_bytes)
+{
+    json_t *root;
+    const char *type;
+    int err = document_load(json, json_bytes, &root);
+
+    if (err != 0)
+        return err;
+    type = type_of(root);
+    err = type == NULL || !media_type_valid(type) ? E_MALFORMED : 0;
+    if (err == 0 && strlen(type) >= out_bytes)
+        err = E_TOO_LARGE;
+    if (err == 0)
+        memcpy(out, type, strlen(type) + 1);
+    json_decref(root);
+    return err;
+}
+
+int manifest_parse(const char *json, size_t json_bytes, struct manifest_descriptor *out,
+                   size_t out_max, size_t *count)
+{
+    struct collector collector = {out, out_max, 0};
+    json_t *root;
+    int err;
+
+    err = document_load(json, json_bytes, &root);
+    if (err != 0)
+        return err;
     err = document_read(root, &collector);
     json_decref(root);
     if (err == 0)

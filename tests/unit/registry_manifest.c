@@ -190,6 +190,37 @@ static void values_and_bytes_are_bounded(void **state)
     free(json);
 }
 
+static void expect_type(const char *json, int err, const char *wanted)
+{
+    char type[64] = "none";
+
+    assert_int_equal(manifest_media_type(json, strlen(json), type, sizeof type), err);
+    assert_string_equal(type, err == 0 ? wanted : "none");
+}
+
+static void own_media_types(void **state)
+{
+    (void)state;
+    expect_type("{\"schemaVersion\":2,\"mediaType\":\"application/vnd.x+json\",\"config\":{}}", 0,
+                "application/vnd.x+json");
+    expect_type("{\"schemaVersion\":2,\"manifests\":[]}", 0,
+                "application/vnd.oci.image.index.v1+json");
+    expect_type("{\"schemaVersion\":2,\"config\":" A "}", 0,
+                "application/vnd.oci.image.manifest.v1+json");
+    expect_type("{\"schemaVersion\":2}", E_MALFORMED, NULL);
+    expect_type("{", E_MALFORMED, NULL);
+    expect_type("[]", E_MALFORMED, NULL);
+    expect_type("{\"mediaType\":7,\"config\":{}}", E_MALFORMED, NULL);
+    expect_type("{\"mediaType\":\"\",\"config\":{}}", E_MALFORMED, NULL);
+    expect_type("{\"mediaType\":\"text\",\"config\":{}}", E_MALFORMED, NULL);
+    expect_type("{\"mediaType\":\"a/\",\"config\":{}}", E_MALFORMED, NULL);
+    /* No value may begin another header line. */
+    expect_type("{\"mediaType\":\"a/b\\r\\nX: y\",\"config\":{}}", E_MALFORMED, NULL);
+    expect_type("{\"mediaType\":\"application/"
+                "x123456789012345678901234567890123456789012345678901234567890\"}",
+                E_TOO_LARGE, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -200,6 +231,7 @@ int main(void)
         cmocka_unit_test(descriptors_are_bounded),
         cmocka_unit_test(depth_is_bounded),
         cmocka_unit_test(values_and_bytes_are_bounded),
+        cmocka_unit_test(own_media_types),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
