@@ -84,6 +84,7 @@ void blobs_bind_origin(struct blobs *blobs, struct origin *origin)
 static void blob_free(struct blob *blob)
 {
     struct blobs *blobs = blob->blobs;
+    blob_refusal__clear(blob);
     if (!table_left_out(blob->by_digest))
         HASH_DELETE(by_digest, blobs->by_digest, blob);
     if (!table_left_out(blob->by_handle))

@@ -78,6 +78,10 @@ void blobs_handlers(struct blobs *blobs, struct node_handlers *out);
 void blobs_bind(struct blobs *blobs, struct node *node);
 /* The origin, made after the node. */
 void blobs_bind_origin(struct blobs *blobs, struct origin *origin);
+/* `refused` hears of every 401 or 403 that the registry answers a caller's read with: its grant
+ * ends (ACL-2). Borrowed for the call. */
+void blobs_on_refusal(struct blobs *blobs, void (*refused)(void *arg, const struct blob_caller *),
+                      void *arg);
 /* Opens everything the cache recovered, so that peers are served, and begins to read the cache back
  * piece by piece (D-5) and to give up idle memory. Returns how many blobs, or E_*. */
 MUST_USE int blobs_recover(struct blobs *blobs);

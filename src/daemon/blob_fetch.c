@@ -13,6 +13,9 @@
 /* Complete pieces of one fetch in worker hands at once; then the request is paused. */
 #define FETCH_JOBS_MAX 4
 
+/* Nobody's response head hangs on one read of many: its turn among other reads may take a while. */
+#define HEAD_MS 12000
+
 struct blob_fetch {
     struct blob *blob; /* one reference */
     uint64_t id;       /* transfer's; 0: a repair */
@@ -32,7 +35,7 @@ struct blob_fetch {
 };
 
 /* The newest one: its token lives longest. */
-static struct blob_caller *usable_caller(const struct blob *blob)
+struct blob_caller *blob_fetch__caller(const struct blob *blob)
 {
     for (uint32_t i = blob->caller_count; i > 0; i--) {
         if (!blob->callers[i - 1]->refused)
@@ -69,9 +72,13 @@ static void fetch_finish(struct blob_fetch *fetch)
                            fetch->id, fetch->status, fetch->retry_after_ms);
     else if (fetch->status != 0) {
         blob->repairing = false;
+        blob_blame_clear(&blob->blame);
         blob__fail(blob, fetch->status);
     }
+    (void)blob__ref(blob);
     fetch_free(fetch);
+    blob_refusal__check(blob);
+    blob__unref(blob);
 }
 
 static void piece_full(struct blob_fetch *fetch);
@@ -159,7 +166,6 @@ static void on_head(void *arg, const struct fetch_response *response)
 {
     struct blob_fetch *fetch = arg;
     if (response->status == 401 || response->status == 403) {
-        fetch->caller->refused = true;
         fetch->status = E_DENIED;
     } else if (response->status == 404) {
         fetch->status = E_NOT_FOUND;
@@ -196,6 +202,27 @@ static bool on_body(void *arg, const uint8_t *bytes, size_t byte_count)
     return false;
 }
 
+static int start_request(struct blob_fetch *fetch);
+
+/* The registry refused these credentials; another reader's may do. Each is tried once. */
+static bool next_caller(struct blob_fetch *fetch)
+{
+    struct blob_caller *caller = blob_fetch__caller(fetch->blob);
+    if (caller == NULL)
+        return false;
+    blob_caller_put(fetch->caller);
+    fetch->caller = blob_caller_ref(caller);
+    if (fetch->buffer != NULL) {
+        fetch->bytes -= fetch->buffer->used;
+        fetch->buffer->used = 0;
+    }
+    fetch->status = 0;
+    int err = start_request(fetch);
+    if (err != 0)
+        fetch->status = err;
+    return err == 0;
+}
+
 static void on_done(void *arg, int err)
 {
     struct blob_fetch *fetch = arg;
@@ -204,9 +231,12 @@ static void on_done(void *arg, int err)
     if (fetch->status == 0 && fetch->piece < fetch->end)
         fetch->status = E_CLOSED;
     int last = origin_last_status(fetch->request);
-    if (err != 0 && (last == 401 || last == 403)) { /* met by a resumed body (ACL-2) */
-        fetch->caller->refused = true;
+    if (err != 0 && (last == 401 || last == 403)) /* met by a resumed body (ACL-2) */
         fetch->status = E_DENIED;
+    if (fetch->status == E_DENIED) {
+        blob_refusal__note(fetch->blob, fetch->caller);
+        if (next_caller(fetch))
+            return;
     }
     if (fetch->status != 0)
         fetch->retry_after_ms = origin_retry_after_ms(fetch->request);
@@ -233,6 +263,7 @@ static int start_request(struct blob_fetch *fetch)
         .method = "GET",
         .path_and_query = path,
         .authorization = fetch->caller->authorization,
+        .head_ms = HEAD_MS,
         .size_bytes = blob->info.size_bytes,
         .first = piece_offset(&blob->layout, fetch->piece),
         .last = piece_offset(&blob->layout, last) + piece_length(&blob->layout, last) - 1,
@@ -246,7 +277,7 @@ static int start_request(struct blob_fetch *fetch)
 /* 0, or E_*: nothing was started. */
 static int fetch_new(struct blob *blob, uint64_t id, uint32_t piece, uint32_t count)
 {
-    struct blob_caller *caller = usable_caller(blob);
+    struct blob_caller *caller = blob_fetch__caller(blob);
     if (caller == NULL)
         return E_DENIED;
     struct blob_fetch *fetch = loop_alloc(NULL, NULL, sizeof *fetch);

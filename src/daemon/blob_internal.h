@@ -5,6 +5,7 @@
 #define SHOAL_DAEMON_BLOB_INTERNAL_H
 
 #include "blob.h"
+#include "blob_blame.h"
 #include "loop.h"
 #include "table.h"
 
@@ -56,6 +57,9 @@ struct blob {
     bool verified;  /* the whole digest matched */
     bool sealed;    /* told to the cache */
     bool repairing; /* it did not match: everything is read from the origin again */
+    struct blob_blame blame;
+    uint64_t refused_us; /* the registry last refused a caller; 0: never, or settled */
+    uint64_t moved_us;   /* a piece last arrived */
     struct blob_sources sources;
     uint32_t refs; /* starters of readers, jobs, fetches */
     UT_hash_handle by_digest;
@@ -82,6 +86,9 @@ struct blobs {
     struct memory_entry *oldest, *newest;
     uint64_t memory_bytes;
     struct blob_scrub scrub;
+    void (*refused)(void *arg, const struct blob_caller *caller); /* may be NULL */
+    void *refused_arg;
+    uint32_t refused_count; /* blobs with refused_us */
     bool closing;
 };
 
@@ -145,6 +152,19 @@ void blob_fetch__cancel(struct blob *blob, uint64_t fetch_id);
 uint64_t blob_fetch__bytes(const struct blob *blob, uint32_t piece);
 /* Reads the whole blob from the origin again after a mismatch (INT-7). False if no caller may. */
 bool blob_fetch__repair(struct blob *blob);
+
+/* Whose credentials the next read would use; NULL: the registry refused all, or there are none. */
+struct blob_caller *blob_fetch__caller(const struct blob *blob);
+
+/* ---- blob_refusal.c: 401 and 403 in mid-pull ---- */
+/* The registry refused this caller. */
+void blob_refusal__note(struct blob *blob, struct blob_caller *caller);
+/* Ends the readers that nothing can help any more. */
+void blob_refusal__check(struct blob *blob);
+/* Of all blobs; once a second. */
+void blob_refusal__tick(struct blobs *blobs);
+/* The blob is closed, or nobody reads it. */
+void blob_refusal__clear(struct blob *blob);
 
 /* ---- blob_scrub.c: what happens once a second, asked or not ---- */
 /* Starts reading the cache back (D-5) and giving up idle memory, until the loop stops. 0, or

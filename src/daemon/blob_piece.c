@@ -196,6 +196,20 @@ static void seal(struct blob *blob)
     job_free(job);
 }
 
+/* Everything was read again from the registry: only now is it known who was right (INT-7). */
+static void settle_blame(struct blob *blob, bool digest_matched)
+{
+    struct node_id liars[BLOB_SUSPECTS_MAX];
+    uint32_t count = blob_blame_settle(&blob->blame, digest_matched, liars);
+    for (uint32_t i = 0; i < count; i++) {
+        char name[SHORT_HEX_BYTES];
+        log_to(env_of(blob), LOG_WARN,
+               "blob: node %s vouched for false bytes; not used for an hour",
+               short_hex(liars[i].bytes, name));
+        transfer_peer_lied(transfer_of(blob), now_us(blob), &liars[i]);
+    }
+}
+
 /* The blob's own name says that a voucher was false, or that we must look closer (INT-7). */
 static void mismatch(struct blob *blob)
 {
@@ -206,6 +220,8 @@ static void mismatch(struct blob *blob)
            short_hex(blob->info.digest.bytes, name),
            blob->repairing ? ", read from the registry" : "; reading them from the registry again");
     bool again = !blob->repairing;
+    if (blob->repairing)
+        settle_blame(blob, false);
     for (uint32_t piece = 0; piece < blob->layout.piece_count; piece++) {
         if (blob->pieces[piece].have)
             blob__piece_gone(blob, piece);
@@ -225,8 +241,10 @@ static void digest_known(struct blob *blob)
         mismatch(blob);
         return;
     }
-    if (blob->repairing)
+    if (blob->repairing) {
         blob->blobs->counters.repairs++;
+        settle_blame(blob, true);
+    }
     blob->verified = true;
     blob->repairing = false;
     for (uint32_t piece = 0; piece < blob->layout.piece_count; piece++) {
@@ -273,18 +291,15 @@ static void keep_voucher(struct blob_piece *slot, const struct voucher *voucher)
         *slot->voucher = *voucher;
 }
 
-/* During a repair the registry's bytes show whose voucher was false. */
-static void find_liar(struct blob *blob, const struct piece_job *job)
+/* During a repair the registry's bytes show whose voucher may have been false. */
+static void find_suspect(struct blob *blob, const struct piece_job *job)
 {
     const struct voucher *before = blob->pieces[job->piece].voucher;
     const struct node *node = blob->blobs->config.node;
-    if (!blob->repairing || before == NULL || node_id_equal(&before->signer, node_self_id(node)) ||
-        memcmp(before->hash.bytes, job->voucher.hash.bytes, sizeof before->hash.bytes) == 0)
-        return;
-    char name[SHORT_HEX_BYTES];
-    log_to(env_of(blob), LOG_WARN, "blob: node %s vouched for false bytes; not used for an hour",
-           short_hex(before->signer.bytes, name));
-    transfer_peer_lied(transfer_of(blob), now_us(blob), &before->signer);
+    if (blob->repairing && before != NULL &&
+        memcmp(before->hash.bytes, job->voucher.hash.bytes, sizeof before->hash.bytes) != 0)
+        blob_blame_note(&blob->blame, &before->signer,
+                        node_id_equal(&before->signer, node_self_id(node)));
 }
 
 static void count_arrival(struct blob *blob, const struct piece_job *job)
@@ -300,7 +315,8 @@ static void take_stored(struct piece_job *job)
 {
     struct blob *blob = job->blob;
     struct blob_piece *slot = &blob->pieces[job->piece];
-    find_liar(blob, job);
+    find_suspect(blob, job);
+    blob->moved_us = now_us(blob);
     count_arrival(blob, job);
     if (!slot->have)
         blob->have_count++;

@@ -100,6 +100,7 @@ static void on_timer(uv_timer_t *timer)
 {
     struct blobs *blobs = timer->data;
     blob_memory__release(blobs);
+    blob_refusal__tick(blobs);
     scrub_next(blobs);
 }
 
