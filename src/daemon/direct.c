@@ -17,8 +17,12 @@
 #define WHOLE_BYTES_MAX (32ull * 1024 * 1024)
 static_assert(WHOLE_BYTES_MAX >= VERIFY_WHOLE_BYTES_MAX, "the largest one has its turn, too");
 
+/* However late it is, the registry gets a chance. */
+#define HEAD_MIN_US (500ull * 1000)
+
 struct direct {
     struct mirror_request *request;
+    uv_timer_t timer;           /* the head's time is up (HTTP-6) */
     struct origin_fetch *fetch; /* NULL before it starts and when it has ended */
     struct hasher *hasher;      /* whole bodies only */
     struct blob_span span;
@@ -53,6 +57,11 @@ static void unqueue(struct direct *direct)
     direct->queued = false;
 }
 
+static void timer_closed(uv_handle_t *handle)
+{
+    (void)loop_alloc(NULL, handle->data, 0);
+}
+
 static void direct_free(struct direct *direct)
 {
     struct mirror *mirror = direct->request->mirror;
@@ -66,7 +75,8 @@ static void direct_free(struct direct *direct)
     mirror->direct_whole_bytes -= direct->whole_bytes;
     hasher_free(direct->hasher);
     (void)loop_alloc(NULL, direct->challenge, 0);
-    (void)loop_alloc(NULL, direct, 0);
+    (void)uv_timer_stop(&direct->timer);
+    uv_close((uv_handle_t *)&direct->timer, timer_closed);
 }
 
 static void admit(struct mirror *mirror);
@@ -116,6 +126,7 @@ static void stream(struct direct *direct)
     struct response response;
     char range[RANGE_TEXT_BYTES];
     direct->streaming = true;
+    (void)uv_timer_stop(&direct->timer);
     mirror__first_byte(request, BLOB_FROM_ORIGIN);
     mirror_blob_head(request, &direct->span, BLOB_FROM_ORIGIN, &response, range);
     exchange_stream(request->exchange, &response, direct->span.last - direct->span.first + 1,
@@ -148,8 +159,7 @@ static void refuse(struct direct *direct)
     bool wrong = direct->err == E_DIGEST;
     struct response response = {.status = wrong ? 502 : 503};
     const char *code = "UNAVAILABLE";
-    (void)snprintf(message, sizeof message, "registry %s: %s", request->registry->name,
-                   err_text(direct->err));
+    mirror__why(request, direct->err, message, sizeof message);
     if (direct->err == E_ORIGIN && direct->status != 0) {
         response.status = direct->status;
         code = mirror__oci_code(request, direct->status);
@@ -162,6 +172,21 @@ static void refuse(struct direct *direct)
     request->mirror->counters.unavailable++;
     exchange_respond(request->exchange, &response, body, body_bytes);
     finish(direct);
+}
+
+/* A small body that is still on its way has its head sent now and its bytes when they are verified
+ * (INT-2); where nothing came, the client is told so. */
+static void on_timer(uv_timer_t *timer)
+{
+    struct direct *direct = timer->data;
+    if (direct->streaming)
+        return;
+    if (direct->body.filled > 0) {
+        stream(direct);
+        return;
+    }
+    direct->err = E_TIMEOUT;
+    refuse(direct);
 }
 
 /* ---- from the origin ---- */
@@ -191,6 +216,8 @@ static void on_head(void *arg, const struct fetch_response *response)
     keep_challenge(direct, response);
     if (status == 401 || status == 403)
         mirror__grant(direct->request, false);
+    if (status == 401 && direct->challenge != NULL)
+        mirror__challenge(direct->request, direct->challenge);
 }
 
 static bool on_body(void *arg, const uint8_t *bytes, size_t byte_count)
@@ -259,6 +286,7 @@ static int start(struct direct *direct)
         .method = "GET",
         .path_and_query = path,
         .authorization = request->authorization,
+        .head_ms = mirror__head_ms(request),
         .size_bytes = span->size,
         .first = span->first,
         .last = span->last,
@@ -317,6 +345,13 @@ void mirror_direct(struct mirror_request *request, const struct blob_span *span)
         return;
     }
     *direct = (struct direct){.request = request, .span = *span};
+    uint64_t took_us = mirror__now_us(request->mirror) - request->started_us;
+    uint64_t left_us = took_us < MIRROR_HEAD_US ? MIRROR_HEAD_US - took_us : 0;
+    left_us = left_us < HEAD_MIN_US ? HEAD_MIN_US : left_us;
+    (void)uv_timer_init(&request->mirror->config.loop->uv, &direct->timer);
+    direct->timer.data = direct;
+    (void)uv_timer_start(&direct->timer, on_timer, left_us / 1000, 0);
+    request->hurry = false; /* that was for the question before */
     if (is_whole(direct) && hasher_new(request->route.digest.algorithm, &direct->hasher) != 0) {
         direct_free(direct);
         mirror__unavailable(request, E_NO_MEMORY);

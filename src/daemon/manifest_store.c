@@ -3,14 +3,18 @@
  */
 #include "manifest_store.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "bytes.h"
+#include "digest.h"
+#include "limits.h"
+#include "log.h"
 #include "loop.h"
 #include "table.h"
 
 struct entry {
-    struct digest digest;
+    uint8_t key[32]; /* SHA-256 of registry, repository and digest */
     char media_type[MANIFEST_TYPE_BYTES];
     size_t byte_count;
     UT_hash_handle hh;
@@ -48,7 +52,7 @@ static void drop(struct manifest_store *store, struct entry *entry)
 /* Puts an entry at the young end; `entry` is TAKEN. False: no memory, it is gone. */
 static bool append(struct manifest_store *store, struct entry *entry)
 {
-    HASH_ADD(hh, store->entries, digest, sizeof entry->digest, entry);
+    HASH_ADD(hh, store->entries, key, sizeof entry->key, entry);
     if (table_left_out(entry->hh)) {
         (void)loop_alloc(NULL, entry, 0);
         return false;
@@ -66,18 +70,44 @@ void manifest_store_free(struct manifest_store *store)
     (void)loop_alloc(NULL, store, 0);
 }
 
-void manifest_store_put(struct manifest_store *store, const struct digest *digest,
-                        const struct manifest *manifest)
+/* Names end with a zero byte, so that no two splits of them give the same bytes. */
+static void key_of(const struct manifest_key *key, uint8_t out[32])
+{
+    char text[HOST_BYTES_MAX + REPOSITORY_BYTES_MAX + DIGEST_TEXT_BYTES + 3];
+    char digest[DIGEST_TEXT_BYTES];
+    int bytes = snprintf(text, sizeof text, "%s%c%s%c%s", key->registry, 0, key->repository, 0,
+                         digest_text(key->digest, digest));
+    ASSERT(bytes > 0 && (size_t)bytes < sizeof text);
+    sha256_of(text, (size_t)bytes, out);
+}
+
+static struct entry *find(const struct manifest_store *store, const struct manifest_key *key,
+                          uint8_t hash[32])
 {
     struct entry *entry;
-    HASH_FIND(hh, store->entries, digest, sizeof *digest, entry);
+    key_of(key, hash);
+    HASH_FIND(hh, store->entries, hash, 32, entry);
+    return entry;
+}
+
+bool manifest_store_has(const struct manifest_store *store, const struct manifest_key *key)
+{
+    uint8_t hash[32];
+    return find(store, key, hash) != NULL;
+}
+
+void manifest_store_put(struct manifest_store *store, const struct manifest_key *key,
+                        const struct manifest *manifest)
+{
+    uint8_t hash[32];
+    struct entry *entry = find(store, key, hash);
     if (entry != NULL)
         drop(store, entry);
     entry = loop_alloc(NULL, NULL, sizeof *entry + manifest->byte_count);
     if (entry == NULL)
         return;
     memset(entry, 0, sizeof *entry);
-    entry->digest = *digest;
+    memcpy(entry->key, hash, sizeof entry->key);
     entry->byte_count = manifest->byte_count;
     if (text_copy(entry->media_type, sizeof entry->media_type, manifest->media_type) != 0) {
         (void)loop_alloc(NULL, entry, 0);
@@ -90,11 +120,11 @@ void manifest_store_put(struct manifest_store *store, const struct digest *diges
         drop(store, store->entries);
 }
 
-bool manifest_store_get(struct manifest_store *store, const struct digest *digest,
+bool manifest_store_get(struct manifest_store *store, const struct manifest_key *key,
                         struct manifest *out)
 {
-    struct entry *entry;
-    HASH_FIND(hh, store->entries, digest, sizeof *digest, entry);
+    uint8_t hash[32];
+    struct entry *entry = find(store, key, hash);
     if (entry == NULL)
         return false;
     HASH_DEL(store->entries, entry);

@@ -14,6 +14,14 @@
 const uint32_t mirror_ttfb_bounds_ms[MIRROR_TTFB_BUCKETS] = {1,   5,   10,   25,   50,
                                                              100, 250, 1000, 5000, 10000};
 
+/* ACL-2: a refusal ends the grant at once; the next request asks the registry and hears why. */
+static void caller_refused(void *arg, const struct blob_caller *caller)
+{
+    struct mirror *mirror = arg;
+    grants_revoke(mirror->config.grants, caller->registry->name, caller->repository,
+                  caller->credential_hash);
+}
+
 int mirror_new(const struct mirror_config *config, struct mirror **out)
 {
     struct mirror *mirror = loop_alloc(NULL, NULL, sizeof *mirror);
@@ -21,10 +29,13 @@ int mirror_new(const struct mirror_config *config, struct mirror **out)
         return E_NO_MEMORY;
     *mirror = (struct mirror){.config = *config};
     int err = manifest_store_new(&mirror->manifests);
+    if (err == 0)
+        err = challenges_new(&config->loop->env, &mirror->challenges);
     if (err != 0) {
-        (void)loop_alloc(NULL, mirror, 0);
+        mirror_free(mirror);
         return err;
     }
+    blobs_on_refusal(config->blobs, caller_refused, mirror);
     *out = mirror;
     return 0;
 }
@@ -34,6 +45,7 @@ void mirror_free(struct mirror *mirror)
     if (mirror == NULL)
         return;
     manifest_store_free(mirror->manifests);
+    challenges_free(mirror->challenges);
     (void)loop_alloc(NULL, mirror, 0);
 }
 
@@ -77,6 +89,54 @@ void mirror__grant(const struct mirror_request *request, bool accepted)
     (void)err; /* without memory the next request asks the registry again */
 }
 
+static bool is_anonymous(const struct mirror_request *request)
+{
+    static const uint8_t none[sizeof request->credential_hash];
+    return memcmp(request->credential_hash, none, sizeof none) == 0;
+}
+
+void mirror__challenge(const struct mirror_request *request, const char *challenge)
+{
+    struct mirror *mirror = request->mirror;
+    const char *registry = request->registry->name, *repository = request->route.repository;
+    if (!is_anonymous(request))
+        return; /* it may speak of the credentials that were sent */
+    if (challenge == NULL)
+        challenges_forget(mirror->challenges, registry, repository);
+    else
+        challenges_put(mirror->challenges, mirror__now_us(mirror), registry, repository, challenge);
+}
+
+void mirror__heed(const struct mirror_request *request)
+{
+    int status = relay_status(request->relay);
+    bool content =
+        request->route.kind == HTTP_ROUTE_MANIFEST || request->route.kind == HTTP_ROUTE_BLOB;
+    if (status != 200 && status != 401 && status != 403)
+        return;
+    if (content) /* a list of tags may be open to more callers than what it lists */
+        mirror__grant(request, status == 200);
+    if (status != 403)
+        mirror__challenge(request, relay_header(request->relay, "www-authenticate"));
+}
+
+bool mirror__registry_down(int err, int status)
+{
+    if (err != 0)
+        return err == E_UNREACHABLE || err == E_TIMEOUT || err == E_CLOSED || err == E_TLS;
+    return status >= 500; /* O-5: what the mesh has is served */
+}
+
+uint32_t mirror__head_ms(const struct mirror_request *request)
+{
+    uint64_t took_us = mirror__now_us(request->mirror) - request->started_us;
+    uint64_t left_ms = took_us < MIRROR_HEAD_US ? (MIRROR_HEAD_US - took_us) / 1000 : 0;
+    uint32_t most_ms = request->hurry ? MIRROR_HURRY_MS : MIRROR_ASK_MS;
+    if (left_ms < 300)
+        return 300;
+    return left_ms < most_ms ? (uint32_t)left_ms : most_ms;
+}
+
 void mirror__link(const struct mirror_request *request, const struct digest *digest,
                   uint64_t size_bytes)
 {
@@ -100,13 +160,46 @@ void mirror_request__free(struct mirror_request *request)
     (void)loop_alloc(NULL, request, 0);
 }
 
+/* What the registry said before to who came without credentials; NULL: nothing, or not the case. */
+static const char *known_challenge(const struct mirror_request *request, int err)
+{
+    const struct mirror *mirror = request->mirror;
+    if (!mirror__registry_down(err, 0) || !is_anonymous(request))
+        return NULL;
+    return challenges_find(mirror->challenges, mirror__now_us(mirror), request->registry->name,
+                           request->route.repository);
+}
+
+bool mirror__asks_credentials(const struct mirror_request *request, int status)
+{
+    return mirror__registry_down(0, status) && known_challenge(request, E_UNREACHABLE) != NULL;
+}
+
+void mirror__why(const struct mirror_request *request, int err, char *out, size_t out_bytes)
+{
+    const struct mirror *mirror = request->mirror;
+    bool resting = mirror__registry_down(err, 0) &&
+                   origin_resting(mirror->config.origin, request->registry, mirror__now_us(mirror));
+    (void)snprintf(out, out_bytes, "registry %s: %s", request->registry->name,
+                   resting ? "does not answer; it is asked again in a few seconds" : err_text(err));
+}
+
+/* The same for what is cached, absent and non-existent (ACL-8): nothing was looked up for it. */
 void mirror__unavailable(struct mirror_request *request, int err)
 {
-    char message[HOST_BYTES_MAX + 128];
-    (void)snprintf(message, sizeof message, "registry %s: %s", request->registry->name,
-                   err_text(err));
-    request->mirror->counters.unavailable++;
-    exchange_error(request->exchange, 503, "UNAVAILABLE", message);
+    struct mirror *mirror = request->mirror;
+    char message[HOST_BYTES_MAX + 128], body[HOST_BYTES_MAX + 256];
+    size_t body_bytes = 0;
+    const char *challenge = known_challenge(request, err);
+    struct response response = {.status = challenge == NULL ? 503 : 401};
+    mirror__why(request, err, message, sizeof message);
+    mirror->counters.unavailable++;
+    response_add(&response, "Content-Type", "application/json");
+    response_add(&response, "WWW-Authenticate", challenge);
+    if (http_oci_error(body, sizeof body, challenge == NULL ? "UNAVAILABLE" : "UNAUTHORIZED",
+                       message, &body_bytes) != 0)
+        body_bytes = 0;
+    exchange_respond(request->exchange, &response, body, body_bytes);
     mirror_request__free(request);
 }
 
@@ -130,6 +223,7 @@ static void passed(void *arg, int err)
         return;
     }
     request->mirror->counters.passed++;
+    mirror__heed(request);
     relay_answer(request);
 }
 

@@ -15,9 +15,9 @@
 /* No first byte through the mesh for so long, and nothing of the blob came in the last tick: read
  * the origin directly. While bytes come, going there would only add to the crowd that it already
  * serves; the head then goes out before its time is up (HTTP-6: 10 s). */
-#define FIRST_BYTE_US    (5ull * 1000000)
-#define PROGRESS_TICK_US (2ull * 1000000)
-#define HEAD_US          (9ull * 1000000)
+#define FIRST_BYTE_US     (5ull * 1000000)
+#define FIRST_BYTE_MIN_US (1500ull * 1000) /* however long the registry took before */
+#define PROGRESS_TICK_US  (2ull * 1000000)
 
 struct blob_answer {
     struct mirror_request *request;
@@ -175,10 +175,13 @@ static void on_timer(uv_timer_t *timer)
         return;
     }
     answer->progress = progress;
-    if (mirror__now_us(request->mirror) - request->started_us >= HEAD_US)
+    uint64_t took_us = mirror__now_us(request->mirror) - request->started_us;
+    uint64_t left_us = took_us < MIRROR_HEAD_US ? MIRROR_HEAD_US - took_us : 0;
+    if (left_us < 1000)
         stream(answer);
     else
-        (void)uv_timer_start(timer, on_timer, PROGRESS_TICK_US / 1000, 0);
+        (void)uv_timer_start(timer, on_timer,
+                             (left_us < PROGRESS_TICK_US ? left_us : PROGRESS_TICK_US) / 1000, 0);
 }
 
 static void client_gone(void *arg)
@@ -187,6 +190,14 @@ static void client_gone(void *arg)
     struct mirror_request *request = answer->request;
     answer_close(answer);
     mirror_request__free(request);
+}
+
+/* The mesh's time for the first byte; what the registry took to authorise is part of it. */
+static uint64_t first_byte_us(const struct mirror_request *request)
+{
+    uint64_t took_us = mirror__now_us(request->mirror) - request->started_us;
+    uint64_t left_us = took_us < FIRST_BYTE_US ? FIRST_BYTE_US - took_us : 0;
+    return left_us < FIRST_BYTE_MIN_US ? FIRST_BYTE_MIN_US : left_us;
 }
 
 /* 0, or E_*: nothing was opened and the request is still the caller's. */
@@ -218,7 +229,7 @@ static int open_answer(struct mirror_request *request, const struct blob_span *s
     answer->progress = blob_read_progress(&answer->reader);
     (void)uv_timer_init(&mirror->config.loop->uv, &answer->timer);
     answer->timer.data = answer;
-    (void)uv_timer_start(&answer->timer, on_timer, FIRST_BYTE_US / 1000, 0);
+    (void)uv_timer_start(&answer->timer, on_timer, first_byte_us(request) / 1000, 0);
     exchange_on_gone(request->exchange, client_gone, answer);
     try_first(answer);
     return 0;
@@ -278,23 +289,30 @@ static void serve(struct mirror_request *request, uint64_t size)
     }
 }
 
+static bool is_linked(const struct mirror_request *request, uint64_t *size)
+{
+    return grants_linked(request->mirror->config.grants, request->registry->name,
+                         request->route.repository, &request->route.digest, size);
+}
+
 /* The registry's word on whether these credentials may read this blob (ACL-1, ACL-3). */
 static void authorised(void *arg, int err)
 {
     struct mirror_request *request = arg;
     uint64_t size;
-    if (err != 0) {
-        if (mirror__granted_stale(request) &&
-            grants_linked(request->mirror->config.grants, request->registry->name,
-                          request->route.repository, &request->route.digest, &size))
-            serve(request, size);
-        else
-            mirror__unavailable(request, err);
+    int status = err == 0 ? relay_status(request->relay) : 0;
+    if (mirror__registry_down(err, status) && mirror__granted_stale(request) &&
+        is_linked(request, &size)) {
+        relay_free(request->relay);
+        request->relay = NULL;
+        serve(request, size);
         return;
     }
-    int status = relay_status(request->relay);
-    if (status == 200 || status == 401 || status == 403)
-        mirror__grant(request, status == 200);
+    if (err != 0) {
+        mirror__unavailable(request, err);
+        return;
+    }
+    mirror__heed(request);
     if (status != 200) {
         relay_answer(request);
         return;
@@ -315,14 +333,14 @@ void mirror_blob(struct mirror_request *request)
 {
     uint64_t size;
     request->mirror->counters.blobs++;
-    if (mirror__granted(request) &&
-        grants_linked(request->mirror->config.grants, request->registry->name,
-                      request->route.repository, &request->route.digest, &size)) {
+    bool linked = is_linked(request, &size);
+    if (linked && mirror__granted(request)) {
         grants_extend(request->mirror->config.grants, mirror__now_us(request->mirror),
                       request->registry->name, request->route.repository, request->credential_hash);
         serve(request, size);
         return;
     }
+    request->hurry = linked && mirror__granted_stale(request);
     char path[REPOSITORY_BYTES_MAX + DIGEST_TEXT_BYTES + 16];
     (void)snprintf(path, sizeof path, "/v2/%s/blobs/%s", request->route.repository,
                    request->route.reference);

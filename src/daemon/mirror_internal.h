@@ -7,10 +7,18 @@
 #include "manifest_store.h"
 #include "mirror.h"
 
+/* HTTP-6: a request has its head or a 5xx within 10 s. This is when ours is due at the latest. */
+#define MIRROR_HEAD_US (9ull * 1000000)
+/* What of it one question to the registry may take, so that there is time for what follows. */
+#define MIRROR_ASK_MS 8000u
+/* With a stale grant at hand (ACL-6) a silent registry is waited for no longer than this (O-1). */
+#define MIRROR_HURRY_MS 900u
+
 struct mirror {
     struct mirror_config config;
     struct mirror_counters counters;
     struct manifest_store *manifests;
+    struct challenges *challenges;
     struct direct *direct_queue; /* direct.c: bodies to be kept whole that wait for memory */
     uint64_t direct_whole_bytes; /* of those that have it */
 };
@@ -24,6 +32,7 @@ struct mirror_request {
     const char *authorization; /* borrowed from the exchange; NULL: none */
     uint8_t credential_hash[32];
     uint64_t started_us;
+    bool hurry;          /* there is an answer without the registry, if it stays silent */
     struct relay *relay; /* running, or NULL */
 };
 
@@ -36,10 +45,24 @@ bool mirror__granted(const struct mirror_request *request);
 bool mirror__granted_stale(const struct mirror_request *request);
 /* The registry accepted (true) or refused these credentials. */
 void mirror__grant(const struct mirror_request *request, bool accepted);
+/* What the relay's answer says of who may read: a grant, its end, a challenge to remember. */
+void mirror__heed(const struct mirror_request *request);
+/* A challenge of the registry's to this request; NULL: it served without one. */
+void mirror__challenge(const struct mirror_request *request, const char *challenge);
+/* True for an error, or a status (else 0), that says the registry cannot answer now. */
+bool mirror__registry_down(int err, int status);
+/* True if a request without credentials met a registry that is down by its status (a gateway's 5xx)
+ * but is known to want credentials: mirror__unavailable says so. */
+bool mirror__asks_credentials(const struct mirror_request *request, int status);
+/* Text for people on why the registry could not be used. */
+void mirror__why(const struct mirror_request *request, int err, char *out, size_t out_bytes);
+/* How long the next question to the registry may take, ms. */
+uint32_t mirror__head_ms(const struct mirror_request *request);
 /* Remembers that this repository references a digest (ACL-3). */
 void mirror__link(const struct mirror_request *request, const struct digest *digest,
                   uint64_t size_bytes);
-/* 503: the registry did not answer and we may not answer for it. Frees the request. */
+/* The registry did not answer and we may not answer for it: 503, or to a request without
+ * credentials its challenge of before. Frees the request. */
 void mirror__unavailable(struct mirror_request *request, int err);
 
 /* ---- relay.c ---- */
@@ -53,6 +76,8 @@ MUST_USE int relay_start(struct mirror_request *request, enum origin_kind kind, 
 int relay_status(const struct relay *relay);
 const char *relay_header(const struct relay *relay, const char *name); /* NULL if absent */
 const char *relay_body(const struct relay *relay, size_t *bytes);
+/* For an answer without Content-Type; copied, and left out without memory. */
+void relay_set_type(struct relay *relay, const char *type);
 uint64_t relay_content_length(const struct relay *relay); /* UINT64_MAX: unknown */
 /* Cancels what runs; NULL is fine. */
 void relay_free(struct relay *relay);

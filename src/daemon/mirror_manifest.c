@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Manifests: asked of the origin with the caller's own Authorization, checked against their digest
- * before a byte leaves (INT-2, INT-9), remembered by digest. What an authorised manifest references
- * becomes readable through its repository (ACL-3).
+ * before a byte leaves (INT-2, INT-9), remembered by repository and digest. What an authorised
+ * manifest references becomes readable through its repository (ACL-3).
  */
 #include <stdio.h>
 #include <string.h>
@@ -11,16 +11,25 @@
 #include "log.h"
 #include "mirror_internal.h"
 
+static bool is_cached(const struct mirror_request *request)
+{
+    const struct manifest_key key = {request->registry->name, request->route.repository,
+                                     &request->route.digest};
+    return request->route.by_digest && manifest_store_has(request->mirror->manifests, &key);
+}
+
 /* Answers from memory, for callers whom the registry accepted for this repository. */
 static bool answer_cached(struct mirror_request *request)
 {
     struct mirror *mirror = request->mirror;
+    const struct manifest_key key = {request->registry->name, request->route.repository,
+                                     &request->route.digest};
     struct manifest manifest;
     uint64_t size;
     if (!request->route.by_digest ||
         !grants_linked(mirror->config.grants, request->registry->name, request->route.repository,
                        &request->route.digest, &size) ||
-        !manifest_store_get(mirror->manifests, &request->route.digest, &manifest))
+        !manifest_store_get(mirror->manifests, &key, &manifest))
         return false;
     struct response response = {.status = 200};
     response_add(&response, "Content-Type", manifest.media_type);
@@ -77,26 +86,33 @@ static void take_manifest(struct mirror_request *request)
         mirror_request__free(request);
         return;
     }
+    char own[MANIFEST_TYPE_BYTES];
     const char *type = relay_header(request->relay, "content-type");
-    struct manifest manifest = {body, bytes, type == NULL ? "" : type};
+    if (type == NULL && manifest_media_type(body, bytes, own, sizeof own) == 0) {
+        relay_set_type(request->relay, own);
+        type = own;
+    }
+    const struct manifest_key key = {request->registry->name, request->route.repository, &digest};
+    struct manifest manifest = {body, bytes, type};
     mirror__link(request, &digest, bytes);
     link_references(request, body, bytes);
     if (type != NULL)
-        manifest_store_put(mirror->manifests, &digest, &manifest);
+        manifest_store_put(mirror->manifests, &key, &manifest);
     relay_answer(request);
 }
 
 static void answered(void *arg, int err)
 {
     struct mirror_request *request = arg;
+    int status = err == 0 ? relay_status(request->relay) : 0;
+    if (mirror__registry_down(err, status) && mirror__granted_stale(request) &&
+        answer_cached(request))
+        return;
     if (err != 0) {
-        if (!mirror__granted_stale(request) || !answer_cached(request))
-            mirror__unavailable(request, err);
+        mirror__unavailable(request, err);
         return;
     }
-    int status = relay_status(request->relay);
-    if (status == 200 || status == 401 || status == 403)
-        mirror__grant(request, status == 200);
+    mirror__heed(request);
     if (status == 200 && exchange_request(request->exchange)->method == HTTP_GET)
         take_manifest(request);
     else
@@ -109,6 +125,7 @@ void mirror_manifest(struct mirror_request *request)
     request->mirror->counters.manifests++;
     if (mirror__granted(request) && answer_cached(request))
         return;
+    request->hurry = mirror__granted_stale(request) && is_cached(request);
     (void)snprintf(path, sizeof path, "/v2/%s/manifests/%s", request->route.repository,
                    request->route.reference);
     bool head = exchange_request(request->exchange)->method == HTTP_HEAD;

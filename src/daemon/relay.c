@@ -11,7 +11,7 @@
 
 /* What of the origin's head a client may need; everything else stays between us and the origin. */
 static const char *const kept[] = {
-    "content-type",
+    "content-type", /* first: relay_set_type relies on it */
     "docker-content-digest",
     "www-authenticate",
     "etag",
@@ -38,20 +38,29 @@ struct relay {
     int err;
 };
 
+/* Keeps a copy of the first value of a header; without memory it is left out. */
+static void keep(struct relay *relay, size_t i, const char *value)
+{
+    if (value == NULL || relay->headers[i] != NULL)
+        return;
+    size_t bytes = strlen(value) + 1;
+    relay->headers[i] = loop_alloc(NULL, NULL, bytes);
+    if (relay->headers[i] != NULL)
+        memcpy(relay->headers[i], value, bytes);
+}
+
+void relay_set_type(struct relay *relay, const char *type)
+{
+    keep(relay, 0, type);
+}
+
 static void on_head(void *arg, const struct fetch_response *response)
 {
     struct relay *relay = arg;
     relay->status = response->status;
     relay->content_length = response->content_length;
-    for (size_t i = 0; i < KEPT_COUNT; i++) {
-        const char *value = fetch_response_header(response, kept[i]);
-        if (value == NULL || relay->headers[i] != NULL)
-            continue;
-        size_t bytes = strlen(value) + 1;
-        relay->headers[i] = loop_alloc(NULL, NULL, bytes);
-        if (relay->headers[i] != NULL)
-            memcpy(relay->headers[i], value, bytes);
-    }
+    for (size_t i = 0; i < KEPT_COUNT; i++)
+        keep(relay, i, fetch_response_header(response, kept[i]));
 }
 
 static bool on_body(void *arg, const uint8_t *bytes, size_t byte_count)
@@ -112,6 +121,7 @@ int relay_start(struct mirror_request *request, enum origin_kind kind, const cha
         .accept = accept,
         .accept_count = accept_count,
         .authorization = request->authorization,
+        .head_ms = mirror__head_ms(request),
         .if_none_match = kind == ORIGIN_BLOB ? NULL : http_request_header(http, "if-none-match"),
         .size_bytes = UINT64_MAX,
         .whole = true,
@@ -192,6 +202,10 @@ static bool textless(const struct mirror_request *request)
 void relay_answer(struct mirror_request *request)
 {
     const struct relay *relay = request->relay;
+    if (mirror__asks_credentials(request, relay->status)) {
+        mirror__unavailable(request, E_UNREACHABLE);
+        return;
+    }
     struct response response = {.status = relay->status};
     for (size_t i = 0; i < KEPT_COUNT; i++)
         response_add(&response, kept[i], relay->headers[i]);

@@ -44,8 +44,9 @@ static unsigned use_store(void)
     for (uint32_t i = 0; i < ENTRIES; i++) {
         struct digest digest = {.algorithm = DIGEST_SHA256};
         store_be32(digest.bytes, i);
-        manifest_store_put(store, &digest, &manifest);
-        kept += manifest_store_get(store, &digest, &found);
+        struct manifest_key key = {"registry.test", "lib/a", &digest};
+        manifest_store_put(store, &key, &manifest);
+        kept += manifest_store_get(store, &key, &found);
     }
     manifest_store_free(store);
     return kept;
