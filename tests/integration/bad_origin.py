@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A registry that cuts, lies, stalls, refuses and redirects (SECURITY 4, rows O-3..O-9; ORG-2, ORG-3, ORG-7): the pull is right or fails cleanly."""
 import json
+import os
+import signal
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,13 +20,16 @@ STORE_PORT = 5001
 ACCEPT = f"Accept: {stub.MANIFEST}"
 
 
+def start_stub(lab) -> Process:
+    script = Path(__file__).with_name("stub_registry.py")
+    return Process(lab.origin_exec(sys.executable, script, "--host", lab.origin_address, "--port", lab.registry_port, "--store-port", STORE_PORT),
+                   lab.dir / "stub.log")
+
+
 @contextmanager
 def bad_registry(nodes=1, extra=None):
     with Lab(nodes) as lab:
-        script = Path(__file__).with_name("stub_registry.py")
-        process = Process(lab.origin_exec(sys.executable, script, "--host", lab.origin_address, "--port", lab.registry_port, "--store-port", STORE_PORT),
-                          lab.dir / "stub.log")
-        lab.processes.append(process)
+        lab.processes.append(start_stub(lab))
         lab.start_nodes(extra)
         if nodes > 1:
             lab.wait_members()
@@ -168,13 +174,177 @@ def test_acl_4_a_late_refusal_reaches_the_client():
 
 
 def test_a_token_that_expires_in_mid_pull():
-    """Ranges after the first meet 401: the next client, with a fresh token, is served, whoever came before."""
+    """Ranges after the first meet 401: the body ends soon, the old token hears 401, a fresh one is served, whoever came before (ACL-2)."""
+    for nodes in (1, 2):
+        with bad_registry(nodes) as lab:
+            node = lab.nodes[0]
+            for attempt in range(3):
+                status, right, got, took = read_blob(node, "lib/denied-later", "big", "-H", f"Authorization: Bearer token{attempt}")
+                it.figure(f"{nodes} nodes, token {attempt} expires: {status}, {got} bytes after {took:.1f} s")
+                it.check(right or took < 4, f"{nodes} nodes: the client waited {took:.1f} s for the end of {got} bytes")
+            wanted = stub.blob("lib/denied-later", "big")
+            path = f"/v2/lib/denied-later/blobs/{stub.digest_of(wanted)}{NS}"
+            last = f"Range: bytes={len(wanted) - 1000}-"
+            started = time.monotonic()
+            status, headers, body = fetch(node, path, "-H", "Authorization: Bearer token0", "-H", last)
+            took = time.monotonic() - started
+            it.check((status == 401 and headers.get("www-authenticate") == 'Basic realm="x"') or body == wanted[-1000:], f"{status} {headers}")
+            it.check(took < 4, f"{nodes} nodes: {took:.1f} s for a refusal")
+            ask_stub(lab, "/heal")
+            pulls_right(node, "lib/denied-later", "big", 10, "-H", "Authorization: Bearer fresh")
+
+
+# ---- O-1, O-2: a registry that says nothing ----
+
+@contextmanager
+def no_route(lab):
+    """Packets to the registry are dropped: connections hang."""
+    rules = f"add table inet hole\nadd chain inet hole in {{ type filter hook input priority 0; }}\nadd rule inet hole in iifname e0 tcp dport {lab.registry_port} drop\n"
+    run(*lab.origin_exec("nft", "-f", "-"), input=rules)
+    yield
+    run(*lab.origin_exec("nft", "delete", "table", "inet", "hole"))
+
+
+@contextmanager
+def mute(lab):
+    """The registry's host accepts connections, and nobody answers."""
+    stopped = lab.processes[0].pid
+    os.kill(stopped, signal.SIGSTOP)
+    yield
+    os.kill(stopped, signal.SIGCONT)
+
+
+def timed(node, path, *args):
+    started = time.monotonic()
+    status, headers, body = fetch(node, path, *args)
+    return status, headers, body, time.monotonic() - started
+
+
+def black_hole(lab, silence):
+    node = lab.nodes[0]
+    pulls_right(node, "lib/held", "big")
+    held = f"/v2/lib/held/blobs/{stub.digest_of(stub.blob('lib/held', 'big'))}{NS}"
+    paths = ["/v2/lib/{}/manifests/1", "/v2/lib/{}/tags/list", "/v2/lib/{}/blobs/" + stub.digest_of(b"nowhere")]
+    with silence(lab):
+        first = [timed(node, paths[0].format("first") + NS), timed(node, paths[2].format("first") + NS)]
+        for (status, _, _, took), limit in zip(first, (9.5, 1.0)):
+            it.check(status == 503 and took < limit, f"{silence.__name__}: {status} after {took:.1f} s")
+        slow = 0
+        for i in range(12):
+            status, _, body, took = timed(node, paths[i % 3].format(f"later{i}") + NS)
+            it.check(status == 503 and "does not answer" in body.decode(), f"{silence.__name__}: {status} {body[:200]}")
+            it.check(took < 9.5, f"{silence.__name__}: {took:.1f} s")
+            slow += took > 0.3
+            time.sleep(0.1)
+        it.check(slow <= 2, f"{silence.__name__}: {slow} of 12 further requests waited: more than single probes")
+        status, _, body, took = timed(node, held)
+        it.check(status == 200 and len(body) == stub.SIZES["big"] and took < 2, f"what is here was not served: {status} after {took:.1f} s")
+        it.figure(f"{silence.__name__}: first 503 after {first[0][3]:.1f} s, second {first[1][3]:.2f} s, {slow} of 12 further ones waited")
+    started = time.monotonic()
+    while timed(node, f"/v2/lib/held/manifests/1{NS}", "-H", ACCEPT)[0] != 200:
+        it.check(time.monotonic() - started < 8, "the registry is back and was not found")
+        time.sleep(0.2)
+    it.figure(f"{silence.__name__}: found again after {time.monotonic() - started:.1f} s")
+    it.check(time.monotonic() - started < 5.5, f"O-2: held against it for {time.monotonic() - started:.1f} s")
+
+
+def test_o_2_no_route():
     with bad_registry() as lab:
-        node = lab.nodes[0]
-        for attempt in range(3):
-            read_blob(node, "lib/denied-later", "big", "-H", f"Authorization: Bearer token{attempt}")
+        black_hole(lab, no_route)
+
+
+def test_o_2_mute():
+    with bad_registry() as lab:
+        black_hole(lab, mute)
+
+
+def test_o_2_a_restart_costs_no_pull():
+    """A registry that refuses for a moment: requests of that moment succeed, and no rest begins."""
+    with bad_registry() as lab:
+        node, registry = lab.nodes[0], lab.processes[0]
+        fetch(node, f"/v2/lib/a/manifests/1{NS}", "-H", ACCEPT)
+        registry.kill()
+        results = []
+        threads = [threading.Thread(target=lambda i=i: results.append(run(*node.exec(
+            "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"http://127.0.0.1:{node.client_port}/v2/lib/b{i}/manifests/1{NS}")).stdout)) for i in range(2)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.05)
+        lab.processes.append(start_stub(lab))
+        for thread in threads:
+            thread.join()
+        it.check("resting" not in node.process.text(), "a rest began after one moment")
+        it.figure(f"requests during a restart: {results}")
+
+
+# ---- ACL-4, ACL-6: a private registry that is down ----
+
+def test_acl_6_private_registry_down():
+    """Without credentials: the challenge of before, for whatever is asked. With those that were good: what node and mesh hold. Nothing else."""
+    good, bad = f"Authorization: {stub.GOOD}", "Authorization: Basic YmFkOmJhZA=="
+    with bad_registry(2) as lab:
+        first, second = lab.nodes
+        for node in lab.nodes:
+            status, headers, _ = fetch(node, f"/v2/lib/basic/manifests/1{NS}", "-H", ACCEPT)
+            it.check(status == 401 and headers.get("www-authenticate") == stub.CHALLENGE, f"{status} {headers}")
+        pulls_right(first, "lib/basic", "big", 10, "-H", good)
+        digest = stub.digest_of(stub.manifest("lib/basic"))
+        fetch(second, f"/v2/lib/basic/manifests/{digest}{NS}", "-H", ACCEPT, "-H", good)
+        lab.processes[0].kill()
+        blobs = {w: f"/v2/lib/basic/blobs/{stub.digest_of(stub.blob('lib/basic', w))}{NS}" for w in stub.SIZES}
+        absent = f"/v2/lib/basic/blobs/{stub.digest_of(b'absent')}{NS}"
+        for node in lab.nodes:
+            for path in (blobs["big"], absent, f"/v2/lib/basic/manifests/1{NS}", f"/v2/lib/basic/manifests/{digest}{NS}"):
+                status, headers, body, took = timed(node, path)
+                it.check(status == 401 and headers.get("www-authenticate") == stub.CHALLENGE, f"{node.name} {path}: {status} {headers}")
+                it.check(json.loads(body)["errors"][0]["code"] == "UNAUTHORIZED" and took < 9.5, f"{body[:200]} {took:.1f} s")
+                status, _, _, took = timed(node, path, "-H", bad)
+                it.check(status == 503 and took < 9.5, f"{node.name} {path} with other credentials: {status}")
+            status, _, body, took = timed(node, blobs["big"], "-H", good)
+            it.check(status == 200 and body == stub.blob("lib/basic", "big"), f"{node.name}: {status}, {len(body)} bytes after {took:.1f} s")
+            status, headers, body, _ = timed(node, f"/v2/lib/basic/manifests/{digest}{NS}", "-H", good)
+            it.check(status == 200 and body == stub.manifest("lib/basic"), f"{node.name}: manifest: {status}")
+        status, headers, _, _ = timed(first, f"/v2/lib/unseen/manifests/1{NS}")
+        it.check(status == 503, f"a challenge for a repository that never had one: {status}")
+
+
+def test_int_7_a_lying_registry_bans_nobody():
+    """Wrong bytes from the registry beside true vouchers of a node: that node is not banned."""
+    lied_to, honest = ("-H", "Authorization: Bearer lied-to"), ("-H", "Authorization: Bearer honest")
+    with bad_registry(2) as lab:
+        first, second = lab.nodes
+        wanted = stub.blob("lib/wrong-for-some", "big")
+        path = f"/v2/lib/wrong-for-some/blobs/{stub.digest_of(wanted)}{NS}"
+        pulls_right(first, "lib/wrong-for-some", "big", 10, *honest)
+        first.process.stop()
+        second.process.stop()
+        second.start()  # alone: what it reads now is the registry's
+        fetch(second, f"/v2/lib/wrong-for-some/manifests/1{NS}", "-H", ACCEPT, *lied_to)
+        status, _, body = fetch(second, path, "-H", "Range: bytes=0-99999", *lied_to)
+        it.check(status == 206, f"{status}")
+        first.start()
+        lab.wait_members()
+        for _ in range(3):
+            read_blob(second, "lib/wrong-for-some", "big", *lied_to)
+        it.check(second.metric("shoal_blob_mismatches_total") > 0, "nobody was lied to: the test shows nothing")
+        it.check("vouched for false bytes" not in second.process.text(), "an honest node was banned for the registry's lie")
         ask_stub(lab, "/heal")
-        pulls_right(node, "lib/denied-later", "big", 10, "-H", "Authorization: Bearer fresh")
+        if not read_blob(second, "lib/wrong-for-some", "big", *lied_to)[1]:
+            pulls_right(second, "lib/wrong-for-some", "big", 10, *lied_to)
+        it.check("vouched for false bytes" not in second.process.text(), "an honest node was banned for the registry's lie of before")
+
+
+def test_manifest_types_are_each_repositorys_own():
+    """The same bytes under different names: each answer, cached or not, has the type its own registry gave, else the document's."""
+    with bad_registry() as lab:
+        digest = stub.digest_of(stub.manifest("same/x"))
+        for _ in range(2):
+            for name, media_type in stub.TYPES.items():
+                for reference in ("1", digest):
+                    status, headers, body = fetch(lab.nodes[0], f"/v2/same/{name}/manifests/{reference}{NS}")
+                    it.check(status == 200 and body == stub.manifest("same/x"), f"{name} {reference}: {status}")
+                    it.check(headers.get("content-type") == (media_type or stub.MANIFEST), f"{name} {reference}: {headers}")
+        it.check(lab.nodes[0].metric("shoal_requests_total") >= 12, "asked around the agent")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,10 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+# What repositories below same/ call the same bytes.
+TYPES = {"type-oci": MANIFEST, "type-docker": "application/vnd.docker.distribution.manifest.v2+json", "type-none": ""}
+CHALLENGE = 'Basic realm="stub"'
+GOOD = "Basic Z29vZDpnb29k"
 SIZES = {"small": 3 << 20, "big": 20 << 20}
 
 
@@ -27,6 +31,8 @@ def digest_of(data: bytes) -> str:
 
 
 def manifest(repository: str) -> bytes:
+    """One for all repositories below same/."""
+    repository = "same" if repository.startswith("same/") else repository
     layers = [{"mediaType": "application/octet-stream", "digest": digest_of(blob(repository, w)), "size": SIZES[w]} for w in SIZES]
     return json.dumps({"schemaVersion": 2, "mediaType": MANIFEST, "config": layers[0], "layers": layers}).encode()
 
@@ -88,9 +94,14 @@ class Handler(BaseHTTPRequestHandler):
     def object(self, repository: str, kind: str, reference: str):
         fault = "" if self.state.healed else repository.rpartition("/")[2]
         special = getattr(self, "fault_" + fault.replace("-", "_"), None)
+        if fault == "basic" and self.headers.get("Authorization", "") != GOOD:
+            self.answer(401, headers=[("WWW-Authenticate", CHALLENGE)])
+            return
         if kind == "manifests":
             body = manifest(repository)
             headers = [("Content-Type", MANIFEST), ("Docker-Content-Digest", digest_of(body))]
+            if fault.startswith("type-"):
+                headers = [("Content-Type", TYPES[fault])] * bool(TYPES[fault]) + headers[1:]
             if fault == "manifest-wrong":
                 body = body.replace(b"{", b" ", 1)
             if fault == "manifest-huge":
@@ -145,6 +156,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def fault_wrong_once(self, repository, reference, data):
         if self.state.count(reference) == 1:
+            self.fault_wrong(repository, reference, data)
+        else:
+            self.ranged(data)
+
+    def fault_wrong_for_some(self, repository, reference, data):
+        """One byte in every answer is wrong, for these credentials only."""
+        if self.headers.get("Authorization", "") == "Bearer lied-to":
             self.fault_wrong(repository, reference, data)
         else:
             self.ranged(data)
