@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "faults.h"
 #include "scenario.h"
 #include "scenario_command.h"
 
@@ -41,6 +42,7 @@ static const struct command {
     const char *help;
 } commands[] = {
     {"run", scenario_command, "one run of a scenario (a file, or a shipped one's name)"},
+    {"faults", faults_command, "runs under faults drawn from seeds, judged by checkers"},
     {"example", example, "a scenario with every key and default"},
     {"list", list, "the shipped scenarios"},
 };
