@@ -8,6 +8,7 @@
 #ifndef SHOAL_DHT_H
 #define SHOAL_DHT_H
 
+#include "directory.h"
 #include "env.h"
 #include "err.h"
 #include "types.h"
@@ -18,6 +19,7 @@ struct dht_contact {
 };
 
 struct dht_config {
+    struct directory *directory; /* of this cluster, shared with others; NULL: own */
     const char
         *cluster_id; /* copied; contacts whose id is not node_id_of(cluster id, addr) are refused */
     struct dht_contact self;

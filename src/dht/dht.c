@@ -92,6 +92,22 @@ static int configure(struct dht *dht, const struct dht_config *config)
     return own->self.addr.port != 0 && node_id_equal(&id, &own->self.id) ? 0 : E_INVALID;
 }
 
+static int open_members(struct dht *dht)
+{
+    struct directory *directory = NULL;
+    int err = 0;
+    if (dht->config.directory != NULL)
+        directory = directory_get(dht->config.directory);
+    else
+        err = directory_new(&dht->env, dht->cluster_id, prng_next(&dht->prng), &directory);
+    if (err != 0)
+        return err;
+    dht__members_init(&dht->members, &dht->env, directory);
+    directory_put(directory); /* the table has its own reference */
+    dht->config.directory = NULL;
+    return 0;
+}
+
 int dht_new(const struct env *env, const struct dht_config *config, uint64_t now_us,
             struct dht **out)
 {
@@ -109,7 +125,6 @@ int dht_new(const struct env *env, const struct dht_config *config, uint64_t now
     env->random(env->host, seed, sizeof seed);
     prng_seed(&dht->prng, seed, sizeof seed);
     dht->self_pos = dht__pos(dht->config.self.id.bytes);
-    dht__members_init(&dht->members, &dht->env);
     dht__table_init(&dht->table, &dht->env, dht->self_pos, dht->config.k);
     for (unsigned i = 0; i < DHT_BUCKETS; i++)
         dht->table.buckets[i].touched_us = now_us;
@@ -117,6 +132,11 @@ int dht_new(const struct env *env, const struct dht_config *config, uint64_t now
     dht__requests_init(&dht->requests);
     dht__publisher_init(dht);
     dht__maintenance_init(&dht->maintenance);
+    err = open_members(dht);
+    if (err != 0) {
+        dht_free(dht);
+        return err;
+    }
     *out = dht;
     return 0;
 }
@@ -137,18 +157,28 @@ void dht_free(struct dht *dht)
 
 /* ---- members ---- */
 
+/* PEER-4. What the directory holds at an address was computed from it. */
+static bool id_is_of(const struct dht *dht, const struct dht_contact *contact)
+{
+    uint16_t number = directory_find(dht->members.directory, &contact->addr);
+    struct node_id id;
+    if (number != PLACE_NONE)
+        id = *directory_id(dht->members.directory, number);
+    else
+        node_id_of(dht->cluster_id, &contact->addr, &id);
+    return node_id_equal(&id, &contact->id);
+}
+
 int dht_member_up(struct dht *dht, uint64_t now_us, const struct dht_contact *contact)
 {
-    struct node_id id;
-    node_id_of(dht->cluster_id, &contact->addr, &id);
-    if (contact->addr.port == 0 || !node_id_equal(&id, &contact->id))
+    if (contact->addr.port == 0 || !id_is_of(dht, contact))
         return E_INVALID;
     if (dht__is_self(dht, &contact->addr))
         return 0;
-    struct dht_place place = {dht__pos(id.bytes), contact->addr};
+    struct dht_place place = {dht__pos(contact->id.bytes), contact->addr};
     if (dht->publisher.count > 0 && dht__members_has(&dht->members, &place))
         dht__publisher_forget_holder(dht, place.pos); /* up again without a down: it restarted */
-    int err = dht__members_add(&dht->members, &place);
+    int err = dht__members_add(&dht->members, contact);
     if (err == 0)
         dht__publisher_members_changed(dht, now_us);
     return err;

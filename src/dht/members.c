@@ -4,192 +4,62 @@
 
 #include <string.h>
 
+#include "dht.h"
 #include "limits.h"
 #include "log.h"
 
-#define NO_WIDE UINT32_MAX
-/* News that may wait unsorted: this many and an eighth of the rest. Merging costs one pass over
- * all, so each new member pays for some eight; the array needs room for the news twice. */
-#define TAIL_MIN  64
-#define TAIL_PART 8
+#define CAPACITY_FIRST 16
 /* XOR descent: each halving fixes at least one of 64 bits. */
 #define DESCENT_DEPTH 65
 
-static void addr_of(const struct dht_members *members, const struct dht_member *member,
-                    struct peer_addr *out)
+static uint64_t pos_at(const struct dht_members *members, size_t at)
 {
-    *out = (struct peer_addr){.ip = {[10] = 0xff, [11] = 0xff}, .port = member->port};
-    if (member->is_wide) {
-        ASSERT(member->ip < members->wide_count);
-        memcpy(out->ip, members->wide[member->ip], 16);
-    } else {
-        store_be32(out->ip + 12, member->ip);
-    }
+    return directory_prefix(members->directory, members->entries[at]);
 }
 
-static void place_of(const struct dht_members *members, const struct dht_member *member,
-                     struct dht_place *out)
+static void place_at(const struct dht_members *members, size_t at, struct dht_place *out)
 {
-    out->pos = member->pos;
-    addr_of(members, member, &out->addr);
+    out->pos = pos_at(members, at);
+    out->addr = *directory_addr(members->directory, members->entries[at]);
 }
 
-/* Keeps 16 bytes for an address that is not IPv4. 0 or E_NO_MEMORY. */
-static int wide_new(struct dht_members *members, const uint8_t ip[16], uint32_t *index)
+void dht__members_init(struct dht_members *members, const struct env *env,
+                       struct directory *directory)
 {
-    if (members->wide_free == NO_WIDE && members->wide_count == members->wide_capacity) {
-        uint32_t capacity = members->wide_capacity == 0 ? 64 : 2 * members->wide_capacity;
-        void *grown = members->env->alloc(members->env->host, members->wide, (size_t)capacity * 16);
-        if (grown == NULL)
-            return E_NO_MEMORY;
-        members->wide = grown;
-        members->wide_capacity = capacity;
-    }
-    if (members->wide_free != NO_WIDE) {
-        *index = members->wide_free;
-        members->wide_free = load_be32(members->wide[*index]);
-    } else {
-        *index = members->wide_count++;
-    }
-    memcpy(members->wide[*index], ip, 16);
-    return 0;
-}
-
-static void wide_release(struct dht_members *members, const struct dht_member *member)
-{
-    if (!member->is_wide)
-        return;
-    ASSERT(member->ip < members->wide_count);
-    store_be32(members->wide[member->ip], members->wide_free);
-    members->wide_free = member->ip;
-}
-
-static int member_compare(const struct dht_members *members, const struct dht_member *a,
-                          const struct dht_member *b)
-{
-    if (a->pos != b->pos)
-        return a->pos < b->pos ? -1 : 1;
-    struct peer_addr addr_a, addr_b;
-    addr_of(members, a, &addr_a);
-    addr_of(members, b, &addr_b);
-    return dht__addr_compare(&addr_a, &addr_b);
-}
-
-/* Heap sort of the tail: no memory, no comparison through statics, O(n log n) for any input. */
-static void sift_down(const struct dht_members *members, struct dht_member *heap, size_t at,
-                      size_t count)
-{
-    for (;;) {
-        size_t child = 2 * at + 1;
-        if (child >= count)
-            return;
-        if (child + 1 < count && member_compare(members, &heap[child], &heap[child + 1]) < 0)
-            child++;
-        if (member_compare(members, &heap[at], &heap[child]) >= 0)
-            return;
-        struct dht_member swap = heap[at];
-        heap[at] = heap[child];
-        heap[child] = swap;
-        at = child;
-    }
-}
-
-static void sort(const struct dht_members *members, struct dht_member *entries, size_t count)
-{
-    for (size_t i = count / 2; i-- > 0;)
-        sift_down(members, entries, i, count);
-    for (size_t end = count; end-- > 1;) {
-        struct dht_member swap = entries[0];
-        entries[0] = entries[end];
-        entries[end] = swap;
-        sift_down(members, entries, 0, end);
-    }
-}
-
-/* Drops twins from the whole sorted array; the later one goes. */
-static void drop_twins(struct dht_members *members)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < members->count; i++) {
-        struct dht_member *entry = &members->entries[i];
-        if (kept > 0 && member_compare(members, &members->entries[kept - 1], entry) == 0)
-            wide_release(members, entry);
-        else
-            members->entries[kept++] = *entry;
-    }
-    members->count = kept;
-}
-
-/* Brings the tail into the sorted part, from the back, in place: the array has room for the tail
- * twice (add sees to it), so the tail is parked behind and the merge never overwrites unread ones.
- */
-static void settle(struct dht_members *members)
-{
-    size_t tail = members->count - members->sorted;
-    if (tail == 0)
-        return;
-    ASSERT(members->count + tail <= members->capacity);
-    struct dht_member *entries = members->entries;
-    struct dht_member *parked = entries + members->count;
-    sort(members, entries + members->sorted, tail);
-    memcpy(parked, entries + members->sorted, tail * sizeof *entries);
-    size_t left = members->sorted, right = tail, at = members->count;
-    while (right > 0) {
-        bool take_left =
-            left > 0 && member_compare(members, &entries[left - 1], &parked[right - 1]) > 0;
-        entries[--at] = take_left ? entries[--left] : parked[--right];
-    }
-    drop_twins(members);
-    members->sorted = members->count;
-}
-
-void dht__members_init(struct dht_members *members, const struct env *env)
-{
-    *members = (struct dht_members){.env = env, .wide_free = NO_WIDE};
+    *members = (struct dht_members){.env = env, .directory = directory_get(directory)};
 }
 
 void dht__members_close(struct dht_members *members)
 {
+    if (members->directory == NULL)
+        return;
+    for (size_t i = 0; i < members->count; i++)
+        directory_drop(members->directory, members->entries[i]);
+    directory_put(members->directory);
     if (members->entries != NULL)
         (void)members->env->alloc(members->env->host, members->entries, 0);
-    if (members->wide != NULL)
-        (void)members->env->alloc(members->env->host, members->wide, 0);
-    dht__members_init(members, members->env);
+    *members = (struct dht_members){.env = members->env};
 }
 
-static int reserve(struct dht_members *members)
+int dht__members_reserve(struct dht_members *members, size_t count)
 {
-    if (members->count - members->sorted >= TAIL_MIN + members->sorted / TAIL_PART)
-        settle(members);
-    size_t tail = members->count - members->sorted + 1;
-    size_t needed = members->count + 1 + tail;
-    if (needed <= members->capacity)
+    if (count <= members->capacity)
         return 0;
-    size_t capacity = needed + needed / 8 + 16; /* the largest part of a core: grow it tightly */
-    struct dht_member *grown =
-        members->env->alloc(members->env->host, members->entries, capacity * sizeof *grown);
+    uint16_t *grown =
+        members->env->alloc(members->env->host, members->entries, count * sizeof *grown);
     if (grown == NULL)
         return E_NO_MEMORY;
     members->entries = grown;
-    members->capacity = capacity;
+    members->capacity = count;
     return 0;
 }
 
-static bool is_at(const struct dht_members *members, size_t at, const struct dht_place *place)
-{
-    struct peer_addr addr;
-    if (members->entries[at].pos != place->pos)
-        return false;
-    addr_of(members, &members->entries[at], &addr);
-    return peer_addr_equal(&addr, &place->addr);
-}
-
-/* First of the sorted entries in [low, high) whose position is at least `pos`. */
+/* First entry in [low, high) whose position is at least `pos`. */
 static size_t lower_bound(const struct dht_members *members, size_t low, size_t high, uint64_t pos)
 {
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (members->entries[middle].pos < pos)
+        if (pos_at(members, middle) < pos)
             low = middle + 1;
         else
             high = middle;
@@ -197,81 +67,74 @@ static size_t lower_bound(const struct dht_members *members, size_t low, size_t 
     return low;
 }
 
+/* Where this place stands, or belongs: by position, then address. */
+static size_t index_of(const struct dht_members *members, uint64_t pos,
+                       const struct peer_addr *addr)
+{
+    size_t at = lower_bound(members, 0, members->count, pos);
+    while (at < members->count && pos_at(members, at) == pos &&
+           dht__addr_compare(directory_addr(members->directory, members->entries[at]), addr) < 0)
+        at++;
+    return at;
+}
+
+static bool is_at(const struct dht_members *members, size_t at, const struct dht_place *place)
+{
+    return at < members->count && pos_at(members, at) == place->pos &&
+           peer_addr_equal(directory_addr(members->directory, members->entries[at]), &place->addr);
+}
+
 bool dht__members_has(const struct dht_members *members, const struct dht_place *place)
 {
-    size_t at = lower_bound(members, 0, members->sorted, place->pos);
-    for (; at < members->sorted && members->entries[at].pos == place->pos; at++) {
-        if (is_at(members, at, place))
-            return true;
-    }
-    for (at = members->sorted; at < members->count; at++) {
-        if (is_at(members, at, place))
-            return true;
-    }
-    return false;
+    return is_at(members, index_of(members, place->pos, &place->addr), place);
 }
 
-int dht__members_add(struct dht_members *members, const struct dht_place *place)
+int dht__members_add(struct dht_members *members, const struct dht_contact *contact)
 {
-    if (members->count >= MEMBERS_MAX) {
-        settle(members); /* twins may have been counted */
-        if (members->count >= MEMBERS_MAX)
-            return dht__members_has(members, place) ? 0 : E_FULL;
-    }
-    int err = reserve(members);
+    struct dht_place place = {dht__pos(contact->id.bytes), contact->addr};
+    size_t at = index_of(members, place.pos, &place.addr);
+    if (is_at(members, at, &place))
+        return 0;
+    if (members->count >= MEMBERS_MAX)
+        return E_FULL;
+    int err = 0;
+    if (members->count == members->capacity)
+        err = dht__members_reserve(members, CAPACITY_FIRST + members->count + members->count / 4);
+    uint16_t number;
+    if (err == 0)
+        err = directory_hold_as(members->directory, &contact->id, &contact->addr, &number);
     if (err != 0)
         return err;
-    struct dht_member member = {.pos = place->pos, .port = place->addr.port};
-    if (peer_addr_is_v4(&place->addr)) {
-        member.ip = load_be32(place->addr.ip + 12);
-    } else {
-        member.is_wide = 1;
-        err = wide_new(members, place->addr.ip, &member.ip);
-        if (err != 0)
-            return err;
-    }
-    members->entries[members->count++] = member;
+    memmove(members->entries + at + 1, members->entries + at,
+            (members->count - at) * sizeof *members->entries);
+    members->entries[at] = number;
+    members->count++;
     return 0;
-}
-
-/* Index of this very member in the sorted array, or count. */
-static size_t index_of(struct dht_members *members, const struct dht_place *place)
-{
-    settle(members);
-    size_t at = lower_bound(members, 0, members->count, place->pos);
-    for (; at < members->count && members->entries[at].pos == place->pos; at++) {
-        if (is_at(members, at, place))
-            return at;
-    }
-    return members->count;
 }
 
 bool dht__members_remove(struct dht_members *members, const struct dht_place *place)
 {
-    size_t at = index_of(members, place);
-    if (at == members->count)
+    size_t at = index_of(members, place->pos, &place->addr);
+    if (!is_at(members, at, place))
         return false;
-    wide_release(members, &members->entries[at]);
-    memmove(members->entries + at, members->entries + at + 1,
-            (members->count - at - 1) * sizeof *members->entries);
+    directory_drop(members->directory, members->entries[at]);
     members->count--;
-    members->sorted--;
+    memmove(members->entries + at, members->entries + at + 1,
+            (members->count - at) * sizeof *members->entries);
     return true;
 }
 
-bool dht__members_at(struct dht_members *members, uint64_t pos, struct dht_place *out)
+bool dht__members_at(const struct dht_members *members, uint64_t pos, struct dht_place *out)
 {
-    settle(members);
     size_t at = lower_bound(members, 0, members->count, pos);
-    if (at == members->count || members->entries[at].pos != pos)
+    if (at == members->count || pos_at(members, at) != pos)
         return false;
-    place_of(members, &members->entries[at], out);
+    place_at(members, at, out);
     return true;
 }
 
-size_t dht__members_count(struct dht_members *members)
+size_t dht__members_count(const struct dht_members *members)
 {
-    settle(members);
     return members->count;
 }
 
@@ -279,21 +142,20 @@ struct range {
     size_t low, high; /* entries that share all bits above the one they are split by */
 };
 
-size_t dht__members_closest(struct dht_members *members, uint64_t target, struct dht_place *out,
-                            size_t max)
+size_t dht__members_closest(const struct dht_members *members, uint64_t target,
+                            struct dht_place *out, size_t max)
 {
-    settle(members);
     struct range todo[DESCENT_DEPTH];
     size_t todo_count = 0, found = 0;
     if (members->count > 0)
         todo[todo_count++] = (struct range){0, members->count};
     while (todo_count > 0 && found < max) {
         struct range range = todo[--todo_count];
-        uint64_t low_pos = members->entries[range.low].pos;
-        uint64_t difference = low_pos ^ members->entries[range.high - 1].pos;
+        uint64_t low_pos = pos_at(members, range.low);
+        uint64_t difference = low_pos ^ pos_at(members, range.high - 1);
         if (difference == 0) { /* one member, or several that share 64 bits: in address order */
             for (; range.low < range.high && found < max; range.low++)
-                place_of(members, &members->entries[range.low], &out[found++]);
+                place_at(members, range.low, &out[found++]);
             continue;
         }
         /* The highest bit in which they differ splits the sorted range in two halves. */
@@ -312,9 +174,13 @@ size_t dht__members_closest(struct dht_members *members, uint64_t target, struct
 
 void dht__members_check(const struct dht_members *members)
 {
-    ASSERT(members->sorted <= members->count);
     ASSERT(members->count <= members->capacity);
-    size_t step = members->sorted / 64 + 1;
-    for (size_t i = 1; i < members->sorted; i += step)
-        ASSERT(member_compare(members, &members->entries[i - 1], &members->entries[i]) < 0);
+    size_t step = members->count / 64 + 1;
+    for (size_t i = 1; i < members->count; i += step) {
+        struct dht_place before, after;
+        place_at(members, i - 1, &before);
+        place_at(members, i, &after);
+        ASSERT(before.pos <= after.pos);
+        ASSERT(before.pos < after.pos || dht__addr_compare(&before.addr, &after.addr) < 0);
+    }
 }

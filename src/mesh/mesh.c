@@ -59,6 +59,7 @@ static int new_dht(struct mesh *mesh, const struct mesh_config *config, uint64_t
 {
     struct dht_config part = config->dht;
     part.cluster_id = config->cluster_id;
+    part.directory = mesh->directory;
     part.self = (struct dht_contact){.id = mesh->self, .addr = config->self_addr};
     part.topology = config->topology;
     return dht_new(mesh->env, &part, now_us, &mesh->dht);
