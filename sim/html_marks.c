@@ -89,13 +89,15 @@ void plot_mark_x(struct plot *plot, const char *style, double value, const char 
     fputs("</text>\n", plot->to);
 }
 
-void plot_mark_y(struct plot *plot, const char *style, double value, const char *label)
+void plot_mark_y(struct plot *plot, const char *style, double value, const char *label,
+                 bool at_left)
 {
     double y = plot_y(plot, value);
     fprintf(plot->to,
             "<path class=\"mark line %s\" d=\"M%.1f %.1fH%.1f\"/>\n"
-            "<text class=\"label\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">",
-            style, plot->left, y, plot->right, plot->right - 4, y - 5);
+            "<text class=\"label\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">",
+            style, plot->left, y, plot->right, at_left ? plot->left + 5 : plot->right - 4, y - 5,
+            at_left ? "start" : "end");
     html_text(plot->to, label);
     fputs("</text>\n", plot->to);
 }

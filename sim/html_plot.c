@@ -12,9 +12,13 @@
 #define MARGIN_NAMES  118.0 /* for names of rows */
 #define MARGIN_RIGHT  14.0
 #define MARGIN_TOP    26.0
+#define MARGIN_LOW    8.0 /* where no title stands above */
 #define MARGIN_BOTTOM 46.0
 /* Wider is no ticks, closer is labels that touch. */
 #define TICKS_WANTED 5.0
+
+/* Ten of a time's unit, then the next: as html_time does. */
+#define MINUTES_FROM 10
 
 struct unit {
     double size;
@@ -64,7 +68,7 @@ void plot_axis_number(struct plot_axis *axis, const char *what, const char *unit
 void plot_axis_time(struct plot_axis *axis, const char *what, double high_s)
 {
     const size_t count = sizeof time_units / sizeof time_units[0];
-    set_axis(axis, what, unit_for(time_units, count, high_s, 8), high_s);
+    set_axis(axis, what, unit_for(time_units, count, high_s, MINUTES_FROM), high_s);
 }
 
 void plot_axis_bytes(struct plot_axis *axis, const char *what, double high)
@@ -223,7 +227,7 @@ void plot_begin(struct plot *plot, FILE *to, const char *id, const char *title, 
     plot->to = to;
     plot->left = plot->y.names != NULL ? MARGIN_NAMES : MARGIN_LEFT;
     plot->right = PLOT_WIDTH - MARGIN_RIGHT;
-    plot->top = MARGIN_TOP;
+    plot->top = plot->y.names != NULL ? MARGIN_LOW : MARGIN_TOP;
     plot->bottom = PLOT_HEIGHT - MARGIN_BOTTOM;
     fprintf(to,
             "<svg class=\"plot\" viewBox=\"0 0 %d %d\" role=\"img\" tabindex=\"0\" "

@@ -65,10 +65,11 @@ void plot_area(struct plot *plot, const char *style, const double *x, const doub
                const double *high, size_t count);
 /* A bar from the x axis between two x values. */
 void plot_bar(struct plot *plot, const char *style, double from, double to, double height);
-/* A line across the whole area at a value of x or y, with a label beside it; for x on its left,
- * where there is room, on top or at the bottom (`low`). */
+/* A line across the whole area at a value of x or y, with a label. For x the label stands left of
+ * the line where there is room, on top or at the bottom (`low`); for y above it, at one end. */
 void plot_mark_x(struct plot *plot, const char *style, double value, const char *label, bool low);
-void plot_mark_y(struct plot *plot, const char *style, double value, const char *label);
+void plot_mark_y(struct plot *plot, const char *style, double value, const char *label,
+                 bool at_left);
 /* Rectangles of `rows` x `columns` over the whole area, first row on top: CSS classes h0, h1, ...
  */
 void plot_raster(struct plot *plot, const uint8_t *levels, uint32_t rows, uint32_t columns);

@@ -69,17 +69,23 @@ static void say_times(const struct report *report, FILE *to)
              html_number(ratio, over(report->last_s, report->bound_s)));
     html_sentence(to, "bound", false, html_time(number, report->bound_s), rest);
     double gain = over(report->no_mesh_last_s, report->last_s);
-    if (gain > 1) {
+    html_time(median, report->no_mesh_last_s);
+    if (gain >= 1.005) {
         snprintf(number, sizeof number, "%.30s times", html_number(ratio, gain));
         snprintf(rest, sizeof rest,
                  "as long would the last node wait without the mesh, when all nodes pull from the "
                  "registry: %s.",
-                 html_time(median, report->no_mesh_last_s));
-        html_sentence(to, "gain", false, number, rest);
+                 median);
+    } else if (report->last_s > 0) {
+        snprintf(number, sizeof number, "No gain");
+        snprintf(rest, sizeof rest,
+                 "in time: the registry alone would serve the last node in %s, %s times this run's "
+                 "time.",
+                 median, html_number(ratio, gain));
     } else {
-        html_sentence(to, "gain", false, "No gain",
-                      "in time: the registry alone could serve these nodes as fast as that.");
+        return;
     }
+    html_sentence(to, "gain", false, number, rest);
 }
 
 static void say_bytes(const struct report *report, FILE *to)
@@ -136,7 +142,7 @@ static void completion_rows(const struct report *report, FILE *to)
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         char time[HTML_NUMBER_BYTES], ratio[HTML_NUMBER_BYTES], both[2 * HTML_NUMBER_BYTES];
-        snprintf(both, sizeof both, "%s, %s &times; bound", html_time(time, rows[i].seconds),
+        snprintf(both, sizeof both, "%s (%s &times; bound)", html_time(time, rows[i].seconds),
                  html_number(ratio, over(rows[i].seconds, report->bound_s)));
         figure_row(to, rows[i].name, both, rows[i].key);
     }

@@ -84,9 +84,11 @@ static void plot_completion(const struct report *report, const struct report_dat
     char label[2 * HTML_NUMBER_BYTES], time[HTML_NUMBER_BYTES];
     struct plot plot = {0};
     bool beside = report->no_mesh_last_s <= SHOWN_TOGETHER * report->last_s;
-    double high = 1.12 * fmax(report->last_s, report->bound_s);
-    plot_axis_time(&plot.x, "time since the node asked",
-                   beside ? fmax(high, 1.05 * report->no_mesh_last_s) : high);
+    double most = fmax(report->last_s, report->bound_s);
+    most = beside ? fmax(most, report->no_mesh_last_s) : most;
+    plot_axis_time(&plot.x, "time since the node asked", most + 0.3 * (most - report->bound_s));
+    /* From a little before the bound: all that can differ lies behind it. */
+    plot.x.low = fmax(report->bound_s - 0.3 * (most - report->bound_s), 0);
     plot_axis_number(&plot.y, "nodes that have the whole image", "%", 1);
     plot.y.unit = 0.01;
     html_figure_begin(to, "completion", "Who has the image when");
@@ -105,8 +107,8 @@ static void plot_completion(const struct report *report, const struct report_dat
                                     {"c-bound dash", "fluid bound", true},
                                     {"c-none dots", "without the mesh", true}};
     plot_legend(to, keys, beside ? 3 : 2);
-    html_figure_end(to, "A curve that rises steeply beside the bound is a mesh in which nobody "
-                        "is left behind.");
+    html_figure_end(to, "Steep and close to the bound: everybody is served alike and nobody is "
+                        "left behind. The time axis begins shortly before the bound.");
 }
 
 /* ---- over time ---- */
@@ -197,9 +199,9 @@ static void plot_sums(const struct report *report, const struct report_data *dat
     plot_begin(&plot, to, "sums", "Bytes from the registry and across zones",
                "Two rising lines over time, beside one copy of the image and one for each zone "
                "but the first.");
-    plot_mark_y(&plot, "c-bound dash", (double)report->bytes, "one copy of the image");
+    plot_mark_y(&plot, "c-bound dash", (double)report->bytes, "one copy of the image", true);
     if (report->zones > 2)
-        plot_mark_y(&plot, "c-bound dash", ideal, "one for each zone but the first");
+        plot_mark_y(&plot, "c-bound dash", ideal, "one for each zone but the first", true);
     if (report->zones > 1)
         plot_line(&plot, "c-cross thick long", x, cross, count);
     plot_line(&plot, "c-origin thick", x, origin, count);
@@ -294,7 +296,7 @@ static void plot_uploads(const struct report *report, const struct report_data *
     }
     char label[2 * HTML_NUMBER_BYTES], mean[HTML_NUMBER_BYTES];
     snprintf(label, sizeof label, "mean %s", html_bytes(mean, nodes > 0 ? total / nodes : 0));
-    plot_mark_y(&plot, "c-bound dash", nodes > 0 ? total / nodes : 0, label);
+    plot_mark_y(&plot, "c-bound dash", nodes > 0 ? total / nodes : 0, label, false);
     plot_read(&plot, &(struct plot_values){"c-zone", "uploaded", x, y, bars});
     plot_end(&plot);
     char caption[CAPTION_BYTES], most[HTML_NUMBER_BYTES], skew[HTML_NUMBER_BYTES];
@@ -322,8 +324,8 @@ static void plot_swarm(const struct report_data *data, FILE *to)
     for (unsigned level = 0; level < REPORT_LEVELS; level++)
         fprintf(to, "<i class=\"h%u\"></i>", level);
     fputs("</li><li>whole image</li></ul>\n", to);
-    html_figure_end(to, "A row that stays pale is a node that waits; a pale column is a time in "
-                        "which the whole mesh waits.");
+    html_figure_end(to, "Read across: a row turns from pale to dark as its nodes fill up. A row "
+                        "that lags behind its neighbours belongs to slow or waiting nodes.");
 }
 
 void report__plots(const struct report *report, const struct report_data *data, FILE *to)
