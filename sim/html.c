@@ -11,6 +11,7 @@
 #include "html_assets.h"
 
 #define REPLACEMENT "\xEF\xBF\xBD" /* U+FFFD */
+#define ELLIPSIS    "\xE2\x80\xA6" /* U+2026 */
 
 /* Bytes of the UTF-8 character at `text` (RFC 3629 §4), 0 if there is none. */
 static size_t utf8_bytes(const unsigned char *text)
@@ -51,7 +52,17 @@ static const char *entity(char character)
 
 void html_text(FILE *to, const char *text)
 {
+    html_text_cut(to, text, SIZE_MAX);
+}
+
+void html_text_cut(FILE *to, const char *text, size_t characters_max)
+{
+    size_t characters = 0;
     for (size_t i = 0; text != NULL && text[i] != '\0';) {
+        if (characters++ == characters_max) {
+            fputs(ELLIPSIS, to);
+            return;
+        }
         size_t bytes = utf8_bytes((const unsigned char *)text + i);
         const char *escaped = entity(text[i]);
         unsigned char first = (unsigned char)text[i];
@@ -242,7 +253,7 @@ void html_settings(FILE *to, const struct report_setting *settings, size_t count
 {
     fputs("<section id=\"scenario\">\n<h2>Scenario</h2>\n", to);
     if (command != NULL && command[0] != '\0') {
-        fputs("<p>This command repeats the run, with the same trace hash:</p>\n"
+        fputs("<p>This command repeats it, event for event:</p>\n"
               "<pre tabindex=\"0\"><code>",
               to);
         html_text(to, command);

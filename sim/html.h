@@ -17,6 +17,8 @@
 /* Writes a string as HTML text or inside an attribute's double quotes. NULL writes nothing; what
  * HTML does not allow (control characters, bytes that are no UTF-8) becomes U+FFFD. */
 void html_text(FILE *to, const char *text);
+/* The same, with an ellipsis in place of what is longer. */
+void html_text_cut(FILE *to, const char *text, size_t characters_max);
 /* A string with its quotes, as JSON (RFC 8259). NULL is "". 0 or E_NO_MEMORY. */
 MUST_USE int html_json(FILE *to, const char *text);
 /* One field of CSV (RFC 4180 §2), quoted where it must be. */

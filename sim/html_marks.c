@@ -7,8 +7,6 @@
 
 /* Levels a raster may have; report.css has a class for each. */
 #define LEVELS_MAX 11
-/* User units of a letter on a phone, about. */
-#define LETTER_WIDTH 7.5
 
 static void path_points(struct plot *plot, const double *x, const double *y, size_t count,
                         char first)
@@ -79,7 +77,7 @@ void plot_bar_across(struct plot *plot, const char *style, size_t row, double va
 void plot_mark_x(struct plot *plot, const char *style, double value, const char *label, bool low)
 {
     double x = plot_x(plot, value);
-    bool left = x - plot->left > LETTER_WIDTH * (double)strlen(label);
+    bool left = x - plot->left > PLOT_LETTER * (double)strlen(label);
     fprintf(plot->to,
             "<path class=\"mark line %s\" d=\"M%.1f %.1fV%.1f\"/>\n"
             "<text class=\"label\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">",
@@ -145,7 +143,11 @@ void plot_note(struct plot *plot, const char *text)
 static void value_text(FILE *to, double value, const struct plot_axis *axis)
 {
     char text[HTML_NUMBER_BYTES];
-    fputs(html_number(text, value / axis->unit), to);
+    bool counts = axis->unit_name != NULL && axis->unit_name[0] == '\0' && axis->unit == 1;
+    if (counts && value >= 0 && value == floor(value))
+        fputs(html_count(text, (uint64_t)value), to);
+    else
+        fputs(html_number(text, value / axis->unit), to);
     if (axis->unit_name != NULL && axis->unit_name[0] != '\0')
         fprintf(to, "%s%s", axis->unit_name[0] == '%' ? "" : " ", axis->unit_name);
 }

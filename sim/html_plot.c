@@ -6,6 +6,8 @@
 #include <string.h>
 
 #define TICKS_MAX 12
+/* Names under one axis. */
+#define NAMES_MAX 9
 /* Room in user units: y labels of five digits at the phone's larger letters, one line of x labels
  * and one of the title. */
 #define MARGIN_LEFT   58.0
@@ -157,6 +159,20 @@ double plot_y(const struct plot *plot, double value)
     return plot->y.down ? plot->top + height * share : plot->bottom - height * share;
 }
 
+/* Names at their places, as many and as much of each as there is room for. */
+static void x_names(const struct plot *plot)
+{
+    size_t count = plot->x.names == NULL ? 0 : (size_t)plot->x.high;
+    size_t every = count / NAMES_MAX + 1;
+    double room = (plot->right - plot->left) / (double)(count > 0 ? count : 1) * (double)every;
+    for (size_t i = 0; i < count; i += every) {
+        fprintf(plot->to, "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">",
+                plot_x(plot, (double)i + 0.5), plot->bottom + 16);
+        html_text_cut(plot->to, plot->x.names[i], (size_t)(room / PLOT_LETTER));
+        fputs("</text>\n", plot->to);
+    }
+}
+
 static void x_axis(const struct plot *plot)
 {
     double at[TICKS_MAX];
@@ -169,15 +185,7 @@ static void x_axis(const struct plot *plot)
                 "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>\n",
                 x, plot->top, plot->bottom, x, plot->bottom + 16, tick_text(&plot->x, at[i], text));
     }
-    size_t names = plot->x.names == NULL ? 0 : (size_t)plot->x.high;
-    for (size_t i = 0; i < names; i++) {
-        if (names > 8 && i % (names / 8 + 1) != 0)
-            continue;
-        fprintf(plot->to, "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">",
-                plot_x(plot, (double)i + 0.5), plot->bottom + 16);
-        html_text(plot->to, plot->x.names[i]);
-        fputs("</text>\n", plot->to);
-    }
+    x_names(plot);
     fprintf(plot->to,
             "<path class=\"axis\" d=\"M%.1f %.1fH%.1f\"/>"
             "<text class=\"name\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">",

@@ -17,6 +17,8 @@
 /* User units: small enough that text is readable on a phone, see report.css. */
 #define PLOT_WIDTH  480
 #define PLOT_HEIGHT 270
+/* Width of a letter at the size it has on a phone, about. */
+#define PLOT_LETTER 8.5
 
 /* One axis in the data's own unit; ticks are shown divided by `unit`. */
 struct plot_axis {

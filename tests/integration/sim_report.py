@@ -227,6 +227,8 @@ def test_a_phone_shows_it():
                           "parseFloat(getComputedStyle(t).fontSize) * scale)); })()")
     check(small >= 9.5, f"letters of {small:.1f} px on a phone")
     browser().screenshot(OUT / "run-phone.png")
+    browser().run("scrollTo(0, 700)")
+    browser().screenshot(OUT / "run-phone-plots.png", whole=False)
 
 
 def test_hover_reads_out():
