@@ -98,9 +98,11 @@ enum scenario_arrivals {
     ARRIVALS_TRACE,     /* from a file */
 };
 
+#define SCENARIO_ALL_IMAGES UINT32_MAX
 struct scenario_arrival {
     uint64_t at_us;
     uint32_t node;
+    uint32_t image; /* index, or SCENARIO_ALL_IMAGES: those that the node pulls */
 };
 
 enum scenario_cache_mode {
@@ -279,11 +281,15 @@ MUST_USE int scenario_list(FILE *to);
 /* What came of it. */
 struct scenario_result {
     struct report report;
-    uint64_t pulls;       /* of clients, retries not counted */
-    uint64_t unexplained; /* that failed though their node lived */
-    uint64_t unfinished;  /* that had not ended at the limit */
+    uint64_t pulls;         /* of clients, retries not counted */
+    uint64_t unexplained;   /* that failed though their node lived */
+    uint64_t unfinished;    /* that had not ended at the limit */
+    uint64_t pulled_bytes;  /* of pulls that ended well */
+    uint64_t arrived_bytes; /* over the network, from the origin and from peers */
 };
 
+/* Share of the pulled bytes that the nodes' own caches gave. */
+double scenario_hit_ratio(const struct scenario_result *result);
 /* Builds the world and plays the scenario to its end. *world is the caller's to free, also for
  * looking at afterwards. 0 or E_NO_MEMORY. */
 MUST_USE int scenario_run(const struct scenario *scenario, struct world **world,

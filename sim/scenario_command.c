@@ -15,7 +15,7 @@
 struct run {
     struct scenario_args args;
     bool json, check;
-    const char *html, *csv; /* files to write; NULL: none */
+    const char *html, *csv, *series; /* files to write; NULL: none */
     char command[COMMAND_BYTES];
     struct scenario scenario;
     struct scenario_settings settings;
@@ -30,6 +30,7 @@ static void usage(FILE *to)
                 "  --json            JSON on a terminal, too\n"
                 "  --html FILE       a page with plots\n"
                 "  --csv FILE        a line per node\n"
+                "  --series FILE     CSV over time\n"
                 "  --check           exit with 1 if a limit of the scenario's checks is broken\n");
     scenario_args_help(to);
 }
@@ -48,6 +49,8 @@ static int parse(struct run *run, int argc, char **argv)
             file = &run->html;
         else if (strcmp(argv[i], "--csv") == 0)
             file = &run->csv;
+        else if (strcmp(argv[i], "--series") == 0)
+            file = &run->series;
         if (file != NULL) {
             if (++i == argc) {
                 fprintf(stderr, "shoal-sim: %s takes a file name\n", argv[i - 1]);
@@ -118,6 +121,14 @@ static int write_file(const char *path, write_fn write, const struct report *rep
     return err;
 }
 
+static int write_series(const struct report *report, struct world *world,
+                        const struct report_context *context, FILE *to)
+{
+    (void)report;
+    (void)context;
+    return report_write_series_csv(world, to);
+}
+
 static int report_all(struct run *run, struct world *world, struct scenario_result *result)
 {
     scenario_settings_of(&run->scenario, &run->settings);
@@ -132,9 +143,16 @@ static int report_all(struct run *run, struct world *world, struct scenario_resu
         err = report_write_json(&result->report, &context, stdout);
     else
         print_people(&run->scenario, result);
-    int html_err = write_file(run->html, report_write_html, &result->report, world, &context);
-    int csv_err = write_file(run->csv, report_write_csv, &result->report, world, &context);
-    return err != 0 ? err : html_err != 0 ? html_err : csv_err;
+    const struct {
+        const char *path;
+        write_fn write;
+    } files[] = {
+        {run->html, report_write_html}, {run->csv, report_write_csv}, {run->series, write_series}};
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        int file_err = write_file(files[i].path, files[i].write, &result->report, world, &context);
+        err = err != 0 ? err : file_err;
+    }
+    return err;
 }
 
 static int run_all(struct run *run)

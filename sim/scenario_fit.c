@@ -173,25 +173,36 @@ static int by_time(const void *a, const void *b)
     return x->node < y->node ? -1 : x->node > y->node;
 }
 
-/* One line "seconds node"; blank lines and what follows a # count for nothing. Returns 1 if there
- * was an arrival, 0 if not, E_CONFIG. */
-static int trace_line(char *line, uint32_t node_count, struct scenario_arrival *out)
+/* Cuts the next word off *line; "" at its end. */
+static char *next_word(char **line)
+{
+    char *word = *line + strspn(*line, " \t,");
+    size_t bytes = strcspn(word, " \t,");
+    *line = word + bytes;
+    if (**line != '\0')
+        *(*line)++ = '\0';
+    return word;
+}
+
+/* One line "seconds node [image]"; blank lines and what follows a # count for nothing. Returns 1 if
+ * there was an arrival, 0 if not, E_CONFIG. */
+static int trace_line(char *line, const struct scenario *scenario, struct scenario_arrival *out)
 {
     static const struct quantity_unit none[] = {{NULL, 0}};
-    uint64_t at_us = 0, node = 0;
+    uint64_t at_us = 0, node = 0, image = SCENARIO_ALL_IMAGES;
     line[strcspn(line, "#\r")] = '\0';
-    line += strspn(line, " \t");
-    if (*line == '\0')
+    const char *seconds = next_word(&line), *second = next_word(&line), *third = next_word(&line);
+    if (*seconds == '\0')
         return 0;
-    size_t first = strcspn(line, " \t,");
-    char *second = line + first + strspn(line + first, " \t,");
-    line[first] = '\0';
-    second[strcspn(second, " \t")] = '\0';
-    if (quantity_parse_decimal(line, none, 1000000, &at_us) != 0 || at_us > 86400000000ULL ||
-        quantity_parse(second, none, 1, &node) != 0 || node >= node_count)
+    if (quantity_parse_decimal(seconds, none, 1000000, &at_us) != 0 || at_us > 86400000000ULL ||
+        quantity_parse(second, none, 1, &node) != 0 || node >= scenario->world.node_count)
         return E_CONFIG;
-    *out = (struct scenario_arrival){.at_us = at_us, .node = (uint32_t)node};
-    return 1;
+    if (*third != '\0' &&
+        (quantity_parse(third, none, 1, &image) != 0 || image >= scenario->image_count))
+        return E_CONFIG;
+    *out =
+        (struct scenario_arrival){.at_us = at_us, .node = (uint32_t)node, .image = (uint32_t)image};
+    return *next_word(&line) == '\0' ? 1 : E_CONFIG;
 }
 
 static int read_trace(struct fit *fit, char *text)
@@ -207,13 +218,13 @@ static int read_trace(struct fit *fit, char *text)
         if (scenario->trace_count == SCENARIO_ARRIVALS_MAX)
             return scenario_fail(fit->error, "%.300s:%u: more than %d arrivals", path, line,
                                  SCENARIO_ARRIVALS_MAX);
-        int found =
-            trace_line(rest, scenario->world.node_count, &scenario->trace[scenario->trace_count]);
+        int found = trace_line(rest, scenario, &scenario->trace[scenario->trace_count]);
         if (found < 0)
             return scenario_fail(fit->error,
-                                 "%.300s:%u: \"%.60s\" is not allowed; write `seconds node` with "
-                                 "seconds 0..86400 and node 0..%u",
-                                 path, line, rest, scenario->world.node_count - 1);
+                                 "%.300s:%u: is not `seconds node [image]` with seconds 0..86400, "
+                                 "node 0..%u, image 0..%u",
+                                 path, line, scenario->world.node_count - 1,
+                                 scenario->image_count - 1);
         scenario->trace_count += (uint32_t)found;
     }
     if (scenario->trace_count == 0)

@@ -182,7 +182,7 @@ static const struct scenario_key keys[] = {
     {"arrivals.rate", SCENARIO_MILLI, SELF(per_second_milli), RANGE(1, 1000000000),
      .help = "poisson: nodes per second on average"},
     {"arrivals.trace", SCENARIO_PATH, SELF(trace_file), RANGE(0, SCENARIO_TEXT_BYTES - 1),
-     .help = "trace: a file with lines of `seconds node`"},
+     .help = "trace: a file with lines of `seconds node [image]`"},
 
     {"faults.kind", SCENARIO_ENUM, FAULT(kind), RANGE(FAULT_KILL, 0), .choices = fault_choices,
      .help = "what goes wrong"},

@@ -223,6 +223,15 @@ static void plan_poisson(struct drive *drive)
     }
 }
 
+static void arrive_traced(struct drive *drive, const struct scenario_arrival *arrival)
+{
+    uint64_t at_us = drive->zero_us + arrival->at_us;
+    if (arrival->image == SCENARIO_ALL_IMAGES)
+        arrive(drive, arrival->node, at_us);
+    else
+        begin_client(drive, arrival->node, arrival->image, at_us);
+}
+
 static void plan_arrivals(struct drive *drive)
 {
     const struct scenario *scenario = drive->scenario;
@@ -240,7 +249,7 @@ static void plan_arrivals(struct drive *drive)
         break;
     case ARRIVALS_TRACE:
         for (uint32_t i = 0; i < scenario->trace_count; i++)
-            arrive(drive, scenario->trace[i].node, drive->zero_us + scenario->trace[i].at_us);
+            arrive_traced(drive, &scenario->trace[i]);
         drive->nodes_arrived = drive->node_count;
         break;
     default:
@@ -540,6 +549,26 @@ static void count_pulls(const struct drive *drive, struct scenario_result *out)
     }
 }
 
+static void count_bytes(const struct world *world, struct scenario_result *out)
+{
+    size_t count;
+    const struct world_pull *pulls = world_pulls(world, &count);
+    const struct world_totals *totals = world_totals(world);
+    for (size_t i = 0; i < count; i++)
+        if (pulls[i].done_us != 0 && !pulls[i].failed)
+            out->pulled_bytes += world_blob(world, pulls[i].blob)->size_bytes;
+    out->arrived_bytes = totals->origin_bytes;
+    for (unsigned i = 0; i < DISTANCE_COUNT; i++)
+        out->arrived_bytes += totals->peer_bytes[i];
+}
+
+double scenario_hit_ratio(const struct scenario_result *result)
+{
+    if (result->pulled_bytes == 0 || result->arrived_bytes >= result->pulled_bytes)
+        return 0;
+    return 1 - (double)result->arrived_bytes / (double)result->pulled_bytes;
+}
+
 static void drive_close(struct drive *drive)
 {
     free(drive->images_of);
@@ -574,6 +603,7 @@ int scenario_run(const struct scenario *scenario, struct world **world, struct s
     prepare(&drive);
     play(&drive);
     count_pulls(&drive, out);
+    count_bytes(drive.world, out);
     report_make(drive.world, &scenario->world, &out->report);
     drive_close(&drive);
     *world = drive.world;
