@@ -137,7 +137,8 @@ static uint8_t level_of(const struct series *series, uint32_t sample, const stru
     uint64_t sum = 0;
     for (uint32_t i = 0; i < count; i++)
         sum += series_progress(series, sample, order[i].node);
-    return count == 0 ? 0 : (uint8_t)(sum * (REPORT_LEVELS - 1) / (255ULL * count));
+    uint64_t level = count == 0 ? 0 : sum * (REPORT_LEVELS - 1) / (255ULL * count);
+    return (uint8_t)level;
 }
 
 static int take_raster(struct report_data *data, const struct series *series)
