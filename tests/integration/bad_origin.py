@@ -30,6 +30,7 @@ def start_stub(lab) -> Process:
 def bad_registry(nodes=1, extra=None):
     with Lab(nodes) as lab:
         lab.processes.append(start_stub(lab))
+        ask_stub(lab, "/v2/")  # it answers: what a test measures is not its start
         lab.start_nodes(extra)
         if nodes > 1:
             lab.wait_members()
@@ -259,7 +260,7 @@ def test_o_2_mute():
 
 
 def test_o_2_a_restart_costs_no_pull():
-    """A registry that refuses for a moment: requests of that moment succeed, and no rest begins."""
+    """A registry that refuses for a moment: no rest begins, and whoever comes next is served."""
     with bad_registry() as lab:
         node, registry = lab.nodes[0], lab.processes[0]
         fetch(node, f"/v2/lib/a/manifests/1{NS}", "-H", ACCEPT)
@@ -274,6 +275,8 @@ def test_o_2_a_restart_costs_no_pull():
         for thread in threads:
             thread.join()
         it.check("resting" not in node.process.text(), "a rest began after one moment")
+        status, _, _, took = timed(node, f"/v2/lib/c/manifests/1{NS}", "-H", ACCEPT)
+        it.check(status == 200 and took < 1, f"{status} after {took:.1f} s")
         it.figure(f"requests during a restart: {results}")
 
 

@@ -377,10 +377,25 @@ def test_acl_6_registry_stopped_after_the_first_pull():
             for path in (manifest, f"/v2/lib/app/blobs/{image['parts']['layers'][0]['digest']}{ns('basic')}"):
                 for args in ((), ("-H", WRONG)):
                     started = time.monotonic()
-                    status, _, body = fetch(node, path, *args)
+                    status, headers, body = fetch(node, path, *args)
                     took = time.monotonic() - started
-                    it.check(status == 503, f"{node.name} {path} {args}: {status} with the registry gone")
+                    asked = node is first and not args  # skopeo heard the challenge through this node, and nobody through the other one
+                    it.check(status == (401 if asked else 503), f"{node.name} {path} {args}: {status} with the registry gone")
+                    it.check(headers.get("www-authenticate", "").startswith("Basic ") == asked, f"{node.name} {path} {args}: {headers}")
                     it.check(took < 10 and len(body) < 1024, f"the refusal took {took:.1f} s, {len(body)} bytes")  # O-2
+
+
+def test_acl_6_a_client_logs_in_while_the_registry_is_down():
+    """skopeo sends credentials only where it was challenged: the challenge of before is repeated, and the grant of before holds."""
+    with cluster("basic", nodes=1) as lab:
+        node = lab.nodes[0]
+        image = push_runnable(lab, "lib/app")
+        Libpod(node.sandbox, "basic").skopeo("lib/app:1", node.dir / "copy")
+        stop_registries(lab)
+        Libpod(node.sandbox, "basic").skopeo(f"lib/app@{image['digest']}", node.dir / "again")
+        check_same_directory(node.dir / "copy", node.dir / "again")
+        done = Libpod(node.sandbox, "basic", password="wrong").skopeo(f"lib/app@{image['digest']}", node.dir / "refused", check=False)
+        it.check(done.returncode != 0, "a wrong password was good enough while the registry was down")
 
 
 def test_o_1_containerd_pulls_by_digest_without_the_registry():
