@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "faults.h"
+#include "plan.h"
 #include "scenario.h"
 #include "scenario_command.h"
 
@@ -42,6 +43,7 @@ static const struct command {
     const char *help;
 } commands[] = {
     {"run", scenario_command, "one run of a scenario (a file, or a shipped one's name)"},
+    {"plan", plan_command, "many runs: sweeps over keys, searches for the value that suffices"},
     {"faults", faults_command, "runs under faults drawn from seeds, judged by checkers"},
     {"example", example, "a scenario with every key and default"},
     {"list", list, "the shipped scenarios"},
