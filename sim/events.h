@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The event queue: a binary heap by (time, sequence), so that equal times keep their order. */
+/*
+ * The event queue: by (time, sequence), so that equal times keep their order. A heap of small keys
+ * with four children each, which fit a line of the processor's cache; the events themselves lie
+ * still in slots. A million events wait in a large world, and each is taken once.
+ */
 #ifndef SHOAL_SIM_EVENTS_H
 #define SHOAL_SIM_EVENTS_H
 
@@ -39,9 +43,17 @@ struct event {
     uint8_t *bytes;   /* DATAGRAM: a buffer of the world's */
 };
 
+struct event_key {
+    uint64_t at_us;
+    uint32_t sequence; /* compared by difference: it may wrap */
+    uint32_t slot;
+};
+
 struct event_queue {
-    struct event *heap; /* owned */
+    struct event_key *heap; /* owned */
+    struct event *slots;    /* owned; `node` of a free one is the next free one */
     size_t count, capacity;
+    uint32_t free_slot, slot_count; /* slots ever used */
     uint64_t sequence;
 };
 
@@ -51,7 +63,10 @@ void events_push(struct event_queue *queue, struct event event);
 /* Takes the earliest; false if empty. */
 bool events_pop(struct event_queue *queue, struct event *out);
 /* Time of the earliest, UINT64_MAX if empty. */
-uint64_t events_next_us(const struct event_queue *queue);
+static inline uint64_t events_next_us(const struct event_queue *queue)
+{
+    return queue->count == 0 ? UINT64_MAX : queue->heap[0].at_us;
+}
 void events_close(struct event_queue *queue);
 
 #endif
