@@ -57,6 +57,15 @@ void gossip_free(struct gossip *gossip); /* NULL is fine */
    May send. */
 void gossip_join(struct gossip *gossip, uint64_t now_us, const struct peer_addr *addrs,
                  size_t addr_count);
+/*
+ * Bootstrap from a snapshot: takes in members as somebody saw them earlier (the own view before a
+ * restart, a simulation's), as a push-pull would, but in bulk and without events. Probes and
+ * push-pulls then put right what is no longer true. Those that are known, gone, ourselves, or not
+ * to be believed are passed over; SUSPECT counts as ALIVE. Quickest in order of id. 0; E_NO_MEMORY,
+ * E_FULL: some are missing.
+ */
+MUST_USE int gossip_seed(struct gossip *gossip, uint64_t now_us, const struct member *members,
+                         size_t member_count);
 /* Announces LEAVING (drain) at once; `gossip_leave(..., true)` announces LEFT. May send. */
 void gossip_leave(struct gossip *gossip, uint64_t now_us, bool final);
 /* New own labels, capacity or load: raises the incarnation and spreads. Load changes below 32 are
@@ -80,6 +89,8 @@ size_t gossip_count(const struct gossip *gossip); /* ALIVE + SUSPECT + LEAVING, 
 bool gossip_at(const struct gossip *gossip, size_t index, struct member *out);
 /* The same for one id; false if unknown. */
 bool gossip_find(const struct gossip *gossip, const struct node_id *id, struct member *out);
+/* The state alone; UNKNOWN if unknown. */
+enum member_state gossip_state(const struct gossip *gossip, const struct node_id *id);
 /* Own record, borrowed until the next non-const call. */
 const struct member *gossip_self(const struct gossip *gossip);
 void gossip_stats(const struct gossip *gossip, struct gossip_stats *out);

@@ -58,6 +58,11 @@ struct transfer *mesh_transfer(struct mesh *mesh);
 /* Own id: the hash of cluster id and address. */
 const struct node_id *mesh_self(const struct mesh *mesh);
 
+/* Bootstrap from a snapshot: members as they were seen earlier (gossip_seed), taken over by all
+ * parts in bulk and without MESH_MEMBER events. Quickest in order of id. 0; E_NO_MEMORY, E_FULL:
+ * some are missing. */
+MUST_USE int mesh_seed_members(struct mesh *mesh, uint64_t now_us, const struct member *members,
+                               size_t member_count);
 /* Looks for providers on behalf of the host (explain); answered by exactly one MESH_LOOKUP event
  * under *lookup_id. 0, E_FULL (64 at a time), E_NO_MEMORY. May send. */
 MUST_USE int mesh_lookup(struct mesh *mesh, uint64_t now_us, const struct blob_key *key,

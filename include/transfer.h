@@ -146,6 +146,9 @@ void transfer_free(struct transfer *transfer);
 /* ---- members (fed by the mesh) ---- */
 MUST_USE int transfer_member_up(struct transfer *transfer, uint64_t now_us,
                                 const struct member *member); /* also changes */
+/* The same for many at once. 0, or the first error; the others are taken in all the same. */
+MUST_USE int transfer_members_up(struct transfer *transfer, uint64_t now_us,
+                                 const struct member *members, size_t member_count);
 void transfer_member_down(struct transfer *transfer, uint64_t now_us, const struct node_id *id);
 
 /* ---- blobs and local readers ---- */

@@ -84,7 +84,7 @@ struct transfer *host_transfer(struct sim_node *node)
 
 /* ---- life ---- */
 
-static void join(struct sim_node *node)
+void host_join(struct sim_node *node)
 {
     const struct world *world = node->world;
     struct peer_addr seeds[SEEDS_MAX];
@@ -95,6 +95,7 @@ static void join(struct sim_node *node)
     gossip_join(mesh_gossip(node->mesh), world->now_us, seeds, count);
     if (!world->config.mesh.dht.one_hop)
         dht_bootstrap(mesh_dht(node->mesh), world->now_us, seeds, count);
+    host_drain(node);
 }
 
 static void label(struct label *out, const char *kind, uint32_t number)
@@ -119,11 +120,10 @@ static void mesh_config_of(const struct sim_node *node, struct mesh_config *out)
     label(&out->topology.vswitch, "vswitch", place->vswitch);
 }
 
-void host_start(struct sim_node *node, bool keep_cache)
+void host_boot(struct sim_node *node, bool keep_cache)
 {
     struct world *world = node->world;
-    if (node->mesh != NULL)
-        return;
+    ASSERT(node->mesh == NULL);
     if (!keep_cache)
         pulls_forget(node);
     struct mesh_config config;
@@ -136,8 +136,14 @@ void host_start(struct sim_node *node, bool keep_cache)
     }
     ASSERT(err == 0);
     world->nodes_up++;
-    join(node);
-    host_drain(node);
+}
+
+void host_start(struct sim_node *node, bool keep_cache)
+{
+    if (node->mesh != NULL)
+        return;
+    host_boot(node, keep_cache);
+    host_join(node);
 }
 
 void host_kill(struct sim_node *node, bool silent)

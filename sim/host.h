@@ -301,6 +301,9 @@ void host_close(struct sim_node *node);
 struct transfer *host_transfer(struct sim_node *node);
 /* Events, each followed by a drain of the mesh's results. */
 void host_start(struct sim_node *node, bool keep_cache);
+/* The same in two steps: it is up, knowing nobody; it asks its seeds. */
+void host_boot(struct sim_node *node, bool keep_cache);
+void host_join(struct sim_node *node);
 /* `silent`: the others notice by time-out, not by a reset. */
 void host_kill(struct sim_node *node, bool silent);
 /* First drain; the second time, gone. */

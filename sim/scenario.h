@@ -142,6 +142,7 @@ struct scenario {
     uint32_t outage_count;
     struct scenario_checks checks;
     uint64_t settle_us; /* from the nodes' start to the first arrival */
+    uint64_t warm_from; /* nodes; from so many on their views begin settled; 0: never */
     uint64_t limit_us;  /* what has not ended so long after the first arrival has failed */
     uint32_t lines[SCENARIO_KEYS_MAX]; /* by key: line it was set on, UINT32_MAX: --set, 0: not */
 };

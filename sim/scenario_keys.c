@@ -243,6 +243,8 @@ static const struct scenario_key keys[] = {
 
     {"run.settle", SCENARIO_TIME, SELF(settle_us), RANGE(0, HOUR),
      .help = "from the nodes' start to the first arrival"},
+    {"run.warmFrom", SCENARIO_UINT, SELF(warm_from), RANGE(2, WORLD_NODES_MAX), OR_ZERO,
+     .help = "from so many nodes on all begin with full views instead of joining; 0: never"},
     {"run.limit", SCENARIO_TIME, SELF(limit_us), RANGE(S, 24 * HOUR),
      .help = "a pull that has not ended by then has failed"},
     {"run.oneHop", SCENARIO_BOOL, WORLD(mesh.dht.one_hop), RANGE(0, 1),
@@ -282,6 +284,7 @@ void scenario_defaults(struct scenario *out)
         .batch_ppm = PPM / 5,
         .per_second_milli = 1000,
         .settle_us = 30 * S,
+        .warm_from = 300,
         .limit_us = HOUR,
     };
     world_config_defaults(&out->world);

@@ -518,14 +518,18 @@ static void prepare(struct drive *drive)
         }
     draw_images(drive);
     plan_faults(drive);
+    bool warm = scenario->warm_from > 0 && nodes >= scenario->warm_from;
     uint64_t spread_us =
         scenario->settle_us < START_SPREAD_US ? scenario->settle_us : START_SPREAD_US;
     for (uint32_t node = 0; node < nodes; node++) {
         if (drive->late[node])
             continue;
-        world_start_node(drive->world, node, prng_below(&drive->prng, spread_us + 1), false);
+        if (!warm)
+            world_start_node(drive->world, node, prng_below(&drive->prng, spread_us + 1), false);
         drive->nodes[drive->node_count++] = node;
     }
+    if (warm)
+        world_start_settled(drive->world, drive->nodes, drive->node_count);
     plan_arrivals(drive);
     if (drive->action_count > 0)
         qsort(drive->actions, drive->action_count, sizeof *drive->actions, by_moment);

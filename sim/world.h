@@ -149,6 +149,9 @@ const struct world_totals *world_totals(const struct world *world);
 /* Starts a node at the given time; restarting a killed one forgets all but its identity and, if
  * keep_cache, its pieces. */
 void world_start_node(struct world *world, uint32_t node, uint64_t at_us, bool keep_cache);
+/* Starts nodes now with settled views: each knows all of them, as after a long time together.
+ * Instead of simulating N joins, whose messages grow with N squared. */
+void world_start_settled(struct world *world, const uint32_t *nodes, uint32_t count);
 /* Stops a node without notice (kill -9) or in order (drain, then gone 1 s later). */
 void world_kill_node(struct world *world, uint32_t node, uint64_t at_us);
 void world_leave_node(struct world *world, uint32_t node, uint64_t at_us);

@@ -342,6 +342,9 @@ bool gossip__move_allowed(enum member_state from, enum member_state to);
  * 0 with *out; E_FULL, E_NO_MEMORY: nothing has changed.
  */
 MUST_USE int gossip__insert(struct gossip *g, const struct member *member, uint32_t *out);
+/* Takes in new nodes in bulk, without events: those that are alive and not known. 0, or the first
+ * error; then some are missing. */
+MUST_USE int gossip__insert_all(struct gossip *g, const struct member *members, size_t count);
 /*
  * Replaces what is known of a node (id and address stay) by `member`, state included: the only
  * way a state or incarnation changes. Checks the move, keeps lists, hashes and suspicion, queues
@@ -406,6 +409,8 @@ bool gossip__refute(struct gossip *g, uint64_t above);
 unsigned gossip__take_news(struct gossip *g, const struct peer_addr *from, bool sync);
 /* Tells the sender of g->in what its claims were behind with, within the answer it is due. */
 void gossip__send_corrections(struct gossip *g, const struct peer_addr *from);
+/* An address a node can have: no zero port, not unspecified, not multicast. */
+bool gossip__addr_usable(const struct peer_addr *addr);
 /* Order of two versions of one node: <0 if the first is older, 0 equal, >0 newer. */
 int gossip__compare_versions(uint64_t incarnation_a, enum member_state a, uint64_t incarnation_b,
                              enum member_state b);

@@ -264,6 +264,15 @@ void gossip_join(struct gossip *g, uint64_t now_us, const struct peer_addr *addr
     clock_out(g);
 }
 
+int gossip_seed(struct gossip *g, uint64_t now_us, const struct member *members,
+                size_t member_count)
+{
+    clock_in(g, now_us);
+    int err = g->left ? 0 : gossip__insert_all(g, members, member_count);
+    clock_out(g);
+    return err;
+}
+
 void gossip__announce(struct gossip *g, enum member_state state)
 {
     struct member member = *gossip__self(g);
@@ -405,6 +414,12 @@ bool gossip_find(const struct gossip *g, const struct node_id *id, struct member
         return false;
     gossip__member(g, index, out);
     return true;
+}
+
+enum member_state gossip_state(const struct gossip *g, const struct node_id *id)
+{
+    uint32_t index = gossip__by_id(g, id);
+    return index == NODE_NONE ? MEMBER_UNKNOWN : (enum member_state)gossip__node(g, index)->state;
 }
 
 const struct member *gossip_self(const struct gossip *g)

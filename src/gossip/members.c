@@ -383,6 +383,46 @@ int gossip__insert(struct gossip *g, const struct member *member, uint32_t *out)
     return 0;
 }
 
+/* A node in the middle of being taken in has no place in order[] yet. */
+static int insert_settled(struct gossip *g, const struct member *member)
+{
+    struct member settled = *member;
+    uint32_t index;
+    if (settled.state == MEMBER_SUSPECT)
+        settled.state = MEMBER_ALIVE;
+    if (g->node_count == MEMBERS_MAX)
+        return E_FULL;
+    int err = node_new(g, &settled, &index);
+    if (err != 0)
+        return err;
+    g->node_count++;
+    toggle_hash(g, index, gossip__member_hash(g, index), 1);
+    live_add(g, index);
+    gossip__node(g, index)->told_up = 1;
+    return 0;
+}
+
+int gossip__insert_all(struct gossip *g, const struct member *members, size_t count)
+{
+    size_t wanted = g->node_count + (count < MEMBERS_MAX ? count : MEMBERS_MAX);
+    wanted = wanted < MEMBERS_MAX ? wanted : MEMBERS_MAX;
+    int err = wanted > g->list_capacity ? grow_lists(g, (uint32_t)wanted) : 0;
+    for (size_t i = 0; i < count && err == 0; i++) {
+        bool fit = gossip__is_live(members[i].state) && gossip__addr_usable(&members[i].addr) &&
+                   members[i].incarnation <= INCARNATION_FIRST_MAX;
+        if (fit && gossip__by_addr(g, &members[i].addr) == NODE_NONE)
+            err = insert_settled(g, &members[i]);
+    }
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < directory_count(g->directory); i++) {
+        uint16_t place = directory_at(g->directory, i);
+        if (is_known(g, place))
+            g->order[at++] = place;
+    }
+    ASSERT(at == g->node_count);
+    return err;
+}
+
 /* What the host is told about: not the incarnation, which moves with every refutation. */
 static bool same_to_host(const struct directory_record *a, const struct directory_record *b)
 {

@@ -73,8 +73,7 @@ bool gossip__check_known(struct gossip *g, const struct wire_gossip *message)
 
 /* ---- records ---- */
 
-/* An address a node can have: no zero port, not unspecified, not multicast. */
-static bool addr_usable(const struct peer_addr *addr)
+bool gossip__addr_usable(const struct peer_addr *addr)
 {
     static const uint8_t zero[16];
     if (addr->port == 0 || memcmp(addr->ip, zero, sizeof zero) == 0 || addr->ip[0] == 0xff)
@@ -157,7 +156,7 @@ static bool supersedes(struct gossip *g, uint64_t held, const struct wire_gossip
 static bool take_record(struct gossip *g, const struct wire_gossip_record *record,
                         const struct peer_addr *from, bool sync)
 {
-    if (!addr_usable(&record->addr)) {
+    if (!gossip__addr_usable(&record->addr)) {
         g->stats.rejected++;
         return false;
     }

@@ -137,6 +137,36 @@ const struct node_id *mesh_self(const struct mesh *mesh)
     return &mesh->self;
 }
 
+/* How many from the first on does gossip hold for live, ourselves apart? */
+static size_t run_of_live(const struct mesh *mesh, const struct member *members, size_t count)
+{
+    size_t run = 0;
+    for (; run < count; run++) {
+        enum member_state state = gossip_state(mesh->gossip, &members[run].id);
+        bool live = state == MEMBER_ALIVE || state == MEMBER_SUSPECT || state == MEMBER_LEAVING;
+        if (!live || node_id_equal(&members[run].id, &mesh->self))
+            break;
+    }
+    return run;
+}
+
+int mesh_seed_members(struct mesh *mesh, uint64_t now_us, const struct member *members,
+                      size_t member_count)
+{
+    int first = gossip_seed(mesh->gossip, now_us, members, member_count);
+    for (size_t at = 0; at < member_count; at++) {
+        size_t run = run_of_live(mesh, members + at, member_count - at);
+        int err = run == 0 ? 0 : transfer_members_up(mesh->transfer, now_us, members + at, run);
+        for (; run > 0; run--, at++) {
+            const struct dht_contact contact = {.id = members[at].id, .addr = members[at].addr};
+            int dht_err = dht_member_up(mesh->dht, now_us, &contact);
+            err = err == 0 ? dht_err : err;
+        }
+        first = first == 0 ? err : first;
+    }
+    return first;
+}
+
 static int host_lookup(struct mesh *mesh, uint64_t now_us, const struct blob_key *key,
                        bool iterative, uint64_t *lookup_id)
 {

@@ -278,6 +278,23 @@ int transfer__node_member(struct transfer *transfer, const struct member *member
     return 0;
 }
 
+int transfer_members_up(struct transfer *transfer, uint64_t now_us, const struct member *members,
+                        size_t member_count)
+{
+    transfer__enter(transfer, now_us);
+    size_t wanted = transfer->nodes.member_count + member_count;
+    transfer__nodes_reserve(transfer, wanted < MEMBERS_MAX ? (uint32_t)wanted : MEMBERS_MAX);
+    int first = 0;
+    for (size_t i = 0; i < member_count; i++) {
+        bool gone = members[i].state == MEMBER_DEAD || members[i].state == MEMBER_LEFT;
+        int err = gone ? 0 : transfer__node_member(transfer, &members[i]);
+        first = first == 0 ? err : first;
+    }
+    transfer__touch(transfer);
+    transfer__leave(transfer);
+    return first;
+}
+
 static void member_forget(struct transfer *transfer, uint16_t place)
 {
     struct nodes *nodes = &transfer->nodes;

@@ -564,6 +564,46 @@ static void leaving_is_told_in_two_steps(void **state)
     }
 }
 
+/* Bootstrap from a snapshot: all parts know the members, the host is told of none; who is gone by
+ * then is found out and leaves all parts. */
+static void a_snapshot_seeds_all_parts(void **state)
+{
+    struct net *net = *state;
+    struct member members[4];
+    struct blob_info info = blob(9, 1 << 20);
+    for (unsigned i = 0; i < 4; i++) {
+        struct mesh_config config;
+        config_of(&net->nodes[i], &config);
+        assert_int_equal(mesh_new(&net->nodes[i].env, &config, net->now_us, &net->nodes[i].mesh),
+                         0);
+        members[i] = *gossip_self(mesh_gossip(net->nodes[i].mesh));
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(mesh_seed_members(net->nodes[i].mesh, net->now_us, members, 4), 0);
+        drain(&net->nodes[i]);
+        assert_int_equal(gossip_count(mesh_gossip(net->nodes[i].mesh)), 4);
+        assert_int_equal(net->nodes[i].note_count, 0);
+        mesh__check_invariants(net->nodes[i].mesh);
+    }
+    /* The DHT answers in one hop, transfer asks the members for leases. */
+    assert_int_equal(dht_publish(mesh_dht(net->nodes[0].mesh), net->now_us, &info.key, 255), 0);
+    drain(&net->nodes[0]);
+    run(net, 1 * S_US);
+    struct note answer = look_up(net, 1, &info.key, false);
+    assert_int_equal(answer.status, 0);
+    start_read(net, 1, open_blob(net, 1, &info, false), true);
+    run(net, 1 * S_US);
+    assert_true(net->nodes[1].sent_transfer_to[0] + net->nodes[1].sent_transfer_to[2] +
+                    net->nodes[1].sent_transfer_to[3] >
+                0);
+    kill_node(net, 3);
+    run(net, 30 * S_US);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(gossip_count(mesh_gossip(net->nodes[i].mesh)), 3);
+        assert_int_equal(changes(&net->nodes[i], GOSSIP_MEMBER_DOWN, 3), 1);
+    }
+}
+
 static size_t count_notes(const struct node *node, enum transfer_result_kind kind)
 {
     size_t count = 0;
@@ -762,6 +802,7 @@ int main(void)
         TEST(the_deadline_is_the_earliest_of_the_parts),
         TEST(members_reach_host_dht_and_transfer),
         TEST(a_dead_member_leaves_all_parts),
+        TEST(a_snapshot_seeds_all_parts),
         TEST(leaving_is_told_in_two_steps),
         TEST(who_leaves_begins_no_upload),
         TEST(publish_and_locate_go_through_the_dht),
