@@ -174,6 +174,8 @@ const char *html_time(char out[HTML_NUMBER_BYTES], double seconds)
     } else if (seconds >= 600) {
         unsigned whole = (unsigned)(seconds + 0.5);
         snprintf(out, HTML_NUMBER_BYTES, "%u min %02u s", whole / 60, whole % 60);
+    } else if (seconds > 0 && seconds < 0.0995) {
+        snprintf(out, HTML_NUMBER_BYTES, "%.*f ms", seconds < 0.00995 ? 1 : 0, seconds * 1000);
     } else {
         int decimals = seconds >= 99.95 ? 0 : seconds >= 9.995 ? 1 : 2;
         snprintf(out, HTML_NUMBER_BYTES, "%.*f s", decimals, seconds);
