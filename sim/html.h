@@ -30,7 +30,7 @@ MUST_USE int html_done(FILE *to);
 #define HTML_NUMBER_BYTES 48
 /* "2.00 GiB"; powers of 1024. */
 const char *html_bytes(char out[HTML_NUMBER_BYTES], double bytes);
-/* "34 ms", "0.35 s", "18.2 s", "8 min 32 s", "2 h 05 min". */
+/* "34 ms", "0.35 s", "18.2 s", "10 min 32 s", "2 h 05 min". */
 const char *html_time(char out[HTML_NUMBER_BYTES], double seconds);
 /* "8.4 Gbit/s", of bytes per second. */
 const char *html_rate(char out[HTML_NUMBER_BYTES], double bytes_per_s);
