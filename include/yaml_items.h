@@ -24,7 +24,8 @@ struct yaml_item {
     unsigned line;     /* from 1 */
     bool in_list;      /* element of a sequence */
     bool list_start;   /* the first element, or an empty list */
-    unsigned element;  /* inside a list of maps: index of the map, from 0 */
+    bool in_element;   /* inside a map that is an element of a list */
+    unsigned element;  /* in_element: index of the nearest such map, from 0 */
 };
 /* Takes one item. 0, or an error that ends the walk. */
 typedef int (*yaml_item_fn)(void *arg, const struct yaml_item *item);

@@ -177,6 +177,9 @@ static void list_begin(struct load *load, enum scenario_list list)
 static int item_element(struct load *load, const struct scenario_key *key,
                         const struct yaml_item *item)
 {
+    if (!item->in_element)
+        return scenario_fail(load->error, "%s: is no list; write a dash before each element",
+                             key->name);
     list_begin(load, key->list);
     void *element = element_at(load, key->list, item->element, load->set ? 0 : item->line);
     if (element == NULL)
@@ -234,6 +237,9 @@ static int item_value(struct load *load, size_t index, const struct yaml_item *i
     size_t count = 0;
     const struct scenario_key *key = &scenario_keys(&count)[index];
     bool first = !item->in_list || item->list_start;
+    if (item->in_element)
+        return scenario_fail(load->error, "%s: a list is not allowed here; leave out the dash",
+                             key->name);
     int err = first ? set_once(load, index, item) : 0;
     if (err != 0)
         return err;

@@ -2,6 +2,7 @@
 /* YAML text through libyaml's events, see yaml_items.h. The one file that sees libyaml. */
 #include "yaml_items.h"
 
+#include <limits.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -47,25 +48,27 @@ static unsigned line_of(const yaml_event_t *event)
     return (unsigned)event->start_mark.line + 1;
 }
 
-/* Index of the nearest map's place in a sequence of maps. */
+/* Index of the nearest map's place in a sequence of maps; UINT_MAX: there is none. */
 static unsigned element_of(const struct walk *walk)
 {
     for (unsigned i = walk->depth; i-- > 0;)
         if (walk->levels[i].kind == LEVEL_SEQUENCE && i + 1 < walk->depth)
             return walk->levels[i].elements - 1;
-    return 0;
+    return UINT_MAX;
 }
 
 static int give(struct walk *walk, const yaml_event_t *event, const char *value, bool in_list,
                 bool list_start)
 {
+    unsigned element = element_of(walk);
     struct yaml_item item = {
         .key = walk->path,
         .value = value,
         .line = line_of(event),
         .in_list = in_list,
         .list_start = list_start,
-        .element = element_of(walk),
+        .in_element = element != UINT_MAX,
+        .element = element != UINT_MAX ? element : 0,
     };
     return walk->item(walk->arg, &item);
 }

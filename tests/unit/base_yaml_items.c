@@ -19,10 +19,10 @@ struct log {
 static int note(void *arg, const struct yaml_item *item)
 {
     struct log *log = arg;
-    int written =
-        snprintf(log->text + log->used, sizeof log->text - log->used, "%u:%s=%s%s%s@%u\n",
-                 item->line, item->key, item->value == NULL ? "(none)" : item->value,
-                 item->in_list ? " list" : "", item->list_start ? " first" : "", item->element);
+    int written = snprintf(
+        log->text + log->used, sizeof log->text - log->used, "%u:%s=%s%s%s%s%u\n", item->line,
+        item->key, item->value == NULL ? "(none)" : item->value, item->in_list ? " list" : "",
+        item->list_start ? " first" : "", item->in_element ? "@" : "-", item->element);
     assert_true(written > 0 && (size_t)written < sizeof log->text - log->used);
     log->used += (size_t)written;
     return strcmp(item->key, "stop") == 0 ? log->refuse : 0;
@@ -44,8 +44,8 @@ static void maps_lists_and_maps_in_lists(void **state)
                           "f:\n- {g: 2, h: [7, 8]}\n- g: 3\n",
                           &log, error),
                      0);
-    assert_string_equal(log.text, "1:a=1@0\n3:b.c=x y@0\n4:b.d=p list first@0\n4:b.d=q list@0\n"
-                                  "5:e=(none) list first@0\n9:f.g=2@0\n9:f.h=7 list first@0\n"
+    assert_string_equal(log.text, "1:a=1-0\n3:b.c=x y-0\n4:b.d=p list first-0\n4:b.d=q list-0\n"
+                                  "5:e=(none) list first-0\n9:f.g=2@0\n9:f.h=7 list first@0\n"
                                   "9:f.h=8 list@0\n10:f.g=3@1\n");
 }
 
@@ -97,7 +97,7 @@ static void the_items_own_error_ends_the_walk(void **state)
     char error[256];
     assert_int_equal(walk("a: 1\nstop: 1\nb: 1\n", &log, error), E_DENIED);
     assert_string_equal(error, "");
-    assert_string_equal(log.text, "1:a=1@0\n2:stop=1@0\n");
+    assert_string_equal(log.text, "1:a=1-0\n2:stop=1-0\n");
 }
 
 static void lists_and_paths_are_bounded(void **state)
