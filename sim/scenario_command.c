@@ -14,7 +14,7 @@
 
 struct run {
     struct scenario_args args;
-    bool json, check;
+    bool json, text, check;
     const char *html, *csv, *series; /* files to write; NULL: none */
     char command[COMMAND_BYTES];
     struct scenario scenario;
@@ -28,6 +28,7 @@ static void usage(FILE *to)
                 "list`); none: the defaults.\n"
                 "Prints its figures, as JSON where stdout is no terminal.\n\n"
                 "  --json            JSON on a terminal, too\n"
+                "  --text            figures for people elsewhere, too\n"
                 "  --html FILE       a page with plots\n"
                 "  --csv FILE        a line per node\n"
                 "  --series FILE     CSV over time\n"
@@ -59,6 +60,8 @@ static int parse(struct run *run, int argc, char **argv)
             *file = argv[i];
         } else if (strcmp(argv[i], "--json") == 0) {
             run->json = true;
+        } else if (strcmp(argv[i], "--text") == 0) {
+            run->text = true;
         } else if (strcmp(argv[i], "--check") == 0) {
             run->check = true;
         } else {
@@ -139,7 +142,7 @@ static int report_all(struct run *run, struct world *world, struct scenario_resu
                                      .setting_count = run->settings.count,
                                      .config = &run->scenario.world};
     int err = 0;
-    if (run->json || !isatty(STDOUT_FILENO))
+    if (run->json || (!run->text && !isatty(STDOUT_FILENO)))
         err = report_write_json(&result->report, &context, stdout);
     else
         print_people(&run->scenario, result);

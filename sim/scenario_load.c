@@ -345,8 +345,10 @@ static void resolve_path(const struct load *load, struct scenario_text *path, bo
     if (path->text[0] == '\0' || path->text[0] == '/' || from_set)
         return;
     (void)snprintf(whole, sizeof whole, "%s%s", load->folder, path->text);
-    if (strlen(whole) < sizeof path->text)
-        (void)snprintf(path->text, sizeof path->text, "%s", whole);
+    struct scenario_text resolved;
+    /* A name too long by its folder stays as it is, and is not found. */
+    if (text_copy(resolved.text, sizeof resolved.text, whole) == 0)
+        *path = resolved;
 }
 
 static void resolve_paths(const struct load *load)

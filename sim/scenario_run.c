@@ -136,10 +136,13 @@ static void advance_client(struct drive *drive, struct client *client)
     const struct world_pull *pulls = world_pulls(drive->world, &count);
     uint32_t layers = drive->scenario->images[client->image].layer_count;
     uint64_t running = 0;
+    if (pulls[drive->layer_pulls[client->first]].started_us > world_now_us(drive->world))
+        return; /* it has not arrived */
     bool failed = !world_node_up(drive->world, client->node);
     for (uint32_t i = 0; i < client->next; i++) {
         const struct world_pull *pull = &pulls[drive->layer_pulls[client->first + i]];
-        running += pull->done_us == 0;
+        /* The last bytes reach the client a little after the world knows that they will. */
+        running += pull->done_us == 0 || pull->done_us > world_now_us(drive->world);
         failed = failed || pull->failed;
     }
     for (; !failed && running < drive->scenario->order && client->next < layers; running++) {
@@ -465,7 +468,12 @@ static bool next_batch(struct drive *drive)
 {
     if (drive->nodes_arrived == drive->node_count)
         return false;
-    arrive_within(drive, batch_size(drive), world_now_us(drive->world));
+    size_t count;
+    const struct world_pull *pulls = world_pulls(drive->world, &count);
+    uint64_t from_us = world_now_us(drive->world);
+    for (size_t i = 0; i < count; i++)
+        from_us = pulls[i].done_us > from_us ? pulls[i].done_us : from_us;
+    arrive_within(drive, batch_size(drive), from_us);
     return true;
 }
 

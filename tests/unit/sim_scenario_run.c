@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Scenarios played: who pulls when, in what order, and what faults do to it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "../../sim/scenario.h"
+
+#define S 1000000ULL
+
+static struct scenario scenario; /* large */
+
+struct played {
+    struct world *world;
+    struct scenario_result result;
+    const struct world_pull *pulls;
+    size_t count;
+};
+
+static void play(const char *text, struct played *out)
+{
+    struct scenario_error error;
+    if (scenario_load_text("t.yaml", text, &scenario, &error) != 0)
+        fail_msg("%s", error.text);
+    assert_int_equal(scenario_run(&scenario, &out->world, &out->result), 0);
+    out->pulls = world_pulls(out->world, &out->count);
+    scenario_close(&scenario);
+}
+
+/* The only pull of a blob by a node. */
+static const struct world_pull *pull_of(const struct played *played, uint32_t node, uint32_t blob)
+{
+    for (size_t i = 0; i < played->count; i++)
+        if (played->pulls[i].node == node && played->pulls[i].blob == blob)
+            return &played->pulls[i];
+    fail_msg("node %u never pulled blob %u", node, blob);
+    return NULL;
+}
+
+static void all_good(const struct played *played, size_t pulls)
+{
+    assert_int_equal(played->result.pulls, pulls);
+    assert_int_equal(played->result.unexplained + played->result.unfinished, 0);
+    assert_int_equal(played->result.report.wrong_bytes, 0);
+}
+
+static void a_crowd_arrives_within_its_time(void **state)
+{
+    (void)state;
+    struct played played;
+    uint64_t latest = 0;
+    play("nodes: 20\narrivals: {within: 4s}\nimage: {layers: [1MiB, 1MiB]}\n", &played);
+    all_good(&played, 40);
+    for (size_t i = 0; i < played.count; i++) {
+        assert_in_range(played.pulls[i].started_us, 30 * S, 34 * S);
+        latest = played.pulls[i].started_us > latest ? played.pulls[i].started_us : latest;
+    }
+    assert_true(latest > 32 * S);
+    world_free(played.world);
+}
+
+static void layers_come_in_the_clients_order(void **state)
+{
+    (void)state;
+    struct played played;
+    play("nodes: 4\nimage: {layers: [8MiB, 8MiB, 8MiB, 8MiB, 8MiB], order: 2}\n", &played);
+    all_good(&played, 20);
+    for (uint32_t node = 0; node < 4; node++) {
+        assert_true(pull_of(&played, node, 0)->started_us == pull_of(&played, node, 1)->started_us);
+        for (uint32_t blob = 2; blob < 5; blob++) {
+            /* One of those before it has ended, at most one still runs. */
+            uint64_t at_us = pull_of(&played, node, blob)->started_us;
+            uint32_t running = 0;
+            for (uint32_t before = 0; before < blob; before++)
+                running += pull_of(&played, node, before)->done_us > at_us;
+            assert_true(running < 2);
+            assert_true(at_us > pull_of(&played, node, 0)->started_us);
+        }
+    }
+    world_free(played.world);
+}
+
+static void batches_wait_for_each_other(void **state)
+{
+    (void)state;
+    struct played played;
+    play("nodes: 10\nimage: {layers: [4MiB]}\n"
+         "arrivals: {kind: rolling, batch: 30%, within: 0}\n",
+         &played);
+    all_good(&played, 10);
+    /* Batches of 3, 3, 3, 1 in the order of their pulls. */
+    for (size_t i = 3; i < 10; i++)
+        for (size_t before = 0; before < i / 3 * 3; before++)
+            assert_true(played.pulls[before].done_us <= played.pulls[i].started_us);
+    world_free(played.world);
+}
+
+static void batches_come_by_the_clock(void **state)
+{
+    (void)state;
+    struct played played;
+    play("nodes: 10\nimage: {layers: [4MiB]}\n"
+         "arrivals: {kind: rolling, batch: 50%, every: 20s, within: 0}\n",
+         &played);
+    all_good(&played, 10);
+    for (size_t i = 0; i < 10; i++)
+        assert_int_equal(played.pulls[i].started_us, i < 5 ? 30 * S : 50 * S);
+    world_free(played.world);
+}
+
+static void poisson_arrivals_have_their_rate(void **state)
+{
+    (void)state;
+    struct played played;
+    play("nodes: 200\nzones: 1\nimage: {layers: [16KiB]}\narrivals: {kind: poisson, rate: 50}\n",
+         &played);
+    all_good(&played, 200);
+    /* 200 at 50 per second: 4 s on average, with a deviation of 0.28 s. */
+    uint64_t last_us = played.pulls[199].started_us - 30 * S;
+    assert_in_range(last_us, 2600000, 5400000);
+    world_free(played.world);
+}
+
+static void shares_of_nodes_pull_an_image(void **state)
+{
+    (void)state;
+    struct played played;
+    uint32_t half = 0;
+    play("nodes: 100\nzones: 1\nimages:\n- layers: [16KiB]\n"
+         "- {layers: [16KiB], nodes: 50%, at: 3s}\n",
+         &played);
+    for (size_t i = 0; i < played.count; i++)
+        half += played.pulls[i].blob == 1;
+    all_good(&played, 100 + half);
+    assert_in_range(half, 30, 70);
+    for (size_t i = 0; i < played.count; i++)
+        if (played.pulls[i].blob == 1)
+            assert_true(played.pulls[i].started_us ==
+                        pull_of(&played, played.pulls[i].node, 0)->started_us + 3 * S);
+    world_free(played.world);
+}
+
+static void the_restarted_pull_again(void **state)
+{
+    (void)state;
+    struct played played;
+    play("nodes: 6\nnic: {up: 100Mbit/s}\nimage: {layers: [64MiB]}\n"
+         "faults: [{kind: restart, node: 2, at: 2s, down: 3s}]\n",
+         &played);
+    all_good(&played, 6);
+    assert_int_equal(played.count, 7);
+    const struct world_pull *again = &played.pulls[6];
+    assert_int_equal(again->node, 2);
+    assert_int_equal(again->started_us, 36 * S); /* 30 + 2 + 3 + RETRY_US */
+    assert_false(again->failed);
+    assert_true(pull_of(&played, 2, 0)->failed);
+    world_free(played.world);
+}
+
+static void the_killed_are_nobodys_failure(void **state)
+{
+    (void)state;
+    struct played played;
+    play("nodes: 8\nnic: {up: 100Mbit/s}\nimage: {layers: [32MiB, 32MiB], order: 1}\n"
+         "faults: [{kind: kill, nodes: 25%, at: 1.5s}, {kind: leave, nodes: 1, at: 1.5s}]\n",
+         &played);
+    assert_int_equal(played.result.unexplained + played.result.unfinished, 0);
+    uint32_t down = 0;
+    for (uint32_t node = 0; node < 8; node++)
+        down += !world_node_up(played.world, node);
+    assert_in_range(down, 2, 3);
+    world_free(played.world);
+}
+
+static void late_nodes_pull_when_they_are_there(void **state)
+{
+    (void)state;
+    struct played played;
+    play("nodes: 6\nimage: {layers: [4MiB]}\nfaults: [{kind: join, node: 5, at: 10s}]\n", &played);
+    all_good(&played, 6);
+    assert_int_equal(pull_of(&played, 5, 0)->started_us, 42 * S);
+    world_free(played.world);
+}
+
+static void an_outage_is_told_or_outlived(void **state)
+{
+    (void)state;
+    struct played played;
+    play("nodes: 1\nzones: 1\nnic: {up: 100Mbit/s}\nimage: {layers: [16MiB]}\n"
+         "arrivals: {within: 0}\norigin: {outages: [{at: 0, for: 3s, how: refuse}]}\n",
+         &played);
+    /* Nobody else has it: the pull fails, or takes longer than the outage. */
+    assert_int_equal(played.result.pulls, 1);
+    assert_true(played.result.unexplained == 1 ||
+                played.pulls[0].done_us - played.pulls[0].started_us >= 3 * S);
+    world_free(played.world);
+}
+
+static void what_has_no_time_left_is_unfinished(void **state)
+{
+    (void)state;
+    struct played played;
+    play("nodes: 2\nnic: {up: 1Mbit/s}\nimage: {layers: [64MiB]}\nrun: {limit: 5s}\n", &played);
+    assert_int_equal(played.result.unfinished, 2);
+    world_free(played.world);
+}
+
+static void limits_on_results_are_held(void **state)
+{
+    (void)state;
+    struct played played;
+    char *text = NULL;
+    size_t bytes = 0;
+    play("nodes: 4\nimage: {layers: [4MiB]}\nchecks: {last: 1, originCopies: 0.5, uploadSkew: "
+         "100, invariants: true}\n",
+         &played);
+    FILE *to = open_memstream(&text, &bytes);
+    assert_int_equal(scenario_check_result(&scenario, &played.result, to), 2);
+    assert_int_equal(fclose(to), 0);
+    assert_non_null(strstr(text, "check: ratio.last is "));
+    assert_non_null(strstr(text, "check: origin_copies is "));
+    assert_null(strstr(text, "upload_skew"));
+    free(text);
+    world_free(played.world);
+}
+
+static void own_caches_give_what_was_pulled_before(void **state)
+{
+    (void)state;
+    struct played played;
+    play("nodes: 2\nimages: [{layers: [4MiB]}, {layers: [4MiB], at: 5s}]\n", &played);
+    assert_true(scenario_hit_ratio(&played.result) == 0);
+    assert_true(played.result.pulled_bytes == 16 << 20);
+    world_free(played.world);
+    played.result.arrived_bytes = 4 << 20;
+    assert_true(scenario_hit_ratio(&played.result) == 0.75);
+}
+
+static void the_same_seed_is_the_same_run(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "nodes: 20\nzones: 3\nloss: 1%\nnic: {slow: [10%, 4]}\nimage: {layers: [8MiB, 4MiB], "
+        "order: 1}\nfaults: [{kind: churn, perMinute: 200%, down: 1s}, {kind: loss, at: 1s, for: "
+        "1s, loss: 10%}, {kind: slow, nodes: 2, for: 1s}]\n";
+    struct played a, b;
+    play(text, &a);
+    play(text, &b);
+    assert_true(a.result.report.trace_hash == b.result.report.trace_hash);
+    world_free(a.world);
+    world_free(b.world);
+    scenario.world.seed = 2;
+    assert_int_equal(scenario_run(&scenario, &b.world, &b.result), 0);
+    assert_true(a.result.report.trace_hash != b.result.report.trace_hash);
+    world_free(b.world);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_crowd_arrives_within_its_time),
+        cmocka_unit_test(layers_come_in_the_clients_order),
+        cmocka_unit_test(batches_wait_for_each_other),
+        cmocka_unit_test(batches_come_by_the_clock),
+        cmocka_unit_test(poisson_arrivals_have_their_rate),
+        cmocka_unit_test(shares_of_nodes_pull_an_image),
+        cmocka_unit_test(the_restarted_pull_again),
+        cmocka_unit_test(the_killed_are_nobodys_failure),
+        cmocka_unit_test(late_nodes_pull_when_they_are_there),
+        cmocka_unit_test(an_outage_is_told_or_outlived),
+        cmocka_unit_test(what_has_no_time_left_is_unfinished),
+        cmocka_unit_test(limits_on_results_are_held),
+        cmocka_unit_test(own_caches_give_what_was_pulled_before),
+        cmocka_unit_test(the_same_seed_is_the_same_run),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
