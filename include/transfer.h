@@ -41,7 +41,7 @@ struct transfer_config {
     enum transfer_copies copies;
     unsigned upload_slots;     /* 0: 8 (U of ALGORITHMS §3.4 is 2: measured worse) */
     unsigned upload_queue;     /* 0: 24 */
-    unsigned inflight;         /* 0: 12 (D of ALGORITHMS is 16, for 2 slots) */
+    unsigned inflight;         /* 0: 16 (D of ALGORITHMS §3.4) */
     unsigned neighbours;       /* 0: 16 */
     unsigned leases_max;       /* 0: 8 */
     unsigned window_pieces;    /* 0: 64: in-order window of a streaming reader */

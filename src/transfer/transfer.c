@@ -16,10 +16,8 @@
 /* With two slots (ALGORITHMS §3.4) uplinks idle whenever two receivers are busy. Median / p99 in
  * the tests' small world, 60 nodes, 512 MiB at 1 Gbit/s: 1.45 / 1.62 with two, 1.08 / 1.20 with
  * six, 1.06 / 1.16 with eight, 1.07 / 1.14 with ten. */
-#define UPLOAD_SLOTS 8
-/* Sixteen, as in ALGORITHMS §3.4, serves some nodes at the cost of others: p99 of 60 nodes 1.18
- * against 1.16. */
-#define INFLIGHT            12
+#define UPLOAD_SLOTS        8
+#define INFLIGHT            16
 #define PUMP_ROUNDS_MAX     8
 #define NEAR_WHOLES_AT_ONCE 4
 #define RESULTS_FIRST       32
