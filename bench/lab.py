@@ -416,7 +416,7 @@ class Pull(threading.Thread):
 
     def _blob(self, descriptor: dict) -> str | None:
         url = f"{self.base}/v2/{self.repository}/blobs/{descriptor['digest']}{self.query}"
-        script = 'set -o pipefail; curl -sSf -m "$2" "$1" | sha256sum'
+        script = 'set -o pipefail; curl -sSf -m "$2" "$1" | openssl dgst -sha256 -r'
         done = run(*self.node.exec("bash", "-c", script, "pull", url, "600"), check=False)
         if done.returncode != 0:
             return f"{descriptor['digest'][:19]}: {done.stderr.strip()[-200:]}"
