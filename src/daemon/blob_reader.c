@@ -179,16 +179,27 @@ uint64_t blob_read_position(const struct blob_reader *reader)
     return reader->offset;
 }
 
-uint64_t blob_read_progress(const struct blob_reader *reader)
+/* See blob_fetch__bytes, of the first piece that the reader misses; 0: it misses none. */
+static uint64_t fetch_bytes(const struct blob_reader *reader)
 {
     const struct blob *blob = reader->blob;
-    uint64_t bytes = blob->sources.origin + blob->sources.peer;
     uint32_t end = end_piece(blob, reader);
     for (uint32_t piece = piece_at(&blob->layout, reader->offset); piece < end; piece++) {
         if (!blob->pieces[piece].have)
-            return bytes + blob_fetch__bytes(blob, piece);
+            return blob_fetch__bytes(blob, piece);
     }
-    return bytes;
+    return 0;
+}
+
+uint64_t blob_read_progress(const struct blob_reader *reader)
+{
+    const struct blob *blob = reader->blob;
+    return blob->sources.origin + blob->sources.peer + fetch_bytes(reader);
+}
+
+bool blob_read_fetching(const struct blob_reader *reader)
+{
+    return fetch_bytes(reader) > 0;
 }
 
 /* First byte that may not be given out yet. */

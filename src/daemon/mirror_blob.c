@@ -17,6 +17,9 @@
  * serves; the head then goes out before its time is up (HTTP-6: 10 s). */
 #define FIRST_BYTE_US     (5ull * 1000000)
 #define FIRST_BYTE_MIN_US (1500ull * 1000) /* however long the registry took before */
+/* A read of the registry that runs already is as good as one around the mesh would be, and has a
+ * head start: it gets so long (O-3: 5 s to the first byte), then another connection is tried. */
+#define FETCH_PATIENCE_US (7ull * 1000000)
 #define PROGRESS_TICK_US  (2ull * 1000000)
 
 struct blob_answer {
@@ -25,6 +28,7 @@ struct blob_answer {
     struct blob_reader reader;
     uv_timer_t timer;
     struct blob_span span;
+    uint64_t opened;         /* progress when it began; a read that only started adds 1 */
     uint64_t progress;       /* when the timer last looked */
     struct blob_chunk chunk; /* the first one, got before the head is sent */
     bool has_chunk;
@@ -120,6 +124,12 @@ static void go_direct(struct blob_answer *answer)
 {
     struct mirror_request *request = answer->request;
     struct blob_span span = answer->span;
+    char name[SHORT_HEX_BYTES];
+    log_to(&request->mirror->config.loop->env, LOG_DEBUG,
+           "mirror: around the mesh blob=%s ms=%" PRIu64 " fetching=%d",
+           short_hex(request->route.digest.bytes, name),
+           (mirror__now_us(request->mirror) - request->started_us) / 1000,
+           !answer->reader.ended && blob_read_fetching(&answer->reader));
     answer_close(answer);
     request->mirror->counters.direct_fallback++;
     mirror_direct(request, &span);
@@ -170,15 +180,18 @@ static void on_timer(uv_timer_t *timer)
     if (answer->streaming || answer->over)
         return;
     uint64_t progress = blob_read_progress(&answer->reader);
-    if (progress <= answer->progress) {
+    uint64_t took_us = mirror__now_us(request->mirror) - request->started_us;
+    bool patient = took_us < FETCH_PATIENCE_US && blob_read_fetching(&answer->reader);
+    if (progress <= answer->progress && !patient) {
         go_direct(answer);
         return;
     }
     answer->progress = progress;
-    uint64_t took_us = mirror__now_us(request->mirror) - request->started_us;
     uint64_t left_us = took_us < MIRROR_HEAD_US ? MIRROR_HEAD_US - took_us : 0;
-    if (left_us < 1000)
-        stream(answer);
+    if (left_us < PROGRESS_TICK_US / 2 && progress > answer->opened + 1)
+        stream(answer); /* bytes came, and it is too late for another look at what moves */
+    else if (left_us < PROGRESS_TICK_US / 2)
+        go_direct(answer);
     else
         (void)uv_timer_start(timer, on_timer,
                              (left_us < PROGRESS_TICK_US ? left_us : PROGRESS_TICK_US) / 1000, 0);
@@ -226,7 +239,7 @@ static int open_answer(struct mirror_request *request, const struct blob_span *s
         (void)loop_alloc(NULL, answer, 0);
         return err;
     }
-    answer->progress = blob_read_progress(&answer->reader);
+    answer->opened = answer->progress = blob_read_progress(&answer->reader);
     (void)uv_timer_init(&mirror->config.loop->uv, &answer->timer);
     answer->timer.data = answer;
     (void)uv_timer_start(&answer->timer, on_timer, first_byte_us(request) / 1000, 0);
