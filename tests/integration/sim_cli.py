@@ -1,0 +1,202 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""shoal-sim from the command line: every command, its exit codes, its JSON, its files, its errors."""
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from it import check, figure, main
+
+SIM = Path("build/shoal-sim")
+# DESIGN 6: keys that `run --json` prints at least.
+KEYS = ("scenario seed nodes zones bytes bound_s completion ratio origin_copies cross_zone_copies control_fraction upload_skew "
+        "pulls_failed wrong_bytes no_mesh events wall_s rss_mib trace_hash").split()
+
+
+def sim(*words, code=0, cwd=None, seconds=120):
+    run = subprocess.run([str(SIM.resolve()), *words], capture_output=True, text=True, timeout=seconds, cwd=cwd)
+    check(run.returncode == code, f"{' '.join(words)}: exit {run.returncode}, wanted {code}: {run.stderr[-300:]}")
+    return run
+
+
+def refused(text, *words):
+    run = sim(*words, code=2)
+    check(text in run.stderr, f"{' '.join(words)}: {run.stderr!r} lacks {text!r}")
+    check(run.stdout == "", f"{' '.join(words)} printed {run.stdout[:80]!r}")
+    check(run.stderr.count("\n") == 1, f"not one line: {run.stderr!r}")
+
+
+def test_usage_and_exit_codes():
+    check("usage:" in sim("--help").stdout, "no usage")
+    for command in ("run", "plan", "faults", "example", "list"):
+        check(f"usage: shoal-sim {command}" in sim(command, "--help").stdout, f"{command} --help")
+    check("unknown command 'fly'" in sim("fly", code=2).stderr, "unknown command")
+    sim(code=2)
+    refused("takes a whole number", "run", "--nodes", "many")
+    refused("takes a whole number", "run", "--nodes")
+    refused("unknown option --node", "run", "--node", "3")
+    refused("--set takes KEY=VALUE", "run", "--set")
+    refused("no such file and no shipped scenario", "run", "nothing-such")
+    refused("the scenario is", "run", "acr-300", "flash-5000")
+    refused("--set nodes=0: nodes: \"0\" is not allowed; allowed: 1..16384", "run", "--set", "nodes=0")
+    refused("did you mean \"nodes\"", "plan", "--sweep", "node=1,2")
+    refused("write --sweep KEY=A,B,C", "plan", "--sweep", "nodes")
+    refused("nothing to do", "plan")
+    refused("is swept twice", "plan", "--sweep", "nodes=1", "--sweep", "nodes=2")
+    refused("needs either --target-time", "plan", "--find", "origin.rate")
+    refused("is no key with a number", "plan", "--find", "copies", "--target-time", "5s")
+    refused("no such metric", "plan", "--find", "origin.rate", "--target", "speed<=5")
+    refused("swept and searched", "plan", "--sweep", "nodes=3", "--find", "nodes", "--target-time", "5s")
+    refused("more than 4096 combinations", "plan", *[w for k in ("nodes", "seed", "vswitches")
+                                                     for w in ("--sweep", f"{k}={','.join(map(str, range(1, 18)))}")])
+    refused("nodes: \"0\" is not allowed", "plan", "--sweep", "nodes=4,0")
+    refused("--seeds takes a whole number", "faults", "--seeds", "0")
+    refused("unknown option", "faults", "--nodes", "3")
+
+
+def test_a_file_is_refused_by_line():
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "s.yaml"
+        path.write_text("nodes: 10\nnic:\n  up: 10\n")
+        refused(f"{path}:3: nic.up: \"10\" is not allowed", "run", str(path))
+        path.write_text("seed: 1\nnodes: {3\n")
+        refused("not valid YAML: did not find expected", "run", str(path))
+        path.write_text("faults:\n- {kind: kill, at: 2s}\n- {at: 2s}\n")
+        refused(f"{path}:3: faults.kind: is missing", "run", str(path))
+        path.write_text("image: {manifest: m.json}\n")
+        refused(f"{path}:1: image.manifest: {folder}/m.json: cannot be read: not found", "run", str(path))
+
+
+def test_run_prints_the_contract():
+    run = json.loads(sim("run", "--nodes", "12", "--zones", "3", "--mib", "32", "--layers", "2").stdout)
+    for key in KEYS:
+        check(key in run, f"no {key}")
+    for key in ("p50_s", "p90_s", "p99_s", "p999_s", "last_s"):
+        check(run["completion"][key] > 0, key)
+    for key in ("p50", "p99", "p999", "last"):
+        check(run["ratio"][key] >= 1, key)
+    check((run["nodes"], run["zones"], run["bytes"], run["scenario"]) == (12, 3, 32 << 20, "run"), "not what was asked for")
+    check(run["wrong_bytes"] == 0 and run["pulls_failed"] == 0, "bad pulls")
+
+
+def test_flags_and_keys_are_the_same_run():
+    flags = json.loads(sim("run", "--nodes", "8", "--mbit", "200", "--mib", "16", "--arrival-ms", "500").stdout)
+    keys = json.loads(sim("run", "--set", "nodes=8", "--set", "nic.up=200Mbit/s", "--set", "image.layers=16MiB",
+                          "--set", "arrivals.within=0.5s").stdout)
+    check(flags["trace_hash"] == keys["trace_hash"], "different runs")
+
+
+def test_the_example_changes_nothing():
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "example.yaml"
+        path.write_text(sim("example").stdout)
+        example = json.loads(sim("run", str(path), "--nodes", "5").stdout)
+        plain = json.loads(sim("run", "--nodes", "5").stdout)
+        check(example["trace_hash"] == plain["trace_hash"], "the example is not the defaults")
+
+
+def test_shipped_scenarios_run_by_name_from_anywhere():
+    names = re.findall(r"^  (\S+) +\d+ nodes", sim("list", cwd="/").stdout, re.M)
+    check(names == ["acr-300", "flash-10000", "flash-5000", "kraken-2600", "model-300", "rollout-1000", "small-1000"], str(names))
+    for name in names:
+        run = json.loads(sim("run", name, "--set", "nodes=9", "--set", "image.layers=4MiB,1MiB", "--json", cwd="/").stdout)
+        check(run["scenario"] == name and run["nodes"] == 9 and run["pulls_failed"] == 0, f"{name}: {run}")
+
+
+def test_files_are_written():
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / name for name in ("a.html", "a.csv", "s.csv")]
+        sim("run", "--nodes", "6", "--html", str(paths[0]), "--csv", str(paths[1]), "--series", str(paths[2]))
+        check("<svg" in paths[0].read_text(), "no plots")
+        check(paths[1].read_text().count("\n") == 7, "not a line per node")
+        check(paths[2].read_text().startswith("end_s,"), "no series")
+        check("cannot be written" in sim("run", "--html", f"{folder}/none/a.html", code=1).stderr, "unwritable")
+
+
+def test_checks_decide_the_exit_code_when_asked():
+    words = ["run", "--nodes", "4", "--mib", "4", "--set", "checks.last=1"]
+    check("check: ratio.last is" in sim(*words).stderr, "not said")
+    sim(*words, "--check", code=1)
+
+
+def test_failed_pulls_are_told():
+    sim("run", "--nodes", "2", "--mib", "64", "--mbit", "1", "--set", "run.limit=5s", code=1)
+
+
+def test_plan_sweeps():
+    plan = json.loads(sim("plan", "--mib", "8", "--sweep", "nodes=3,6", "--sweep", "copies=mesh,zone").stdout)
+    check(plan["keys"] == ["nodes", "copies"], str(plan["keys"]))
+    rows = [(row["values"]["nodes"], row["values"]["copies"]) for row in plan["rows"]]
+    check(rows == [("3", "mesh"), ("3", "zone"), ("6", "mesh"), ("6", "zone")], str(rows))
+    for row in plan["rows"]:
+        alone = json.loads(sim("run", "--mib", "8", "--nodes", row["values"]["nodes"],
+                               "--set", f"copies={row['values']['copies']}").stdout)
+        check(alone["trace_hash"] == row["trace_hash"], "a run of a sweep differs from the same run alone")
+    answers = " ".join(plan["answers"])
+    for words in ("last node after", "bytes over zone borders per roll-out", "faster than without the mesh"):
+        check(words in answers, words)
+    text = sim("plan", "--mib", "8", "--sweep", "image.layers=[1MiB, 2MiB],[3MiB]", "--text", "--jobs", "1").stdout
+    check("[1MiB, 2MiB]" in text and "[3MiB]" in text, text)
+
+
+def test_plan_finds_the_least_that_suffices():
+    plan = json.loads(sim("plan", "--nodes", "10", "--mib", "64", "--find", "origin.rate", "--target-time", "3s").stdout)
+    rows = plan["rows"]
+    good = [i for i, row in enumerate(rows) if row["completion"]["last_s"] <= 3]
+    check(good and good[0] > 0, "no value on either side")
+    check(good == list(range(good[0], len(rows))), "the sides are mixed")
+    best = rows[good[0]]["values"]["origin.rate"]
+    check(f": {best} (" in plan["answers"][0], f"{best}: {plan['answers'][0]}")
+
+    def mbit(text):
+        number, unit = re.match(r"([\d.]+)([kMG])bit/s", text).groups()
+        return float(number) * {"k": 0.001, "M": 1, "G": 1000}[unit]
+    near = mbit(best) / mbit(rows[good[0] - 1]["values"]["origin.rate"])
+    check(near < 1.06, f"{near:.3f} between the neighbours")
+    figure(f"{plan['answers'][0]}; {len(rows)} runs")
+
+
+def test_plan_says_when_nothing_suffices():
+    run = sim("plan", "--nodes", "4", "--mib", "64", "--mbit", "10", "--find", "origin.rate", "--target-time", "3s",
+              "--to", "1Gbit/s", code=1)
+    check("no value of origin.rate up to 1Gbit/s" in json.loads(run.stdout)["answers"][0], run.stdout)
+
+
+def test_plan_shows_progress_on_a_terminal_only():
+    quiet = sim("plan", "--mib", "4", "--sweep", "nodes=2,3")
+    check(quiet.stderr == "", quiet.stderr)
+    reader, writer = pty.openpty()
+    run = subprocess.Popen([SIM, "plan", "--mib", "4", "--sweep", "nodes=2,3,4,5"], stdout=subprocess.DEVNULL, stderr=writer)
+    os.close(writer)
+    seen = b""
+    while select.select([reader], [], [], 30)[0]:
+        try:
+            part = os.read(reader, 4096)
+        except OSError:
+            break
+        if not part:
+            break
+        seen += part
+    os.close(reader)
+    check(run.wait(30) == 0, "exit code")
+    check(b"4/4 runs" in seen and b"[########################]" in seen, str(seen[-200:]))
+
+
+def test_faults_replay():
+    once = json.loads(sim("faults", "--seeds", "6", "--seed", "40", "--json").stdout)
+    again = json.loads(sim("faults", "--seeds", "6", "--seed", "40", "--json", "--jobs", "1").stdout)
+    check(once["failed"] == [] and once["seeds"] == 6, str(once))
+    check(once["trace_hash"] == again["trace_hash"], "the same seeds gave other runs")
+    text = sim("faults", "--seeds", "2", "--seed", "7", "--jobs", "1").stdout
+    check(text.index("seeds 7..8") < text.index("seed: 7: ") < text.index("seed: 8: "), "seed and options come first")
+
+
+if __name__ == "__main__":
+    os.chdir(Path(__file__).resolve().parent.parent.parent)
+    sys.exit(main(globals()))
