@@ -177,8 +177,9 @@ int world__send(void *host, const struct peer_addr *to, const uint8_t *msg, size
 
 void world_flow_defaults(uint32_t node_count, uint64_t *quantum_us, uint64_t *slack)
 {
-    *quantum_us = node_count <= 64 ? 0 : 500;
-    *slack = node_count <= 64 ? 0 : 128;
+    bool small = node_count <= 64;
+    *quantum_us = small ? 0 : node_count <= 2000 ? 200 : 500;
+    *slack = small ? 0 : 128;
 }
 
 static void take_config(struct world *world, const struct world_config *config)
