@@ -149,7 +149,8 @@ uint64_t blob_read_position(const struct blob_reader *reader);
 /* Bytes of the blob that came from anywhere so far, with what the origin has sent of the reader's
  * next piece: grows as long as the reader has something to hope for. */
 uint64_t blob_read_progress(const struct blob_reader *reader);
-/* The registry is being read for the reader's next piece now, though it may not have said a word. */
+/* The registry is being read for the reader's next piece now, though it may not have said a word.
+ */
 bool blob_read_fetching(const struct blob_reader *reader);
 /* Ends a reader; allowed at any time after a successful start. */
 void blob_read_stop(struct blob_reader *reader);

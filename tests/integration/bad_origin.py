@@ -126,6 +126,16 @@ def test_o_3_slow_registry():
         it.check(len(gets) <= 2, f"{len(gets)} whole reads of a slow registry")
 
 
+def test_http_6_the_head_comes_in_time():
+    """Around the mesh, too: a small blob that takes longer than 10 s to arrive and be verified has its head before."""
+    with bad_registry(extra={"mode": "passthrough"}) as lab:
+        node, wanted, target = lab.nodes[0], stub.blob("lib/slow", "small"), lab.dir / "body"
+        done = run(*node.exec("curl", "-s", "-o", target, "-w", "%{http_code} %{time_starttransfer}",
+                              f"http://127.0.0.1:{node.client_port}/v2/lib/slow/blobs/{stub.digest_of(wanted)}{NS}")).stdout.split()
+        it.check(done[0] == "200" and target.read_bytes() == wanted, f"{done}")
+        it.check(float(done[1]) < 9.8, f"the head came after {done[1]} s")
+
+
 def test_stalled_body():
     with bad_registry(extra={"limits.transferTimeout": "2s"}) as lab:
         took = pulls_right(lab.nodes[0], "lib/stall", "small", 12)
