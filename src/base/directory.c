@@ -556,21 +556,28 @@ static int grow_records(struct directory *directory)
     return grow_heads(directory);
 }
 
+/* But for the topology. */
 static bool same_contents(const struct directory_record *a, const struct directory_record *b)
 {
-    return a->place == b->place && a->incarnation == b->incarnation && a->topology == b->topology &&
+    return a->place == b->place && a->incarnation == b->incarnation &&
            a->version_minor == b->version_minor && a->capacity_class == b->capacity_class &&
            a->load == b->load && memcmp(&a->key, &b->key, sizeof a->key) == 0;
 }
 
+/* The record of these contents and labels. Labels are compared last, and not hashed: that a member
+ * says the same as before, or the same to all, is the common case. */
 static uint32_t record_find(const struct directory *directory,
-                            const struct directory_record *wanted)
+                            const struct directory_record *wanted, const struct topology *labels)
 {
     if (directory->record_head_count == 0)
         return RECORD_NONE;
     uint32_t at = *record_head(directory, wanted->place, wanted->incarnation);
-    while (at != RECORD_NONE && !same_contents(&directory->records[at], wanted))
-        at = directory->records[at].next;
+    for (; at != RECORD_NONE; at = directory->records[at].next) {
+        const struct directory_record *record = &directory->records[at];
+        if (same_contents(record, wanted) &&
+            topology_same(&directory->topologies[record->topology].labels, labels))
+            break;
+    }
     return at;
 }
 
@@ -615,16 +622,15 @@ int directory_record_set(struct directory *directory, uint32_t *record, uint16_t
         .capacity_class = member->capacity_class,
         .load = member->load,
     };
-    int err = directory_topology_hold(directory, &member->topology, &contents.topology);
-    if (err != 0)
-        return err;
-    uint32_t old = *record, found = record_find(directory, &contents);
+    uint32_t old = *record, found = record_find(directory, &contents, &member->topology);
     if (found != RECORD_NONE) {
-        directory_topology_drop(directory, contents.topology);
         *record = directory_record_hold(directory, found);
         directory_record_drop(directory, old);
         return 0;
     }
+    int err = directory_topology_hold(directory, &member->topology, &contents.topology);
+    if (err != 0)
+        return err;
     if (old != RECORD_NONE && directory->records[old].holds == 1) {
         record_rewrite(directory, old, &contents);
         return 0;
@@ -707,7 +713,8 @@ void directory__check_invariants(const struct directory *directory)
         const struct directory_record *record = &directory->records[i];
         if (record->holds == 0)
             continue;
-        ASSERT(record_find(directory, record) == i);
+        ASSERT(record_find(directory, record, &directory->topologies[record->topology].labels) ==
+               i);
         ASSERT(directory->places[record->place].holds > 0);
         ASSERT(directory->topologies[record->topology].holds > 0);
     }
