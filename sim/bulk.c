@@ -451,10 +451,12 @@ static void upload_arrived(struct world *world, uint32_t index)
     struct sim_node *from = &world->nodes[bulk->from];
     uint32_t bytes = bytes_of(world, bulk);
     count_arrival(world, bulk, bytes);
-    if (bulk->unwanted)
+    if (bulk->unwanted) {
         world->totals.wasted_bytes += bytes;
-    else
+        work_dropped(&world->nodes[bulk->to], bytes);
+    } else {
         verify(world, index, false);
+    }
     end(from, index, bytes, 0);
     host_drain(from);
 }

@@ -250,6 +250,10 @@ bool origin_admits(struct world *world);
 uint64_t work_serve_us(struct sim_node *node, uint32_t blob, uint32_t piece);
 /* A whole piece is here: us until it is opened, hashed and stored. */
 uint64_t work_arrived_us(struct sim_node *node, const struct bulk *bulk, uint32_t bytes);
+/* Would reading this piece need no disk? Always so when neither processor nor disk is modelled. */
+bool work_in_memory(const struct sim_node *node, uint32_t blob, uint32_t piece);
+/* A whole piece is here that nobody wants: it was opened all the same. */
+void work_dropped(struct sim_node *node, uint32_t bytes);
 /* A client is given a piece, `late` if others came between its arrival and now: us until it has
  * it. */
 uint64_t work_read_us(struct sim_node *node, uint32_t blob, uint32_t piece, bool late);

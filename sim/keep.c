@@ -141,16 +141,6 @@ static uint32_t blob_with(const struct world *world, const struct digest *digest
     return blob;
 }
 
-static void tell_evictions(struct sim_node *node)
-{
-    struct cache_eviction gone;
-    while (cache_next_eviction(node->keep->cache, &gone)) {
-        uint32_t blob = blob_with(node->world, &gone.digest);
-        for (uint32_t i = 0; i < gone.piece_count; i++)
-            lose(node, blob, gone.first_piece + i);
-    }
-}
-
 static void drop_loose(struct sim_node *node)
 {
     struct keep *keep = node->keep;
@@ -175,6 +165,25 @@ static void keep_loose(struct sim_node *node, uint32_t blob, uint32_t piece)
     keep->loose_bytes += piece_length(&node->world->layouts[blob], piece);
     while (keep->loose_bytes > limit && keep->loose_count > 1)
         drop_loose(node);
+}
+
+/* What is still in memory stays a while. */
+static void evicted(struct sim_node *node, uint32_t blob, uint32_t piece)
+{
+    if (node->blobs[blob].touched != NULL && work_in_memory(node, blob, piece))
+        keep_loose(node, blob, piece);
+    else
+        lose(node, blob, piece);
+}
+
+static void tell_evictions(struct sim_node *node)
+{
+    struct cache_eviction gone;
+    while (cache_next_eviction(node->keep->cache, &gone)) {
+        uint32_t blob = blob_with(node->world, &gone.digest);
+        for (uint32_t i = 0; i < gone.piece_count; i++)
+            evicted(node, blob, gone.first_piece + i);
+    }
 }
 
 void keep_crash(struct sim_node *node)

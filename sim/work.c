@@ -85,7 +85,7 @@ static void touch(struct sim_node *node, uint32_t blob, uint32_t piece)
     mine->touched[piece] = node->touch_clock;
 }
 
-static bool in_memory(const struct sim_node *node, uint32_t blob, uint32_t piece)
+bool work_in_memory(const struct sim_node *node, uint32_t blob, uint32_t piece)
 {
     const struct sim_blob *mine = &node->blobs[blob];
     if (mine->touched == NULL || mine->touched[piece] == 0)
@@ -99,7 +99,7 @@ static uint64_t load_ns(struct sim_node *node, uint32_t blob, uint32_t piece)
 {
     const struct world_config *config = &node->world->config;
     uint64_t now_ns = node->world->now_us * NS_PER_US, done_ns = now_ns;
-    bool here = in_memory(node, blob, piece);
+    bool here = work_in_memory(node, blob, piece);
     touch(node, blob, piece);
     if (here)
         return now_ns;
@@ -165,7 +165,7 @@ uint64_t work_read_us(struct sim_node *node, uint32_t blob, uint32_t piece, bool
         return 0;
     uint64_t now_ns = node->world->now_us * NS_PER_US;
     uint64_t bytes = piece_length(&node->world->layouts[blob], piece);
-    bool here = in_memory(node, blob, piece);
+    bool here = work_in_memory(node, blob, piece);
     uint64_t ready_ns = late ? load_ns(node, blob, piece) : now_ns;
     if (cpu->cores == 0)
         return wait_us(node, ready_ns);
@@ -173,6 +173,13 @@ uint64_t work_read_us(struct sim_node *node, uint32_t blob, uint32_t piece, bool
         ready_ns = any_core(node, now_ns, cost_ns(bytes, cpu->verify_ps));
     uint64_t giving = cost_ns(bytes, cpu->client_ps);
     return wait_us(node, later(ready_ns + giving, loop(node, now_ns, giving)));
+}
+
+void work_dropped(struct sim_node *node, uint32_t bytes)
+{
+    const struct world_cpu *cpu = &node->world->config.cpu;
+    if (cpu->cores > 0)
+        (void)loop(node, node->world->now_us * NS_PER_US, cost_ns(bytes, cpu->receive_ps));
 }
 
 void work_message(struct sim_node *node)
