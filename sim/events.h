@@ -67,6 +67,7 @@ static inline uint64_t events_next_us(const struct event_queue *queue)
 {
     return queue->count == 0 ? UINT64_MAX : queue->heap[0].at_us;
 }
+/* Frees the queue, not what events point at. */
 void events_close(struct event_queue *queue);
 
 #endif
