@@ -267,6 +267,9 @@ static int member_place(struct transfer *transfer, const struct member *member, 
 int transfer__node_member(struct transfer *transfer, const struct member *member)
 {
     uint16_t place;
+    if (member->state != MEMBER_ALIVE && member->state != MEMBER_SUSPECT &&
+        member->state != MEMBER_LEAVING)
+        return 0; /* nobody to deal with */
     int err = member_place(transfer, member, &place);
     if (err != 0)
         return err;

@@ -234,6 +234,9 @@ static void test_members_get_slots_when_met(void **state)
 
     stranger.addr.port++; /* PEER-4: one id, one address */
     assert_int_equal(transfer_member_up(core, 1, &stranger), E_INVALID);
+    struct member unknown = a_member(600, 0);
+    unknown.state = MEMBER_UNKNOWN;
+    assert_int_equal(transfer_member_up(core, 1, &unknown), 0);
     transfer_member_down(core, 1, &known.id);
     assert_int_equal(transfer__node_find(core, &known.id), NODE_NONE);
     struct member unmet = a_member(60, 0);
