@@ -3,8 +3,8 @@
  * A place: the first 64 bits of a node id or key, and an address. The DHT orders nodes by these 64
  * bits of the XOR metric. Ids are SHA-256 outputs, so two of 10,000 nodes share a place with
  * probability 3e-12, and then only their order among each other is by address instead. The full id
- * follows from the address (PEER-4) and is made again where a result needs it; keeping 26 bytes
- * per node instead of 50 is what lets one process simulate 10,000 nodes with full views.
+ * follows from the address (PEER-4) and is made again where a result needs it: candidates, buckets
+ * and requests keep 26 bytes per node instead of 50.
  */
 #ifndef SHOAL_DHT_PLACE_H
 #define SHOAL_DHT_PLACE_H
