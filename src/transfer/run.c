@@ -11,8 +11,10 @@
 #include "lease.h"
 
 /* Segments from which a crowd chooses; see lease_window. */
-#define WINDOW_MAX    32
-#define WINDOW_MIN    8
+#define WINDOW_MAX 32
+#define WINDOW_MIN 8
+/* Imports of this node at a time. */
+#define IMPORTS_MAX   2
 #define RUN_BYTES_MIN (4u * 1024 * 1024)
 #define RUN_BYTES_MAX (16u * 1024 * 1024)
 /* The first of a crowd hears of nobody: it takes no more than its share for so long. */
@@ -37,6 +39,7 @@
  */
 #define LATE_LEASE_US (500 * MS)
 #define LATE_FACTOR   4
+#define HAND_BACK_US  (300 * MS) /* others are to have the segment that was handed back */
 /* A long run is split when others come and it would hold them up for longer than this. */
 #define SPLIT_US (1 * S)
 /* Verification of the last pieces may lag behind the end of a read. */
@@ -85,9 +88,20 @@ static bool is_solo(struct transfer *transfer, const struct blob *blob)
 
 /* ---- choosing ---- */
 
+/* Imports are requests to other nodes, bounded as such: counted as reads they would leave the
+ * origin to the zone that happens to be ahead, and that zone alone. */
 static bool uses_budget(const struct lease *lease)
 {
-    return lease->state != LEASE_WAITING && lease->state != LEASE_HELD;
+    return lease->state != LEASE_WAITING && lease->state != LEASE_HELD &&
+           lease->state != LEASE_IMPORTING;
+}
+
+static uint32_t imports(const struct transfer *transfer)
+{
+    uint32_t count = 0;
+    for (const struct lease *lease = transfer->leases; lease != NULL; lease = lease->next)
+        count += lease->state == LEASE_IMPORTING;
+    return count;
 }
 
 static uint32_t budget_used(const struct transfer *transfer, const struct blob *blob)
@@ -205,7 +219,7 @@ static bool link_is_busy(struct transfer *transfer, const struct blob *blob)
 
 static bool has_budget(struct transfer *transfer, const struct blob *blob, bool solo)
 {
-    if (!solo && link_is_busy(transfer, blob))
+    if (!solo && (link_is_busy(transfer, blob) || imports(transfer) >= IMPORTS_MAX))
         return false;
     if (!solo)
         return budget_used(transfer, NULL) < fair_leases(transfer, blob) &&
@@ -294,14 +308,20 @@ static void pause_leases(struct transfer *transfer)
     transfer->lease_budget = 1;
 }
 
-/* A node whose best rate is far from what others reach would hold everybody up: it lets others take
- * the leases for a while, longer each time. Judged by rates, not by the time of one lease: that
- * says more of what else came at the same time. */
+/* Our best rate is far from what others reach. */
+static bool is_slow_node(const struct swarm *swarm)
+{
+    return 2 * (uint64_t)swarm->lease_us > 5 * (uint64_t)transfer__mesh_lease_us(swarm) &&
+           transfer__mesh_lease_us(swarm) != 0;
+}
+
+/* A slow node would hold everybody up: it lets others take the leases for a while, longer each
+ * time. Judged by rates, not by the time of one lease: that says more of what else came at the same
+ * time. */
 static bool pause_if_slow(struct transfer *transfer, const struct swarm *swarm, uint64_t took_us)
 {
-    uint64_t mean_us = transfer__mesh_lease_us(swarm);
-    bool slow = mean_us != 0 && took_us > SLOW_LEASE_US && 2 * took_us > 5 * mean_us &&
-                2 * (uint64_t)swarm->lease_us > 5 * mean_us;
+    bool slow = took_us > SLOW_LEASE_US &&
+                2 * took_us > 5 * (uint64_t)transfer__mesh_lease_us(swarm) && is_slow_node(swarm);
     if (slow)
         pause_leases(transfer);
     else
@@ -770,15 +790,22 @@ static uint64_t late_read_us(const struct transfer *transfer, const struct fetch
     return age_us * total / bytes;
 }
 
-/* We are too slow for this lease: another gets it, and we ask for none for a while. */
+/* This read lags far behind those of others: another node gets it. One read says little of the
+ * node, as connections share a full link unevenly: only a slow node asks for none for a while. */
 static void hand_back_if_late(struct transfer *transfer, struct fetch *fetch)
 {
+    const struct swarm *swarm = fetch->blob->swarm;
+    uint64_t mean_us = transfer__mesh_took_us(swarm);
     uint64_t whole_us = late_read_us(transfer, fetch);
-    if (whole_us == 0 ||
-        whole_us < LATE_FACTOR * (uint64_t)transfer__mesh_took_us(fetch->blob->swarm))
+    uint64_t age_us = transfer->now_us - fetch->started_us;
+    /* Another would need the mean anew. */
+    if (whole_us == 0 || whole_us < LATE_FACTOR * mean_us || whole_us - age_us < 2 * mean_us)
         return;
     transfer__fetch_cancel(transfer, fetch);
-    pause_leases(transfer);
+    if (is_slow_node(swarm))
+        pause_leases(transfer);
+    else
+        transfer->lease_backoff_us = transfer->now_us + HAND_BACK_US;
 }
 
 /* Others came while a long run is being read: if it would take long yet, its rest is shared. */

@@ -8,7 +8,8 @@
 
 /* Pieces right at a reader are taken in order: it cannot go on without them. A tighter window costs
  * mixing. */
-#define URGENT_PIECES 4
+#define URGENT_PIECES  4
+#define URGENT_WAIT_US (1 * S)
 /* Requests to one neighbour: as many pieces as make up this, and as come in so long at the own
  * rate; but one that flows and one that waits. More would pile up at whoever has the rarest pieces.
  */
@@ -126,6 +127,15 @@ static uint32_t capped_end(uint32_t at, uint32_t count, uint32_t end)
     return count < end - at ? at + count : end;
 }
 
+/* A piece that one neighbour alone has is better asked for at random: all clients wait for much the
+ * same pieces, and that one would send each of them to everybody instead of different ones that can
+ * be passed on. Unless the client has waited for long. */
+static bool is_urgent(const struct transfer *transfer, const struct swarm *swarm, uint32_t piece)
+{
+    return swarm->avail[piece] > 1 || swarm->neighbour_count < 3 ||
+           transfer->now_us - swarm->front_us > URGENT_WAIT_US;
+}
+
 /* For one interactive reader; `none` if its window has nothing. */
 static uint32_t for_reader(struct transfer *transfer, const struct blob *blob,
                            const struct reader *reader, uint32_t none)
@@ -135,6 +145,8 @@ static uint32_t for_reader(struct transfer *transfer, const struct blob *blob,
         return none;
     uint32_t urgent_end = capped_end(front, URGENT_PIECES, reader->end);
     uint32_t piece = next_marked(blob->swarm, front, urgent_end);
+    while (piece < urgent_end && !is_urgent(transfer, blob->swarm, piece))
+        piece = next_marked(blob->swarm, piece + 1, urgent_end);
     if (piece < urgent_end)
         return piece;
     uint32_t window_end = capped_end(front, transfer->config.window_pieces, reader->end);
