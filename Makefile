@@ -16,7 +16,7 @@ BUILD_PACKAGES := build-essential pkg-config libuv1-dev libsodium-dev libmsgpack
   libssl-dev libyaml-dev libjansson-dev uthash-dev node-llhttp
 TEST_PACKAGES := libcmocka-dev clang clang-format clang-tidy libclang-rt-14-dev universal-ctags docker-registry skopeo \
   podman containerd runc umoci nginx-light apache2-utils busybox-static conmon iproute2 procps curl jq python3 \
-  python3-jwt python3-cryptography nftables openssl ca-certificates
+  python3-jwt python3-cryptography nftables openssl ca-certificates chromium
 
 PKGS := libuv libsodium msgpack libcurl openssl yaml-0.1 jansson
 MODULES := base wire session gossip dht transfer mesh cache registry http daemon

@@ -45,7 +45,8 @@ static uint8_t progress_of(const struct sim_node *node)
     uint64_t got = node->got_bytes;
     if (node->bytes.wanted == 0)
         return 0;
-    return got >= node->bytes.wanted ? 255 : (uint8_t)(got * 255 / node->bytes.wanted);
+    uint64_t level = got >= node->bytes.wanted ? UINT8_MAX : got * UINT8_MAX / node->bytes.wanted;
+    return (uint8_t)level;
 }
 
 /* What the present sample says of its end. */
