@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""The flash crowd on real links: 16 nodes at 100 Mbit/s pull 128 MiB at once, beside the same pull without the mesh."""
+"""The flash crowd on real links: 16 nodes at 100 Mbit/s pull 128 MiB at once, beside the same pull without the mesh.
+
+A run in which the machine and not the links was the limit is repeated at half the rate."""
 import sys
 
 import it
@@ -11,26 +13,36 @@ ORIGIN_COPIES_MAX = 1.15
 BUSY_CORES_MAX = 1.7  # beyond, the machine and not the links was the limit: the run says nothing
 
 
+RATES_MBIT = (100, 50, 25)  # an invalid run is repeated at half the rate (LIMITS: how many nodes)
+
+
 def crowd(nodes, zones, mbit, mib, layers):
+    """The mesh's pull, and if that run is valid, the same without the mesh beside it."""
     with Lab(nodes, zones, mbit) as lab:
         lab.start_registry()
         image = lab.push_image("lib/crowd", [mib * (1 << 20) // layers] * layers)
         lab.start_nodes()
         lab.wait_members()
         mesh = pull_all(lab, "lib/crowd", image)
+        text = (f"{nodes} nodes x {mbit} Mbit/s, {mib} MiB: last {mesh['last_s']:.2f} s = {mesh['ratio']['last']:.2f} x size/rate, "
+                f"registry {mesh['origin_copies']:.3f} copies, across zones {mesh['cross_zone_copies']:.2f}, busy cores {mesh['busy_cores']:.2f}")
+        if mesh["busy_cores"] > BUSY_CORES_MAX:
+            it.figure(f"{text}: the machine was the limit, the run says nothing")
+            return None
         plain = pull_all(lab, "lib/crowd", image, base=lab.endpoint)
-    it.figure(f"{nodes} nodes x {mbit} Mbit/s, {mib} MiB: last {mesh['last_s']:.2f} s = {mesh['ratio']['last']:.2f} x size/rate, "
-              f"registry {mesh['origin_copies']:.3f} copies, across zones {mesh['cross_zone_copies']:.2f}, busy cores {mesh['busy_cores']:.2f}; "
-              f"without the mesh {plain['last_s']:.2f} s = {plain['ratio']['last']:.2f} x, {plain['origin_copies']:.2f} copies")
+    it.figure(f"{text}; without the mesh {plain['last_s']:.2f} s = {plain['ratio']['last']:.2f} x, {plain['origin_copies']:.2f} copies")
     return mesh
 
 
-def test_sixteen_nodes_at_100_mbit():
-    mesh = crowd(16, 2, 100, 128, 4)
-    it.check(mesh["busy_cores"] <= BUSY_CORES_MAX, f"invalid run: {mesh['busy_cores']} busy cores")
+def test_sixteen_nodes():
+    for mbit in RATES_MBIT:
+        mesh = crowd(16, 2, mbit, 128, 4)
+        if mesh is not None:
+            break
+    it.check(mesh is not None, f"no valid run: more than {BUSY_CORES_MAX} busy cores at every rate")
     it.check(mesh["ratio"]["last"] <= LAST_RATIO_MAX, f"last node {mesh['ratio']['last']} x size/rate")
     it.check(mesh["origin_copies"] <= ORIGIN_COPIES_MAX, f"registry served {mesh['origin_copies']} copies")
 
 
 if __name__ == "__main__":
-    sys.exit(it.main(globals(), seconds=600))
+    sys.exit(it.main(globals(), seconds=1100))
