@@ -39,7 +39,7 @@ struct transfer_config {
     struct peer_addr self_addr;
     struct topology topology;
     enum transfer_copies copies;
-    unsigned upload_slots;     /* 0: 8 (U of ALGORITHMS §3.4 is 2: measured worse) */
+    unsigned upload_slots;     /* 0: 12 (U of ALGORITHMS §3.4 is 2: measured worse) */
     unsigned upload_queue;     /* 0: 24 */
     unsigned inflight;         /* 0: 16 (D of ALGORITHMS §3.4) */
     unsigned neighbours;       /* 0: 16 */

@@ -188,6 +188,7 @@ struct transfer {
 
     struct upload *uploads;
     uint32_t upload_count, uploads_running;
+    uint32_t slots;     /* that were in force last; 0: none yet */
     uint32_t upload_us; /* mean time of an upload */
     uint32_t served_next;
     struct {

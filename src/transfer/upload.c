@@ -22,7 +22,7 @@ static uint32_t queued_count(const struct transfer *transfer)
 uint32_t transfer__upload_wait_us(const struct transfer *transfer)
 {
     uint64_t wait_us = (uint64_t)queued_count(transfer) * transfer->upload_us;
-    wait_us /= transfer->config.upload_slots;
+    wait_us /= transfer->slots > 0 ? transfer->slots : transfer->config.upload_slots;
     return (uint32_t)(wait_us > 10 * S ? 10 * S : wait_us);
 }
 
@@ -177,11 +177,29 @@ static struct upload *next_upload(struct transfer *transfer)
     return best;
 }
 
+/* More slots keep the uplink busy, as long as receivers ask for clearly more pieces than there are
+ * slots; where their in-flight budget is few pieces (half a second of a slow link), more slots only
+ * make each piece late. Our own link stands for theirs. */
+static uint32_t slots_for(const struct transfer *transfer, const struct blob *blob)
+{
+    uint32_t most = transfer->config.upload_slots, least = most - most / 3;
+    uint64_t asked = transfer__rate_best(transfer) / 2 / blob->layout.piece_bytes;
+    if (asked > transfer->config.inflight)
+        asked = transfer->config.inflight;
+    uint64_t slots = asked * 3 / 4;
+    if (slots < least)
+        return least;
+    return slots < most ? (uint32_t)slots : most;
+}
+
 void transfer__uploads_start(struct transfer *transfer)
 {
     while (transfer->uploads_running < transfer->config.upload_slots) {
         struct upload *upload = next_upload(transfer);
-        if (upload == NULL || !push_upload(transfer, upload, TRANSFER_UPLOAD))
+        if (upload != NULL)
+            transfer->slots = slots_for(transfer, upload->blob);
+        if (upload == NULL || transfer->uploads_running >= transfer->slots ||
+            !push_upload(transfer, upload, TRANSFER_UPLOAD))
             return;
         upload->running = true;
         upload->started_us = transfer->now_us;

@@ -433,6 +433,7 @@ static void test_drain_refuses_uploads(void **state)
     t_drain(&t);
     assert_null(t_result(&t, TRANSFER_UPLOAD, 0));
     assert_null(t_result(&t, TRANSFER_UPLOAD_CANCEL, 0)); /* those that run finish */
+    assert_true(running < 12);
     assert_non_null(t_sent(&t, WIRE_TRANSFER_BUSY, 12 - running - 1));
     request(&t, 1, 0, 99, false);
     assert_null(t_result(&t, TRANSFER_UPLOAD, 0));
