@@ -6,6 +6,7 @@
 #ifndef SHOAL_QUANTITY_H
 #define SHOAL_QUANTITY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,6 +30,8 @@ MUST_USE int quantity_parse(const char *text, const struct quantity_unit *units,
  * What is finer than one is cut off. */
 MUST_USE int quantity_parse_decimal(const char *text, const struct quantity_unit *units,
                                     uint64_t plain_factor, uint64_t *out);
+/* true, yes, on, 1 and their opposites. 0, or E_MALFORMED with *out untouched. */
+MUST_USE int truth_parse(const char *text, bool *out);
 /* The value in the largest unit that divides it without a rest, in the table's order of preference
  * for equal factors; a plain number if none does. `out` is returned. */
 const char *quantity_text(uint64_t value, const struct quantity_unit *units, char *out,

@@ -227,8 +227,8 @@ static bool run_checked(struct world *world, uint64_t until_us)
 }
 
 /* Bytes the origin may give: a stampede would be one copy per node. A zone that is cut off costs a
- * copy at most, and so does a liar, who may have leased anything; a node that died or stopped takes
- * along what it alone had. */
+ * copy at most, and so does a liar: shunned by all that met it, it reads what it pulls by itself. A
+ * node that died or stopped takes along what it alone had. */
 double faults_copies_allowed(const struct faults *faults)
 {
     const struct world_config *config = &faults->config;

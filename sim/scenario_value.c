@@ -150,19 +150,6 @@ static int number_parse(const struct scenario_key *key, const char *text, uint64
     return 0;
 }
 
-static int bool_parse(const char *text, uint64_t *out)
-{
-    static const char *const yes[] = {"true", "yes", "on", "1"};
-    static const char *const no[] = {"false", "no", "off", "0"};
-    for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++) {
-        if (strcmp(text, yes[i]) == 0 || strcmp(text, no[i]) == 0) {
-            *out = strcmp(text, yes[i]) == 0;
-            return 0;
-        }
-    }
-    return E_CONFIG;
-}
-
 static int choice_parse(const struct scenario_key *key, const char *text, uint64_t *out)
 {
     for (uint64_t i = 0; key->choices[i] != NULL; i++) {
@@ -261,10 +248,12 @@ int scenario_zone_append(const char *text, struct scenario *scenario)
 int scenario_value_parse(const struct scenario_key *key, const char *text, void *base)
 {
     uint64_t value = 0;
+    bool truth = false;
     int err;
     switch (key->type) {
     case SCENARIO_BOOL:
-        err = bool_parse(text, &value);
+        err = truth_parse(text, &truth) == 0 ? 0 : E_CONFIG;
+        value = truth;
         break;
     case SCENARIO_ENUM:
         err = choice_parse(key, text, &value);

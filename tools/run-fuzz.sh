@@ -8,9 +8,9 @@ for program in "$dir"/*; do
     [ -x "$program" ] && [ -f "$program" ] || continue
     name=$(basename "$program")
     corpus=tests/fuzz/corpus/$name
-    work=build/fuzz/work/$name findings=build/fuzz/findings/$name
-    mkdir -p "$work" "$findings"
-    seeds=("$work")
+    grown=build/fuzz/grown/$name findings=build/fuzz/findings/$name
+    mkdir -p "$grown" "$findings"
+    seeds=("$grown")
     [ -d "$corpus" ] && seeds+=("$corpus")
     log=build/fuzz/$name.log
     if timeout $((seconds + 60)) "$program" -max_total_time="$seconds" -timeout=5 -rss_limit_mb=2048 -artifact_prefix="$findings/" \

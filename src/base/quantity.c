@@ -108,3 +108,16 @@ const char *quantity_text(uint64_t value, const struct quantity_unit *units, cha
         (void)snprintf(out, out_bytes, "%" PRIu64 "%s", value / best->factor, best->name);
     return out;
 }
+
+int truth_parse(const char *text, bool *out)
+{
+    static const char *const yes[] = {"true", "yes", "on", "1"};
+    static const char *const no[] = {"false", "no", "off", "0"};
+    for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++) {
+        if (strcmp(text, yes[i]) == 0 || strcmp(text, no[i]) == 0) {
+            *out = strcmp(text, yes[i]) == 0;
+            return 0;
+        }
+    }
+    return E_MALFORMED;
+}

@@ -50,19 +50,6 @@ static int number_parse(const struct config_key *key, const char *text, uint64_t
     return 0;
 }
 
-static int bool_parse(const char *text, bool *out)
-{
-    static const char *const yes[] = {"true", "yes", "on", "1"};
-    static const char *const no[] = {"false", "no", "off", "0"};
-    for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++) {
-        if (strcmp(text, yes[i]) == 0 || strcmp(text, no[i]) == 0) {
-            *out = strcmp(text, yes[i]) == 0;
-            return 0;
-        }
-    }
-    return E_CONFIG;
-}
-
 static int choice_parse(const struct config_key *key, const char *text, uint64_t *out)
 {
     for (uint64_t i = 0; key->choices[i] != NULL; i++) {
@@ -136,7 +123,7 @@ int config_value_parse(const struct config_key *key, const char *text, struct co
     void *value = place(out, key->offset);
     switch (key->type) {
     case CONFIG_BOOL:
-        return bool_parse(text, value);
+        return truth_parse(text, value) == 0 ? 0 : E_CONFIG;
     case CONFIG_UINT:
     case CONFIG_SIZE:
     case CONFIG_SECONDS:

@@ -14,8 +14,9 @@
  * 10 s). */
 #define SOURCELESS_US (8 * S)
 /* Grants wait so long for the DHT to name holders before the origin is read. */
-#define GATE_US         (30 * MS)
-#define RUN_BYTES_MIN   (4u * 1024 * 1024)
+#define GATE_US       (30 * MS)
+#define RUN_BYTES_MIN (4u * 1024 * 1024)
+/* Others may be pulling, too, and not be heard of yet: what is leased at first grows from this. */
 #define RUN_BYTES_FIRST (1u * 1024 * 1024)
 
 struct blob *transfer__blob(const struct transfer *transfer, blob_handle handle)

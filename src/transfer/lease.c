@@ -19,7 +19,8 @@
 #define IMPORT_STALL_US (3 * S)
 #define IMPORT_WAIT_US  (8 * S)
 /* A holder with too much to do is asked again after this, at least. */
-#define IMPORT_AGAIN_US (50 * MS)
+#define IMPORT_AGAIN_US     (50 * MS)
+#define IMPORT_AGAIN_MAX_US (1 * S)
 /* With a silent mesh, asking is a formality. */
 #define QUIET_WAIT_US (5 * MS)
 /* Origin failures of a segment before readers are told, if no peer has it. */
@@ -579,9 +580,10 @@ void transfer__import_later(struct transfer *transfer, struct blob *blob, uint32
     uint32_t segment = segment_of(&blob->layout, piece);
     struct lease *lease = transfer__lease_find(transfer, blob, segment);
     wait_us = wait_us < IMPORT_AGAIN_US ? IMPORT_AGAIN_US : wait_us;
-    if (lease == NULL)
+    wait_us = wait_us > IMPORT_AGAIN_MAX_US ? IMPORT_AGAIN_MAX_US : wait_us;
+    if (lease == NULL && blob->swarm->avail[piece] == 0)
         blob->swarm->retry_ms[segment] = retry_ms(transfer, blob->swarm, wait_us / MS);
-    else if (lease->state == LEASE_IMPORTING)
+    else if (lease != NULL && lease->state == LEASE_IMPORTING)
         lease->due_us = transfer->now_us + wait_us;
 }
 

@@ -10,7 +10,8 @@
  * A pull asks its zone's keeper (WANT, level 0). If the segment is to be had in the zone, that one
  * refers to a holder or names who is at it; else it makes the asker the zone's importer and hands
  * the WANT on to the home keeper (level 1), which lets it read the origin, refers it to a holder in
- * another zone, or lets it wait for one. Who has the segment tells both keepers (HOLD).
+ * another zone or to the node that is bringing it in there, whose pieces it gets as they come, or
+ * lets it wait for one. Who has the segment tells both keepers (HOLD).
  */
 #ifndef SHOAL_TRANSFER_LEASE_H
 #define SHOAL_TRANSFER_LEASE_H
@@ -92,7 +93,8 @@ void transfer__lease_piece(struct transfer *transfer, struct blob *blob, uint32_
 /* A request for an import came to nothing. */
 void transfer__import_failed(struct transfer *transfer, struct blob *blob, uint32_t piece,
                              uint16_t node);
-/* The holder has too much to do: it is asked again later. */
+/* The holder has too much to do: it is asked again in wait_us, but within a second: that is its
+ * word alone. */
 void transfer__import_later(struct transfer *transfer, struct blob *blob, uint32_t piece,
                             uint32_t wait_us);
 /* Leases of a blob that is being closed (and their fetches), or whose readers are gone. */

@@ -263,7 +263,7 @@ void transfer__on_request(struct transfer *transfer, uint16_t from, const struct
          * digest (ACL-9). */
         transfer->stats.rejected++;
         answer(transfer, from, piece, WIRE_TRANSFER_BUSY, WIRE_PIECE_MISSING | WIRE_PIECE_UNKNOWN,
-               0);
+               REFUSED_US);
         return;
     }
     if (find_upload(transfer, from, piece->serial) != NULL ||

@@ -98,12 +98,26 @@ static void text_uses_the_largest_unit(void **state)
     }
 }
 
+static void truths_and_what_is_none(void **state)
+{
+    (void)state;
+    bool truth = false;
+    assert_int_equal(truth_parse("yes", &truth), 0);
+    assert_true(truth);
+    assert_int_equal(truth_parse("off", &truth), 0);
+    assert_false(truth);
+    truth = true;
+    assert_int_equal(truth_parse("maybe", &truth), E_MALFORMED);
+    assert_int_equal(truth_parse("", &truth), E_MALFORMED);
+    assert_true(truth);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whole_numbers_with_units),   cmocka_unit_test(bad_numbers_change_nothing),
         cmocka_unit_test(decimals_are_exact),         cmocka_unit_test(bad_decimals_are_refused),
-        cmocka_unit_test(text_uses_the_largest_unit),
+        cmocka_unit_test(text_uses_the_largest_unit), cmocka_unit_test(truths_and_what_is_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -227,6 +227,29 @@ static void test_a_useless_referral_is_refused(void **state)
     t_close(&t);
 }
 
+/* How long a holder says it is busy is its word alone: the keeper is asked again soon. */
+static void test_a_busy_holder_holds_nobody_up(void **state)
+{
+    (void)state;
+    struct t_host t;
+    asking(&t);
+    t_refer(&t, keeper(&t), WIRE_LEVEL_ZONE, 9);
+    t_session(&t, 9);
+    const struct t_sent *request = t_sent(&t, WIRE_TRANSFER_REQUEST, 0);
+    assert_non_null(request);
+    struct wire_transfer busy = {.type = WIRE_TRANSFER_BUSY, .of.piece = request->message.of.piece};
+    busy.of.piece.flags = 0;
+    busy.of.piece.wait_us = WIRE_WAIT_US_MAX;
+    t_clear(&t);
+    t_receive(&t, 9, &busy);
+    assert_null(t_sent(&t, WIRE_TRANSFER_WANT, 0));
+    t_wait(&t, 1500 * T_MS);
+    const struct t_sent *want = t_sent(&t, WIRE_TRANSFER_WANT, 0);
+    assert_non_null(want);
+    assert_int_equal(want->message.of.lease.flags & WIRE_LEASE_AVOID, 0); /* busy is no fault */
+    t_close(&t);
+}
+
 /* Another zone's importer may ask ahead for what is being read here; it waits, and is told when it
  * will not come. */
 static void test_a_lessee_is_asked_ahead(void **state)
@@ -543,6 +566,7 @@ int main(void)
         cmocka_unit_test(test_an_import_that_fails),
         cmocka_unit_test(test_a_useless_referral_is_refused),
         cmocka_unit_test(test_a_lessee_is_asked_ahead),
+        cmocka_unit_test(test_a_busy_holder_holds_nobody_up),
         cmocka_unit_test(test_refused_credentials),
         cmocka_unit_test(test_a_grant_nobody_waits_for_is_returned),
         cmocka_unit_test(test_providers_come_before_the_origin),
