@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "err.h"
 #include "types.h"
@@ -43,7 +44,10 @@ MUST_USE int text_copy_n(char *out, size_t out_bytes, const char *text, size_t t
 
 /* Order of two node ids as unsigned big-endian numbers: <0, 0, >0. */
 int node_id_compare(const struct node_id *a, const struct node_id *b);
-bool node_id_equal(const struct node_id *a, const struct node_id *b);
+static inline bool node_id_equal(const struct node_id *a, const struct node_id *b)
+{
+    return memcmp(a->bytes, b->bytes, NODE_ID_BYTES) == 0;
+}
 bool blob_key_equal(const struct blob_key *a, const struct blob_key *b);
 
 /* XOR metric (Kademlia §2.1): <0 if a is closer to target than b, 0 if equal, >0 if farther. */

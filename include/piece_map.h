@@ -8,6 +8,7 @@
 
 #include "env.h"
 #include "err.h"
+#include "log.h"
 #include "types.h"
 
 /* Bits in big-endian order within a byte, as BitTorrent's BEP 3 has them; spare bits are zero. */
@@ -20,7 +21,12 @@ struct bitfield {
 /* All bits clear. 0 or E_NO_MEMORY. `env` supplies memory and must be the same for close. */
 MUST_USE int bitfield_init(struct bitfield *field, const struct env *env, uint32_t bit_count);
 void bitfield_close(struct bitfield *field, const struct env *env);
-bool bitfield_get(const struct bitfield *field, uint32_t index);
+/* Inline: cores ask it for many bits per message. */
+static inline bool bitfield_get(const struct bitfield *field, uint32_t index)
+{
+    ASSERT(index < field->bit_count);
+    return (field->bits[index / 8] & 0x80u >> index % 8) != 0;
+}
 /* True if the bit changed. */
 bool bitfield_set(struct bitfield *field, uint32_t index);
 bool bitfield_clear(struct bitfield *field, uint32_t index);
@@ -28,6 +34,10 @@ bool bitfield_full(const struct bitfield *field);
 /* First set (or clear) bit at or after `from`; bit_count if there is none. */
 uint32_t bitfield_next_set(const struct bitfield *field, uint32_t from);
 uint32_t bitfield_next_clear(const struct bitfield *field, uint32_t from);
+/* First bit at or after `from` set in `field` and clear in `other`, which is as long; bit_count if
+ * there is none. */
+uint32_t bitfield_next_only(const struct bitfield *field, const struct bitfield *other,
+                            uint32_t from);
 /* ORs whole bytes received from a peer into [first_bit, first_bit + 8*byte_count); spare bits are
    ignored. first_bit must be a multiple of 8: E_INVALID; beyond the end: E_TOO_LARGE. `field`
    unchanged on error. */

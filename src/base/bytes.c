@@ -122,11 +122,6 @@ int node_id_compare(const struct node_id *a, const struct node_id *b)
     return memcmp(a->bytes, b->bytes, NODE_ID_BYTES);
 }
 
-bool node_id_equal(const struct node_id *a, const struct node_id *b)
-{
-    return memcmp(a->bytes, b->bytes, NODE_ID_BYTES) == 0;
-}
-
 bool blob_key_equal(const struct blob_key *a, const struct blob_key *b)
 {
     return memcmp(a->bytes, b->bytes, BLOB_KEY_BYTES) == 0;

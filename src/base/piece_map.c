@@ -46,12 +46,6 @@ void bitfield_close(struct bitfield *field, const struct env *env)
     *field = (struct bitfield){.bits = NULL};
 }
 
-bool bitfield_get(const struct bitfield *field, uint32_t index)
-{
-    ASSERT(index < field->bit_count);
-    return (field->bits[index / 8] & bit_mask(index)) != 0;
-}
-
 bool bitfield_set(struct bitfield *field, uint32_t index)
 {
     if (bitfield_get(field, index))
@@ -77,7 +71,21 @@ bool bitfield_full(const struct bitfield *field)
     return field->set_count == field->bit_count;
 }
 
-/* First bit at or after `from` that differs from the bits of `skip` (0x00 or 0xff); whole bytes of
+/* Passes whole words of `skip` from byte `at` on; less than a word is left to the caller. */
+static uint32_t pass_words(const struct bitfield *field, uint32_t at, uint8_t skip)
+{
+    uint64_t all = skip == 0 ? 0 : UINT64_MAX, word;
+    uint32_t end = field->bit_count / 8;
+    while (at + sizeof word <= end) {
+        memcpy(&word, field->bits + at, sizeof word);
+        if (word != all)
+            break;
+        at += (uint32_t)sizeof word;
+    }
+    return at;
+}
+
+/* First bit at or after `from` that differs from the bits of `skip` (0x00 or 0xff); whole words of
  * `skip` are passed in one step. */
 static uint32_t next_unlike(const struct bitfield *field, uint32_t from, uint8_t skip)
 {
@@ -88,7 +96,7 @@ static uint32_t next_unlike(const struct bitfield *field, uint32_t from, uint8_t
             uint32_t found = index / 8 * 8 + (uint32_t)__builtin_clz((unsigned)rest) - 24;
             return found < field->bit_count ? found : field->bit_count;
         }
-        index = index / 8 * 8 + 8;
+        index = pass_words(field, index / 8 + 1, skip) * 8;
     }
     return field->bit_count;
 }
@@ -101,6 +109,21 @@ uint32_t bitfield_next_set(const struct bitfield *field, uint32_t from)
 uint32_t bitfield_next_clear(const struct bitfield *field, uint32_t from)
 {
     return next_unlike(field, from, 0xff);
+}
+
+uint32_t bitfield_next_only(const struct bitfield *field, const struct bitfield *other,
+                            uint32_t from)
+{
+    ASSERT(field->bit_count == other->bit_count);
+    uint32_t index = bitfield_next_set(field, from);
+    while (index < field->bit_count) {
+        uint32_t byte = index / 8;
+        uint8_t rest = (uint8_t)(field->bits[byte] & ~other->bits[byte] & (0xffu >> (index % 8)));
+        if (rest != 0)
+            return byte * 8 + (uint32_t)__builtin_clz((unsigned)rest) - 24;
+        index = bitfield_next_set(field, byte * 8 + 8);
+    }
+    return field->bit_count;
 }
 
 int bitfield_merge(struct bitfield *field, uint32_t first_bit, const uint8_t *bytes,
@@ -118,6 +141,8 @@ int bitfield_merge(struct bitfield *field, uint32_t first_bit, const uint8_t *by
         bool last = first_byte + i + 1 == field_bytes;
         if (last && field->bit_count % 8 != 0)
             news &= (uint8_t)(0xff00u >> (field->bit_count % 8));
+        if (news == 0)
+            continue;
         *at |= news;
         field->set_count += (uint32_t)__builtin_popcount(news);
     }

@@ -26,10 +26,18 @@ struct blob *transfer__blob(const struct transfer *transfer, blob_handle handle)
     return blob;
 }
 
+/* A key is a keyed hash already: hashed again, it would cost every message that names a blob. */
+static unsigned hash_of(const struct blob_key *key)
+{
+    unsigned hash;
+    memcpy(&hash, key->bytes, sizeof hash);
+    return hash;
+}
+
 struct blob *transfer__blob_by_key(const struct transfer *transfer, const struct blob_key *key)
 {
     struct blob *blob = NULL;
-    HASH_FIND(by_key, transfer->blobs_by_key, key, sizeof *key, blob);
+    HASH_FIND_BYHASHVALUE(by_key, transfer->blobs_by_key, key, sizeof *key, hash_of(key), blob);
     return blob;
 }
 
@@ -40,6 +48,7 @@ static void swarm_free(struct transfer *transfer, struct swarm *swarm)
     for (uint32_t i = 0; i < swarm->neighbour_count; i++)
         bitfield_close(&swarm->neighbours[i].known, transfer->env);
     bitfield_close(&swarm->open, transfer->env);
+    bitfield_close(&swarm->absent, transfer->env);
     bitfield_close(&swarm->injected, transfer->env);
     transfer__release(transfer, swarm->flags);
     transfer__release(transfer, swarm->retry_ms);
@@ -59,6 +68,8 @@ static int swarm_arrays(struct transfer *transfer, const struct blob *blob, stru
     swarm->mask = swarm->asked + pieces;
     swarm->fails = (uint8_t *)(swarm->retry_ms + segments);
     int err = bitfield_init(&swarm->open, transfer->env, blob->layout.piece_count);
+    if (err == 0)
+        err = bitfield_init(&swarm->absent, transfer->env, blob->layout.piece_count);
     if (err == 0)
         err = bitfield_init(&swarm->injected, transfer->env, blob->layout.piece_count);
     return err;
@@ -133,6 +144,20 @@ void transfer__piece_settle(struct blob *blob, uint32_t piece)
         (void)bitfield_set(&swarm->open, piece);
     else
         (void)bitfield_clear(&swarm->open, piece);
+    if (open && swarm->avail[piece] == 0)
+        (void)bitfield_set(&swarm->absent, piece);
+    else
+        (void)bitfield_clear(&swarm->absent, piece);
+}
+
+void transfer__piece_offered(struct swarm *swarm, uint32_t piece, bool more)
+{
+    ASSERT(more || swarm->avail[piece] > 0);
+    swarm->avail[piece] = (uint8_t)(swarm->avail[piece] + (more ? 1 : -1));
+    if (more)
+        (void)bitfield_clear(&swarm->absent, piece);
+    else if (swarm->avail[piece] == 0 && bitfield_get(&swarm->open, piece))
+        (void)bitfield_set(&swarm->absent, piece);
 }
 
 bool transfer__segment_had(const struct blob *blob, uint32_t segment)
@@ -395,7 +420,8 @@ static void blob_free(struct transfer *transfer, struct blob *blob)
 
 static int blob_add(struct transfer *transfer, struct blob *blob)
 {
-    HASH_ADD(by_key, transfer->blobs_by_key, info.key, sizeof blob->info.key, blob);
+    HASH_ADD_BYHASHVALUE(by_key, transfer->blobs_by_key, info.key, sizeof blob->info.key,
+                         hash_of(&blob->info.key), blob);
     if (blob->by_key.tbl == NULL)
         return E_NO_MEMORY;
     HASH_ADD(by_handle, transfer->blobs_by_handle, handle, sizeof blob->handle, blob);
@@ -665,15 +691,9 @@ void transfer_read_stop(struct transfer *transfer, uint64_t now_us, uint64_t rea
 static void check_sources(struct transfer *transfer, struct blob *blob)
 {
     struct swarm *swarm = blob->swarm;
-    bool hope = swarm->open.set_count == 0 || transfer__can_fetch(transfer, blob) ||
+    bool hope = swarm->open.set_count == 0 || swarm->absent.set_count < swarm->open.set_count ||
+                transfer__can_fetch(transfer, blob) ||
                 (swarm->fetchers > 0 && swarm->origin_pause_us > transfer->now_us);
-    uint32_t piece = swarm->open.bit_count;
-    for (piece = 0; !hope; piece++) {
-        piece = bitfield_next_set(&swarm->open, piece);
-        if (piece >= swarm->open.bit_count)
-            break;
-        hope = swarm->avail[piece] > 0;
-    }
     if (hope) {
         swarm->sourceless_us = 0;
         return;
@@ -683,7 +703,7 @@ static void check_sources(struct transfer *transfer, struct blob *blob)
     if (transfer->now_us - swarm->sourceless_us < SOURCELESS_US)
         return;
     int status = swarm->origin_status != 0 ? swarm->origin_status : E_NOT_FOUND;
-    for (piece = bitfield_next_set(&swarm->open, 0); piece < swarm->open.bit_count;
+    for (uint32_t piece = bitfield_next_set(&swarm->open, 0); piece < swarm->open.bit_count;
          piece = bitfield_next_set(&swarm->open, piece + 1))
         transfer__piece_give_up(transfer, blob, piece, status);
 }

@@ -86,6 +86,7 @@ struct avoid {
  * neighbour is left. */
 struct swarm {
     struct bitfield open;     /* wanted, missing, not under way */
+    struct bitfield absent;   /* open, and no useful neighbour has it: avail is 0 */
     struct bitfield injected; /* exists in the zone, as far as is known */
     uint8_t *flags;           /* enum piece_flag, per piece */
     uint8_t *avail;           /* neighbours that have it, per piece */
@@ -163,6 +164,8 @@ struct swarm *transfer__swarm(struct transfer *transfer, struct blob *blob);
 void transfer__swarm_retire(struct transfer *transfer, struct blob *blob);
 /* Recomputes whether a piece is open after any of its reasons changed. */
 void transfer__piece_settle(struct blob *blob, uint32_t piece);
+/* One more useful neighbour has a piece, or one less. */
+void transfer__piece_offered(struct swarm *swarm, uint32_t piece, bool more);
 /* Every reason of a segment is that it is not open: nothing of it is missing. */
 bool transfer__segment_had(const struct blob *blob, uint32_t segment);
 /* `piece` of have changed: HAVE is due, a provider record perhaps. */

@@ -132,39 +132,31 @@ static bool may_ask_segment(const struct transfer *transfer, const struct blob *
            transfer__lease_find(transfer, blob, segment) == NULL;
 }
 
-/* Is an open piece of the segment at no neighbour? `injected`: and yet said to be in the zone. */
-static bool is_absent(const struct blob *blob, uint32_t segment, bool injected)
+/* The next open piece from `from` on that no neighbour has; bit_count if there is none. `injected`:
+ * also those said to be in the zone. */
+static uint32_t next_absent(const struct swarm *swarm, uint32_t from, bool injected)
 {
-    const struct swarm *swarm = blob->swarm;
-    uint32_t first = segment_first(&blob->layout, segment);
-    uint32_t end = first + segment_length(&blob->layout, segment);
-    for (uint32_t piece = bitfield_next_set(&swarm->open, first); piece < end;
-         piece = bitfield_next_set(&swarm->open, piece + 1)) {
-        bool known = bitfield_get(&swarm->injected, piece);
-        if (swarm->avail[piece] == 0 &&
-            (injected || !known || (swarm->flags[piece] & PIECE_REPAIR) != 0))
-            return true;
-    }
-    return false;
+    if (injected || swarm->repairs)
+        return bitfield_next_set(&swarm->absent, from);
+    return bitfield_next_only(&swarm->absent, &swarm->injected, from);
 }
 
 /* Fills `out` with those that may be asked for, of the first `window` absent ones. */
 static uint32_t absent_segments(const struct transfer *transfer, const struct blob *blob,
                                 bool injected, uint32_t window, uint32_t out[WINDOW_MAX])
 {
-    const struct bitfield *open = &blob->swarm->open;
+    const struct swarm *swarm = blob->swarm;
     uint32_t seen = budget_used(transfer, blob), count = 0;
-    uint32_t piece = bitfield_next_set(open, 0);
-    while (piece < open->bit_count && seen < window) {
+    uint32_t next = 0;
+    while (next < swarm->absent.bit_count && seen < window) {
+        uint32_t piece = next_absent(swarm, next, injected);
+        if (piece == swarm->absent.bit_count)
+            break;
         uint32_t segment = segment_of(&blob->layout, piece);
-        if (is_absent(blob, segment, injected)) {
-            seen++;
-            if (count < WINDOW_MAX && may_ask_segment(transfer, blob, segment))
-                out[count++] = segment;
-        }
-        uint32_t next =
-            segment_first(&blob->layout, segment) + segment_length(&blob->layout, segment);
-        piece = next < open->bit_count ? bitfield_next_set(open, next) : open->bit_count;
+        seen++;
+        if (count < WINDOW_MAX && may_ask_segment(transfer, blob, segment))
+            out[count++] = segment;
+        next = segment_first(&blob->layout, segment) + segment_length(&blob->layout, segment);
     }
     return count;
 }
@@ -219,20 +211,19 @@ static bool link_is_busy(struct transfer *transfer, const struct blob *blob)
 
 static bool has_budget(struct transfer *transfer, const struct blob *blob, bool solo)
 {
-    if (!solo && (link_is_busy(transfer, blob) || imports(transfer) >= IMPORTS_MAX))
-        return false;
-    if (!solo)
-        return budget_used(transfer, NULL) < fair_leases(transfer, blob) &&
-               transfer->lease_pause_us <= transfer->now_us &&
-               transfer->lease_backoff_us <= transfer->now_us;
-    uint64_t leased = (uint64_t)budget_used(transfer, NULL) * segment_bytes(blob);
+    uint32_t used = budget_used(transfer, NULL);
+    if (!solo) /* what is cheap to find out first */
+        return used < transfer->lease_budget && transfer->lease_pause_us <= transfer->now_us &&
+               transfer->lease_backoff_us <= transfer->now_us && imports(transfer) < IMPORTS_MAX &&
+               !link_is_busy(transfer, blob) && used < fair_leases(transfer, blob);
+    uint64_t leased = (uint64_t)used * segment_bytes(blob);
     return leased + segment_bytes(blob) <= 2 * (uint64_t)blob->swarm->run_bytes;
 }
 
 static bool ask_one(struct transfer *transfer, struct blob *blob)
 {
     uint32_t segment;
-    if (!transfer__can_fetch(transfer, blob) || blob->swarm->open.set_count == 0)
+    if (blob->swarm->absent.set_count == 0 || !transfer__can_fetch(transfer, blob))
         return false;
     bool solo = is_solo(transfer, blob);
     if (!has_budget(transfer, blob, solo) || !pick_segment(transfer, blob, solo, &segment))

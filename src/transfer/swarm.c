@@ -39,12 +39,8 @@ static void count_bits(struct swarm *swarm, const struct neighbour *neighbour, b
 {
     const struct bitfield *known = &neighbour->known;
     for (uint32_t piece = bitfield_next_set(known, 0); piece < known->bit_count;
-         piece = bitfield_next_set(known, piece + 1)) {
-        if (add)
-            swarm->avail[piece]++;
-        else
-            swarm->avail[piece]--;
-    }
+         piece = bitfield_next_set(known, piece + 1))
+        transfer__piece_offered(swarm, piece, add);
 }
 
 static void set_useful(struct swarm *swarm, struct neighbour *neighbour, bool useful)
@@ -59,12 +55,8 @@ static void set_known(struct swarm *swarm, struct neighbour *neighbour, uint32_t
 {
     bool changed =
         has ? bitfield_set(&neighbour->known, piece) : bitfield_clear(&neighbour->known, piece);
-    if (!changed || !neighbour->useful)
-        return;
-    if (has)
-        swarm->avail[piece]++;
-    else
-        swarm->avail[piece]--;
+    if (changed && neighbour->useful)
+        transfer__piece_offered(swarm, piece, has);
 }
 
 void transfer__neighbour_has(struct swarm *swarm, uint16_t node, uint32_t piece)

@@ -732,6 +732,7 @@ static void check_swarm(const struct transfer *transfer, const struct blob *blob
         bool open = bitfield_get(&swarm->open, piece);
         ASSERT(!open || (!bitfield_get(&blob->have, piece) && swarm->asked[piece] == 0));
         ASSERT(!open || (swarm->flags[piece] & PIECE_WANTED) != 0);
+        ASSERT(bitfield_get(&swarm->absent, piece) == (open && avail == 0));
     }
 }
 

@@ -115,6 +115,44 @@ static void test_searches_skip_whole_bytes(void **state)
     bitfield_close(&field, &env);
 }
 
+static uint32_t plain_search(const struct bitfield *field, const struct bitfield *other,
+                             uint32_t from, bool wanted)
+{
+    while (from < field->bit_count &&
+           (bitfield_get(field, from) != wanted || (other != NULL && bitfield_get(other, from))))
+        from++;
+    return from < field->bit_count ? from : field->bit_count;
+}
+
+/* Runs of equal bits of every length around word borders, against a search bit by bit. */
+static void test_searches_find_what_a_plain_one_finds(void **state)
+{
+    (void)state;
+    struct heap heap = {0};
+    struct env env = {.host = &heap, .alloc = heap_alloc};
+    for (uint32_t bits = 1; bits < 300; bits += 37) {
+        struct bitfield field, other;
+        assert_int_equal(bitfield_init(&field, &env, bits), 0);
+        assert_int_equal(bitfield_init(&other, &env, bits), 0);
+        for (uint32_t i = 0; i < bits; i++) {
+            if (i / (bits / 3 + 1) == 1)
+                (void)bitfield_set(&field, i);
+            if (i % 5 == 0 || i > bits / 2)
+                (void)bitfield_set(&other, i);
+        }
+        for (uint32_t from = 0; from <= bits; from++) {
+            assert_int_equal(bitfield_next_set(&field, from),
+                             plain_search(&field, NULL, from, true));
+            assert_int_equal(bitfield_next_clear(&field, from),
+                             plain_search(&field, NULL, from, false));
+            assert_int_equal(bitfield_next_only(&field, &other, from),
+                             plain_search(&field, &other, from, true));
+        }
+        bitfield_close(&field, &env);
+        bitfield_close(&other, &env);
+    }
+}
+
 static void test_merge_counts_news_and_ignores_spare_bits(void **state)
 {
     (void)state;
@@ -218,6 +256,7 @@ int main(void)
         cmocka_unit_test(test_no_memory_is_reported),
         cmocka_unit_test(test_bits_are_in_bep3_order),
         cmocka_unit_test(test_searches_skip_whole_bytes),
+        cmocka_unit_test(test_searches_find_what_a_plain_one_finds),
         cmocka_unit_test(test_merge_counts_news_and_ignores_spare_bits),
         cmocka_unit_test(test_merge_refuses_what_does_not_fit),
         cmocka_unit_test(test_piece_size_follows_blob_size),
