@@ -48,6 +48,7 @@ static inline bool node_id_equal(const struct node_id *a, const struct node_id *
 {
     return memcmp(a->bytes, b->bytes, NODE_ID_BYTES) == 0;
 }
+/* Constant-time comparison is not needed for either: neither is a secret. */
 bool blob_key_equal(const struct blob_key *a, const struct blob_key *b);
 
 /* XOR metric (Kademlia §2.1): <0 if a is closer to target than b, 0 if equal, >0 if farther. */
