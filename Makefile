@@ -11,12 +11,13 @@ SAN ?=
 comma := ,
 BUILD ?= build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)),)
 
-# Packages: what the agent needs to build and run, then what tests and demo need.
+# Packages: what the agent needs to build and run, then what tests and demo need, then whom the benchmarks compare with.
 BUILD_PACKAGES := build-essential pkg-config libuv1-dev libsodium-dev libmsgpack-dev libcurl4-openssl-dev \
   libssl-dev libyaml-dev libjansson-dev uthash-dev node-llhttp
 TEST_PACKAGES := libcmocka-dev clang clang-format clang-tidy libclang-rt-14-dev universal-ctags docker-registry skopeo \
   podman containerd runc umoci nginx-light apache2-utils busybox-static conmon iproute2 procps curl jq python3 \
   python3-jwt python3-cryptography nftables openssl ca-certificates chromium
+BENCH_PACKAGES := aria2 python3-libtorrent
 
 PKGS := libuv libsodium msgpack libcurl openssl yaml-0.1 jansson
 MODULES := base wire session gossip dht transfer mesh cache registry http daemon
@@ -167,9 +168,10 @@ deps: ## install what is missing from Debian
 demo: deps ## 5 nodes, 2 zones, a real registry, a real image: where each byte came from
 	$(Q)$(MAKE) --no-print-directory all
 	$(Q)bench/demo.sh
-bench: deps ## measured figures beside their baselines
+bench: deps ## measured figures beside their baselines: nginx, aria2, libtorrent, no mesh (ARGS="--full", "--help")
+	$(Q)tools/deps.sh $(BENCH_PACKAGES)
 	$(Q)$(MAKE) --no-print-directory all
-	$(Q)bench/bench.sh
+	$(Q)bench/bench.sh $(ARGS)
 sim: $(BUILD)/shoal-sim ## one simulated pull (SEED=n)
 	$(Q)$(BUILD)/shoal-sim run --seed $(or $(SEED),1)
 PREFIX ?= /usr/local

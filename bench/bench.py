@@ -3,33 +3,34 @@
 """make bench: measured figures beside their baselines, each pair in the same run. Leaves JSON in build/bench/.
 
 One agent: a cached blob beside nginx, a pull from a peer per core, idle memory in a mesh of 1,000, time to listening.
-Many: an image to N nodes at once over shaped links, with the mesh and without it. A shaped run in which more than 1.7
-cores were busy says more about this machine than about the mesh: it is printed as invalid and repeated once at half rate.
+Many: an image to N nodes at once over shaped links, by Shoal, by aria2, by libtorrent, and without a mesh (shaped.py).
 """
 import argparse
 import json
 import os
-import statistics
+import signal
 import sys
 import time
 
 import measure
-from lab import ROOT, Lab, pull_all
+import shaped
+from lab import ROOT
 
-BUSY_CORES_MAX = 1.7
 OUT = ROOT / "build" / "bench"
-# Nodes and Mbit/s of each: about what two cores carry (LIMITS 7), each with these image sizes.
-SHAPED = ((8, 200), (16, 100))
-SHAPED_MIB = (64, 256)
-NO_MESH_S_MAX = 500
 MIB = 1 << 20
+WAYS = ("shoal", "aria2", "libtorrent", "no_mesh")
 
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="comma-separated: cached, peer, idle, listening, shaped")
-    parser.add_argument("--quick", action="store_true", help="fewer runs; of the shaped ones, only the small image")
-    return parser.parse_args()
+    parser.add_argument("--quick", action="store_true", help="fewer runs; of the shapes, only the first")
+    parser.add_argument("--shapes", default="", help="nodes x Mbit/s x MiB of the shaped runs, such as 16x100x64,8x200x256")
+    parser.add_argument("--full", action="store_true", help="all six shapes: 8x200, 16x100, 32x50, with 64 and with 256 MiB; about an hour")
+    parser.add_argument("--ways", default=",".join(WAYS), help="who runs in the shapes, besides shoal")
+    options = parser.parse_args()
+    options.ways = [name for name in WAYS if name == "shoal" or name in options.ways.split(",")]
+    return options
 
 
 def save(name: str, result: dict):
@@ -90,73 +91,29 @@ def listening(quick: bool) -> bool:
 
 # ---- many ----
 
-def shaped_once(nodes: int, mbit: int, mib: int) -> dict:
-    """The same image to the same nodes over the same links: first from the registry, then through the mesh."""
-    with Lab(nodes, 1, mbit) as lab:
-        lab.start_registry()
-        image = lab.push_image("bench/app", [mib * MIB // part for part in (2, 4, 8, 8)])
-        plain = pull_all(lab, "bench/app", image, base=lab.endpoint)
-        lab.start_nodes()
-        lab.wait_members()
-        mesh = pull_all(lab, "bench/app", image)
-        for node in lab.nodes:
-            node.process.stop()
-    for result in (plain, mesh):
-        seconds = [p["seconds"] for p in result["per_node"]]
-        result["completion"] = {"p50_s": round(statistics.median(seconds), 3), "last_s": max(seconds)}
-        result["ratio"] = {"p50": round(statistics.median(seconds) / result["bound_s"], 3), **result["ratio"]}
-    keep = ("completion", "ratio", "origin_copies", "busy_cores")
-    busy = max(plain["busy_cores"], mesh["busy_cores"])
-    return {"scenario": f"shaped-{nodes}x{mbit}-{mib}", "zones": 1, "mbit": mbit, **mesh, "no_mesh": {key: plain[key] for key in keep},
-            "valid": busy <= BUSY_CORES_MAX}
+def many(options) -> bool:
+    shapes = shaped.parse_shapes(options.shapes) if options.shapes else shaped.FULL if options.full else shaped.USUAL
+    return shaped.measure_all(shapes[:1] if options.quick else shapes, options.ways)
 
 
-def shaped_row(result: dict):
-    mesh, plain = result, result["no_mesh"]
-    mark = "" if result["valid"] else f"   INVALID: more than {BUSY_CORES_MAX} cores busy"
-    print(f"  {result['nodes']:3} x {result['mbit']:3}  {result['bytes'] / MIB:4.0f} MiB {result['bound_s']:7.2f} s"
-          f" | {mesh['ratio']['last']:6.2f} {mesh['ratio']['p50']:6.2f} {mesh['origin_copies']:7.2f} {mesh['busy_cores']:5.2f}"
-          f" | {plain['ratio']['last']:6.2f} {plain['ratio']['p50']:6.2f} {plain['origin_copies']:7.2f}{mark}", flush=True)
-
-
-def shaped_report(nodes: int, mbit: int, mib: int) -> dict:
-    result = shaped_once(nodes, mbit, mib)
-    shaped_row(result)
-    save(result["scenario"], result)
-    return result
-
-
-def shaped(quick: bool) -> bool:
-    print("\none image to N nodes at once, link of each node and of the registry shaped to R; times as multiples of size / R")
-    print("  N x R Mbit/s, image, size/R    |        with the mesh         |   without it")
-    print("                                 |   last median origin x  cores |   last median origin x", flush=True)
-    good = True
-    for nodes, mbit in SHAPED:
-        for mib in SHAPED_MIB[:1] if quick else SHAPED_MIB:
-            result = shaped_report(nodes, mbit, mib)
-            if not result["valid"]:
-                # Half the image, too, where every node reading the registry would take too long.
-                long = nodes * result["bound_s"] * 2 > NO_MESH_S_MAX
-                result = shaped_report(nodes, mbit // 2, mib // 2 if long else mib)
-            good = good and result["valid"]
-    return good
-
-
-PARTS = {"listening": listening, "idle": idle, "cached": cached, "peer": peer, "shaped": shaped}
+PARTS = {"listening": listening, "idle": idle, "cached": cached, "peer": peer}
 
 
 def main() -> int:
     options = parse()
-    wanted = [name for name in options.only.split(",") if name] or list(PARTS)
-    unknown = [name for name in wanted if name not in PARTS]
+    parts = [*PARTS, "shaped"]
+    wanted = [name for name in options.only.split(",") if name] or parts
+    unknown = [name for name in wanted if name not in parts]
     if unknown:
-        print(f"bench: unknown part {unknown[0]}; there are {', '.join(PARTS)}", file=sys.stderr)
+        print(f"bench: unknown part {unknown[0]}; there are {', '.join(parts)}", file=sys.stderr)
         return 2
     if os.geteuid() != 0:
         print("bench: needs root for network namespaces", file=sys.stderr)
         return 1
     started = time.monotonic()
-    failed = [name for name in wanted if not PARTS[name](options.quick)]
+    # As an exception, so that a stopped run takes down its namespaces and processes, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: stopped by a signal"))
+    failed = [name for name in wanted if not (PARTS[name](options.quick) if name in PARTS else many(options))]
     print(f"\nbench: {time.monotonic() - started:.0f} s; figures in build/bench/*.json")
     if failed:
         print(f"bench: over the allowed figures: {', '.join(failed)}", file=sys.stderr)

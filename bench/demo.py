@@ -10,7 +10,8 @@ import os
 import sys
 import time
 
-from lab import ROOT, Lab, print_table, pull_all
+from lab import ROOT, Lab
+from race import print_table, pull_all
 
 ORIGIN_COPIES_MAX = 1.15
 LAST_RATIO_MAX = 2.0

@@ -6,6 +6,8 @@ Used by the demo, the benchmarks and the integration tests. Everything a Lab mak
 removed by close(), also after a failure. Bytes are counted by nftables in each node's namespace, not by the agent.
 Without root a Lab runs loopback processes instead: no shaping, and bytes by the agents' own counters.
 """
+import contextlib
+import ctypes
 import hashlib
 import json
 import os
@@ -14,9 +16,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import threading
 import time
-import urllib.request
 import zlib
 from pathlib import Path
 
@@ -42,6 +42,19 @@ def cpu_seconds() -> tuple[float, float]:
     ticks = [int(x) for x in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
     idle = ticks[3] + ticks[4]
     return (sum(ticks) - idle) / os.sysconf("SC_CLK_TCK"), sum(ticks) / os.sysconf("SC_CLK_TCK")
+
+
+@contextlib.contextmanager
+def inside(netns: str):
+    """The calling thread is in a network namespace: a socket made there stays in it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open("/proc/self/ns/net") as home, open(f"/run/netns/{netns}") as there:
+        if libc.setns(there.fileno(), 0) != 0:
+            raise OSError(ctypes.get_errno(), "setns")
+        try:
+            yield
+        finally:
+            libc.setns(home.fileno(), 0)
 
 
 class BusyCores:
@@ -203,14 +216,18 @@ class Lab:
 
     count = 0
 
-    def __init__(self, nodes: int, zones: int = 1, mbit: int = 0, origin_mbit: int = 0, settings: dict | None = None, netns: bool | None = None):
+    def __init__(self, nodes: int, zones: int = 1, mbit: int = 0, origin_mbit: int = 0, settings: dict | None = None, netns: bool | None = None,
+                 room=4 << 30):
+        """`room`: bytes that all nodes may hold at once; they are kept in memory where there is twice as much."""
         Lab.count += 1
         self.netns = os.geteuid() == 0 if netns is None else netns
         self.prefix = f"sh{os.getpid() % 100000}x{Lab.count}"
         self.subnet = f"10.{64 + (os.getpid() + Lab.count) % 128}"
         self.mbit, self.origin_mbit = mbit, origin_mbit or mbit
         self.settings = settings or {}
-        base = "/dev/shm" if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > (4 << 30) else None
+        memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        roomy = os.access("/dev/shm", os.W_OK) and min(shutil.disk_usage("/dev/shm").free, memory / 2) > room
+        base = "/dev/shm" if roomy else None
         self.dir = Path(tempfile.mkdtemp(prefix="shoal-lab-", dir=base))
         self.processes: list[Process] = []
         self.made: list[str] = []
@@ -368,7 +385,10 @@ class Lab:
                 except (OSError, subprocess.TimeoutExpired):
                     pass
         for process in self.processes:
-            process.kill()
+            try:
+                process.kill()
+            except (OSError, subprocess.TimeoutExpired):
+                pass
         for name in self.made:
             run("ip", "netns", "del", name, check=False)
             shutil.rmtree(f"/etc/netns/{name}", ignore_errors=True)
@@ -400,81 +420,3 @@ def put_blob(directory: Path, data: bytes, media_type: str) -> dict:
     digest = hashlib.sha256(data).hexdigest()
     (directory / digest).write_bytes(data)
     return {"mediaType": media_type, "digest": "sha256:" + digest, "size": len(data)}
-
-
-class Pull(threading.Thread):
-    """Pulls every blob of an image like a runtime: manifest by tag, then `parallel` layers at a time, each hashed."""
-
-    def __init__(self, node: Node, repository: str, manifest: dict, base: str | None = None, parallel=3):
-        super().__init__(daemon=True)
-        self.node, self.repository, self.manifest = node, repository, manifest
-        self.base = base or f"http://127.0.0.1:{node.client_port}"
-        self.query = "" if base else f"?ns={REGISTRY_NAME.replace(':', '%3A')}"
-        self.parallel = parallel
-        self.seconds = 0.0
-        self.error: str | None = None
-
-    def _blob(self, descriptor: dict) -> str | None:
-        url = f"{self.base}/v2/{self.repository}/blobs/{descriptor['digest']}{self.query}"
-        script = 'set -o pipefail; curl -sSf -m "$2" "$1" | openssl dgst -sha256 -r'
-        done = run(*self.node.exec("bash", "-c", script, "pull", url, "600"), check=False)
-        if done.returncode != 0:
-            return f"{descriptor['digest'][:19]}: {done.stderr.strip()[-200:]}"
-        if done.stdout.split()[0] != descriptor["digest"].split(":")[1]:
-            return f"{descriptor['digest'][:19]}: wrong bytes"
-        return None
-
-    def run(self):
-        from concurrent.futures import ThreadPoolExecutor
-        started = time.monotonic()
-        url = f"{self.base}/v2/{self.repository}/manifests/1{self.query}"
-        accept = f"Accept: {self.manifest['mediaType']}"
-        done = run(*self.node.exec("curl", "-sSf", "-m", "60", "-H", accept, url), check=False)
-        if done.returncode != 0:
-            self.error = f"manifest: {done.stderr.strip()[-200:]}"
-        elif "sha256:" + hashlib.sha256(done.stdout.encode()).hexdigest() != self.manifest["digest"]:
-            self.error = "manifest: wrong bytes"
-        else:
-            with ThreadPoolExecutor(self.parallel) as pool:
-                errors = [e for e in pool.map(self._blob, [self.manifest["config"], *self.manifest["layers"]]) if e]
-            self.error = errors[0] if errors else None
-        self.seconds = time.monotonic() - started
-
-
-def pull_all(lab: Lab, repository: str, manifest: dict, base: str | None = None, nodes: list[Node] | None = None) -> dict:
-    """All nodes pull at once; times, bytes by source and busy cores. Raises on the first wrong or failed pull."""
-    nodes = nodes or lab.nodes
-    for node in nodes:
-        node.count_sources()
-    before = {n.name: dict.fromkeys(SOURCES, 0) if lab.netns or base else n.sources() for n in nodes}
-    pulls = [Pull(n, repository, manifest, base) for n in nodes]
-    with BusyCores() as busy:
-        for pull in pulls:
-            pull.start()
-        for pull in pulls:
-            pull.join(timeout=900)
-    failed = [f"{p.node.name}: {p.error or 'still running'}" for p in pulls if p.error or p.is_alive()]
-    if failed:
-        raise RuntimeError("; ".join(failed[:4]))
-    per_node = []
-    for pull in pulls:
-        now = pull.node.sources() if lab.netns or not base else {**dict.fromkeys(SOURCES, 0), "origin_bytes": manifest["size"]}
-        per_node.append({"node": pull.node.name, "zone": pull.node.zone, "seconds": round(pull.seconds, 3),
-                         **{k: now[k] - before[pull.node.name][k] for k in now}})
-    size = manifest["size"]
-    bound = size * 8 / (lab.mbit * 1e6) if lab.mbit else 0.0
-    last = max(p["seconds"] for p in per_node)
-    return {"nodes": len(nodes), "bytes": size, "bound_s": round(bound, 3), "last_s": last,
-            "ratio": {"last": round(last / bound, 3) if bound else None},
-            "origin_copies": round(sum(p["origin_bytes"] for p in per_node) / size, 3),
-            "cross_zone_copies": round(sum(p["other_zone_bytes"] for p in per_node) / size, 3),
-            "busy_cores": round(busy.value, 2), "per_node": per_node}
-
-
-def print_table(title: str, result: dict):
-    mib = 1 << 20
-    print(f"\n{title}")
-    print(f"  {'node':8} {'zone':>5} {'origin MiB':>11} {'same zone':>10} {'other zone':>11} {'seconds':>8}")
-    for p in result["per_node"]:
-        origin, near, far = (p[key] / mib for key in SOURCES)
-        print(f"  {p['node']:8} {'abcdefgh'[p['zone']]:>5} {origin:>11.1f} {near:>10.1f} {far:>11.1f} {p['seconds']:>8.2f}")

@@ -5,7 +5,6 @@ Each function runs one measurement and returns a dict of figures; bench.py print
 holds them to their bounds. Whoever compares does so within one run, interleaved, by medians: other load on the machine
 moves absolute figures by a factor of two, ratios hardly. CPU seconds are those of the agent's process, of all threads.
 """
-import ctypes
 import json
 import mmap
 import os
@@ -17,7 +16,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from lab import REGISTRY_NAME, ROOT, BusyCores, Lab, Node, Process, run
+from lab import REGISTRY_NAME, ROOT, BusyCores, Lab, Node, Process, inside, run
 
 # Issue point 8; LIMITS says what binds.
 CACHED_RATIO_MIN = 0.7
@@ -88,17 +87,12 @@ def drain(node: Node, port: int, path: str) -> dict:
 
 def accepts(node: Node, port: int) -> bool:
     """Whether something takes connections on a loopback port inside the node."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    with open("/proc/self/ns/net") as home, open(f"/run/netns/{node.netns}") as there:
-        if libc.setns(there.fileno(), 0) != 0:
-            raise OSError(ctypes.get_errno(), "setns")
-        try:
+    try:
+        with inside(node.netns):
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return True
-        except OSError:
-            return False
-        finally:
-            libc.setns(home.fileno(), 0)
+        return True
+    except OSError:
+        return False
 
 
 def loopback_cubic(node: Node):

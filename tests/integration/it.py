@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Runner of integration tests: every test_* function of a module, bounded in time, with a closing count."""
-import ctypes
 import os
 import signal
 import socket
@@ -11,6 +10,8 @@ import traceback
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "bench"))
+
+from lab import inside  # noqa: E402: found only with the path above
 
 
 class Timeout(Exception):
@@ -43,14 +44,8 @@ def figure(text: str):
 
 def connect(node, port: int, seconds=15.0) -> socket.socket:
     """A TCP connection inside a node's namespace: a socket stays in the one it was made in."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    with open("/proc/self/ns/net") as home, open(f"/run/netns/{node.netns}") as there:
-        if libc.setns(there.fileno(), 0) != 0:
-            raise OSError(ctypes.get_errno(), "setns")
-        try:
-            return socket.create_connection(("127.0.0.1", port), timeout=seconds)
-        finally:
-            libc.setns(home.fileno(), 0)
+    with inside(node.netns):
+        return socket.create_connection(("127.0.0.1", port), timeout=seconds)
 
 
 def main(module: dict, seconds=300) -> int:

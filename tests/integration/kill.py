@@ -6,7 +6,8 @@ import threading
 import time
 
 import it
-from lab import Lab, Pull
+from lab import Lab
+from race import Pull
 
 NODES, MBIT, MIB, KILLED = 8, 100, 96, 3
 LATER_S_MAX = 5.0

@@ -5,7 +5,8 @@ import os
 import sys
 
 import it
-from lab import ROOT, Lab, Process, Pull
+from lab import ROOT, Lab, Process
+from race import Pull
 
 LIAR = ROOT / "build" / "shoal-liar"
 

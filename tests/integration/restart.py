@@ -6,7 +6,8 @@ import sys
 import time
 
 import it
-from lab import ROOT, Lab, Pull
+from lab import ROOT, Lab
+from race import Pull
 
 PIECES = 100_000
 READY_S_MAX = 2.0

@@ -1,0 +1,164 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Work that many nodes begin at the same moment: processes that wait at a line, who was done when, bytes by source.
+
+A runner is a process inside a node. It says "ready" when all it needs is loaded, waits for "go", and says "done T" (T on
+the machine's monotonic clock) or "failed WHY"; then it stays, as a swarm's member must, until its input is closed. So
+no one's time counts the start of an interpreter, and all count from the same moment.
+"""
+import json
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from lab import REGISTRY_NAME, SOURCES, BusyCores, Lab, Node
+
+HERE = Path(__file__).resolve().parent
+READY_S_MAX = 60
+CLOSE_S_MAX = 5
+# Of two cores: beyond, the machine and not the links was the limit, and a run says nothing.
+BUSY_CORES_MAX = 1.7
+PULL_S_MAX = 900
+
+
+class Runner:
+    """One process at the line. `seconds` counts from go(); `error` is None after a right end."""
+
+    def __init__(self, lab: Lab, command: list, log: Path):
+        self.seconds = 0.0
+        self.error: str | None = None
+        self.started = 0.0
+        self.ready, self.ended = threading.Event(), threading.Event()
+        with open(log, "ab") as out:
+            self.popen = subprocess.Popen([str(a) for a in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out,
+                                          text=True, start_new_session=True)
+        lab.processes.append(self)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self):
+        for line in self.popen.stdout:
+            word, _, rest = line.strip().partition(" ")
+            if word == "ready":
+                self.ready.set()
+            elif word == "done":
+                self.seconds = float(rest) - self.started
+                self.ended.set()
+            elif word == "failed":
+                self.error = rest
+                self.ended.set()
+        if not self.ended.is_set():
+            self.error = "ended without a word"
+        self.ready.set()
+        self.ended.set()
+
+    def wait_ready(self, seconds=READY_S_MAX):
+        if not self.ready.wait(seconds):
+            raise RuntimeError(f"not ready within {seconds} s: {' '.join(self.popen.args)[-200:]}")
+        if self.ended.is_set() and self.error:
+            raise RuntimeError(f"{self.error}: {' '.join(self.popen.args)[-200:]}")
+
+    def go(self, started: float):
+        self.started = started
+        try:
+            self.popen.stdin.write("go\n")
+            self.popen.stdin.flush()
+        except OSError:
+            pass  # it has ended, and _listen says so
+
+    def join(self, timeout: float):
+        self.ended.wait(timeout)
+
+    def is_alive(self) -> bool:
+        return not self.ended.is_set()
+
+    def hang_up(self):
+        """Closes its input, which ends it."""
+        try:
+            self.popen.stdin.close()
+        except OSError:
+            pass
+
+    def kill(self):
+        """Ends it and waits; by force if need be."""
+        self.hang_up()
+        try:
+            self.popen.wait(timeout=CLOSE_S_MAX)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait(timeout=CLOSE_S_MAX)
+
+
+class Pull(Runner):
+    """Pulls every blob of an image like a runtime: manifest by tag, then `parallel` layers at a time, each hashed."""
+
+    def __init__(self, node: Node, repository: str, manifest: dict, base: str | None = None, parallel=3):
+        self.node = node
+        job = {"base": base or f"http://127.0.0.1:{node.client_port}", "repository": repository, "parallel": parallel,
+               "query": "" if base else f"?ns={REGISTRY_NAME.replace(':', '%3A')}",
+               **{key: manifest[key] for key in ("digest", "mediaType", "config", "layers")}}
+        super().__init__(node.lab, node.exec(sys.executable, HERE / "node_pull.py", json.dumps(job)), node.dir / "pull.log")
+
+    def start(self):
+        self.wait_ready()
+        self.go(time.monotonic())
+
+
+def race(lab: Lab, runners: dict[Node, Runner], size: int, seconds: float) -> dict:
+    """Lets them all go at once and waits. Times, bytes by source and busy cores; raises on the first failure."""
+    nodes = list(runners)
+    for runner in runners.values():
+        runner.wait_ready()
+    for node in nodes:
+        node.count_sources()
+    before = {n: dict.fromkeys(SOURCES, 0) if lab.netns else n.sources() for n in nodes}
+    with BusyCores() as busy:
+        started = time.monotonic()
+        for runner in runners.values():
+            runner.go(started)
+        for runner in runners.values():
+            runner.join(max(started + seconds - time.monotonic(), 0))
+    failed = [f"{n.name}: {r.error or 'still running'}" for n, r in runners.items() if r.error or r.is_alive()]
+    if failed:
+        raise RuntimeError("; ".join(failed[:4]))
+    per_node = []
+    for node, runner in runners.items():
+        now = node.sources()
+        per_node.append({"node": node.name, "zone": node.zone, "seconds": round(runner.seconds, 3),
+                         **{key: now[key] - before[node][key] for key in now}})
+    return summary(lab, size, per_node, busy.value)
+
+
+def summary(lab: Lab, size: int, per_node: list[dict], busy_cores: float) -> dict:
+    """The figures of a race as all tools print them: times, their ratios to size / rate, copies of the image by source."""
+    bound = size * 8 / (lab.mbit * 1e6) if lab.mbit else 0.0
+    times = [p["seconds"] for p in per_node]
+    half, last = statistics.median(times), max(times)
+    ratio = {"p50": round(half / bound, 3), "last": round(last / bound, 3)} if bound else {"p50": None, "last": None}
+    return {"nodes": len(per_node), "bytes": size, "bound_s": round(bound, 3), "last_s": last,
+            "completion": {"p50_s": round(half, 3), "last_s": last}, "ratio": ratio,
+            "origin_copies": round(sum(p["origin_bytes"] for p in per_node) / size, 3),
+            "cross_zone_copies": round(sum(p["other_zone_bytes"] for p in per_node) / size, 3),
+            "busy_cores": round(busy_cores, 2), "per_node": per_node}
+
+
+def pull_all(lab: Lab, repository: str, manifest: dict, base: str | None = None, seconds=PULL_S_MAX) -> dict:
+    """All nodes pull an image at once, through their agents or from `base`."""
+    pulls = {node: Pull(node, repository, manifest, base) for node in lab.nodes}
+    result = race(lab, pulls, manifest["size"], seconds)
+    if base and not lab.netns:  # nobody counts bytes on loopback: all of it came from there
+        for row in result["per_node"]:
+            row["origin_bytes"] = manifest["size"]
+        result = summary(lab, manifest["size"], result["per_node"], result["busy_cores"])
+    return result
+
+
+def print_table(title: str, result: dict):
+    mib = 1 << 20
+    print(f"\n{title}")
+    print(f"  {'node':8} {'zone':>5} {'origin MiB':>11} {'same zone':>10} {'other zone':>11} {'seconds':>8}")
+    for p in result["per_node"]:
+        origin, near, far = (p[key] / mib for key in SOURCES)
+        print(f"  {p['node']:8} {'abcdefgh'[p['zone']]:>5} {origin:>11.1f} {near:>10.1f} {far:>11.1f} {p['seconds']:>8.2f}")
