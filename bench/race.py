@@ -106,14 +106,15 @@ class Pull(Runner):
         self.go(time.monotonic())
 
 
-def race(lab: Lab, runners: dict[Node, Runner], size: int, seconds: float) -> dict:
-    """Lets them all go at once and waits. Times, bytes by source and busy cores; raises on the first failure."""
+def race(lab: Lab, runners: dict[Node, Runner], size: int, seconds: float, counts=Node.sources) -> dict:
+    """Lets them all go at once and waits. Times, bytes by source and busy cores; raises on the first failure. `counts`
+    gives a node's bytes by source so far."""
     nodes = list(runners)
     for runner in runners.values():
         runner.wait_ready()
     for node in nodes:
         node.count_sources()
-    before = {n: dict.fromkeys(SOURCES, 0) if lab.netns else n.sources() for n in nodes}
+    before = {node: counts(node) for node in nodes}
     with BusyCores() as busy:
         started = time.monotonic()
         for runner in runners.values():
@@ -125,14 +126,14 @@ def race(lab: Lab, runners: dict[Node, Runner], size: int, seconds: float) -> di
         raise RuntimeError("; ".join(failed[:4]))
     per_node = []
     for node, runner in runners.items():
-        now = node.sources()
+        now = counts(node)
         per_node.append({"node": node.name, "zone": node.zone, "seconds": round(runner.seconds, 3),
                          **{key: now[key] - before[node][key] for key in now}})
-    return summary(lab, size, per_node, busy.value)
+    return figures(lab, size, per_node, busy.value)
 
 
-def summary(lab: Lab, size: int, per_node: list[dict], busy_cores: float) -> dict:
-    """The figures of a race as all tools print them: times, their ratios to size / rate, copies of the image by source."""
+def figures(lab: Lab, size: int, per_node: list[dict], busy_cores: float) -> dict:
+    """What all tools print of a race: times, their ratios to size / rate, copies of the image by source."""
     bound = size * 8 / (lab.mbit * 1e6) if lab.mbit else 0.0
     times = [p["seconds"] for p in per_node]
     half, last = statistics.median(times), max(times)
@@ -147,12 +148,11 @@ def summary(lab: Lab, size: int, per_node: list[dict], busy_cores: float) -> dic
 def pull_all(lab: Lab, repository: str, manifest: dict, base: str | None = None, seconds=PULL_S_MAX) -> dict:
     """All nodes pull an image at once, through their agents or from `base`."""
     pulls = {node: Pull(node, repository, manifest, base) for node in lab.nodes}
-    result = race(lab, pulls, manifest["size"], seconds)
-    if base and not lab.netns:  # nobody counts bytes on loopback: all of it came from there
-        for row in result["per_node"]:
-            row["origin_bytes"] = manifest["size"]
-        result = summary(lab, manifest["size"], result["per_node"], result["busy_cores"])
-    return result
+    counts = Node.sources
+    if base and not lab.netns:
+        # Nobody counts bytes on loopback: all of them come from there.
+        counts = lambda node: {**dict.fromkeys(SOURCES, 0), "origin_bytes": 0 if pulls[node].is_alive() else manifest["size"]}  # noqa: E731
+    return race(lab, pulls, manifest["size"], seconds, counts)
 
 
 def print_table(title: str, result: dict):

@@ -138,7 +138,12 @@ def measure_all(shapes: list[tuple[int, int, int]], wanted: list[str]) -> bool:
           "\nbytes checked; ratio in multiples of size/rate, origin in copies of the image (headers and all)", flush=True)
     good = True
     for shape in shapes:
-        result = measure_shape(*shape, wanted)
+        try:
+            result = measure_shape(*shape, wanted)
+        except RuntimeError as error:
+            print(f"    FAILED: {error}", flush=True)
+            good = False
+            continue
         OUT.mkdir(parents=True, exist_ok=True)
         (OUT / f"{result['scenario']}.json").write_text(json.dumps(result, indent=1) + "\n")
         if not result["valid"]:
