@@ -176,6 +176,14 @@ void cache_unpin(struct cache *cache, struct cache_blob *blob, uint32_t piece);
 /* Keeps a whole blob from eviction while its swarm runs (DESIGN §5); counts. */
 void cache_hold(struct cache *cache, struct cache_blob *blob);
 void cache_unhold(struct cache *cache, struct cache_blob *blob);
+/*
+ * The same for a reader, unless held blobs would then fill more than half of the capacity: a 40 GB
+ * image passes through a 4 GB cache (DESIGN §5). True if it is held.
+ */
+MUST_USE bool cache_hold_if_fits(struct cache *cache, struct cache_blob *blob);
+/* How far ahead of its clients a node with such a cache may bring pieces in, bytes; 0: no limit.
+ * Half: the other half keeps for its neighbours what its clients have had. */
+uint64_t cache_ahead_bytes(uint64_t capacity_bytes);
 /* A damaged or wrong piece: forgets it; one that is being written is not kept when it arrives. The
  * host tells transfer itself: this makes no eviction. */
 void cache_drop_piece(struct cache *cache, struct cache_blob *blob, uint32_t piece);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache.h"
 #include "digest.h"
 #include "log.h"
 #include "topology.h"
@@ -112,6 +113,7 @@ static void mesh_config_of(const struct sim_node *node, struct mesh_config *out)
     const struct place *place = &node->place;
     *out = config->mesh;
     out->directory = node->world->directory;
+    out->transfer.ahead_bytes = cache_ahead_bytes(config->cache_bytes);
     world_node_addr(node->index, &out->self_addr);
     out->self_key.bytes[0] = 1;
     store_be32(&out->self_key.bytes[4], node->index);

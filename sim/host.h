@@ -271,8 +271,10 @@ void keep_init(struct sim_node *node);
 void keep_close(struct sim_node *node);
 /* The blob becomes known to the cache. */
 void keep_open(struct sim_node *node, uint32_t blob);
-/* A reader of it begins or ends. */
-void keep_hold(struct sim_node *node, uint32_t blob, bool reading);
+/* A reader of it begins: is all of it kept while it reads? */
+bool keep_hold(struct sim_node *node, uint32_t blob);
+/* A reader for which it was kept ends. */
+void keep_unhold(struct sim_node *node, uint32_t blob);
 /* A piece is verified: room is made for it; what went is told to transfer. */
 void keep_piece(struct sim_node *node, uint32_t blob, uint32_t piece);
 /* It is being sent and may not go. True if it must be unpinned. */

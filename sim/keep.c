@@ -108,18 +108,6 @@ void keep_open(struct sim_node *node, uint32_t blob)
     ASSERT(err == 0);
 }
 
-/* As the agent: what is being read stays, unless it would fill the cache. */
-void keep_hold(struct sim_node *node, uint32_t blob, bool reading)
-{
-    struct keep *keep = node->keep;
-    if (keep == NULL || node->world->blobs[blob].size_bytes > node->world->config.cache_bytes / 2)
-        return;
-    if (reading)
-        cache_hold(keep->cache, keep->blobs[blob]);
-    else
-        cache_unhold(keep->cache, keep->blobs[blob]);
-}
-
 /* ---- pieces ---- */
 
 static void lose(struct sim_node *node, uint32_t blob, uint32_t piece)
@@ -184,6 +172,18 @@ static void tell_evictions(struct sim_node *node)
         for (uint32_t i = 0; i < gone.piece_count; i++)
             evicted(node, blob, gone.first_piece + i);
     }
+}
+
+bool keep_hold(struct sim_node *node, uint32_t blob)
+{
+    struct keep *keep = node->keep;
+    return keep != NULL && cache_hold_if_fits(keep->cache, keep->blobs[blob]);
+}
+
+void keep_unhold(struct sim_node *node, uint32_t blob)
+{
+    cache_unhold(node->keep->cache, node->keep->blobs[blob]);
+    tell_evictions(node);
 }
 
 void keep_crash(struct sim_node *node)

@@ -92,17 +92,24 @@ void pulls_begin(struct sim_node *node, uint32_t pull_index, enum transfer_read_
     } else {
         pull->next = mine->first_pull;
         mine->first_pull = pull_index;
-        keep_hold(node, pull->blob, true);
+        pull->held = keep_hold(node, pull->blob);
         pulls_piece(node, pull->blob);
     }
     host_drain(node);
+}
+
+static void unhold(struct sim_node *node, struct world_pull *pull)
+{
+    if (pull->held)
+        keep_unhold(node, pull->blob);
+    pull->held = false;
 }
 
 static void stop(struct sim_node *node, struct world_pull *pull, bool failed)
 {
     struct world *world = node->world;
     transfer_read_stop(host_transfer(node), world->now_us, pull->reader_id);
-    keep_hold(node, pull->blob, false);
+    unhold(node, pull);
     end_pull(world, pull, failed);
 }
 
@@ -142,7 +149,7 @@ void pulls_drop(struct sim_node *node)
     for (uint32_t blob = 0; blob < world->blob_count; blob++) {
         struct sim_blob *mine = &node->blobs[blob];
         for (uint32_t i = mine->first_pull; i != INDEX_NONE; i = world->pulls[i].next) {
-            keep_hold(node, blob, false);
+            unhold(node, &world->pulls[i]);
             end_pull(world, &world->pulls[i], true);
         }
         mine->first_pull = INDEX_NONE;

@@ -132,6 +132,7 @@ struct world_pull {
     uint64_t started_us;
     uint64_t done_us; /* 0 while running */
     bool failed;
+    bool held; /* the node's cache keeps all of it meanwhile */
     uint64_t reader_id;
     uint32_t position; /* piece the client is at */
     uint32_t next;     /* of the same node and blob, while it runs */

@@ -356,15 +356,35 @@ static void settle_segments(struct cache *cache, struct cache_blob *blob, bool t
 void cache_hold(struct cache *cache, struct cache_blob *blob)
 {
     cache__ref(blob);
-    if (blob->holds++ == 0)
-        settle_segments(cache, blob, false);
+    if (blob->holds++ > 0)
+        return;
+    cache->held_bytes += blob->layout.blob_bytes;
+    settle_segments(cache, blob, false);
+}
+
+bool cache_hold_if_fits(struct cache *cache, struct cache_blob *blob)
+{
+    uint64_t more = blob->holds > 0 ? 0 : blob->layout.blob_bytes;
+    uint64_t limit = cache->config.capacity_bytes / 2;
+    if (cache->held_bytes > limit || more > limit - cache->held_bytes)
+        return false;
+    cache_hold(cache, blob);
+    return true;
+}
+
+uint64_t cache_ahead_bytes(uint64_t capacity_bytes)
+{
+    return capacity_bytes / 2;
 }
 
 void cache_unhold(struct cache *cache, struct cache_blob *blob)
 {
     ASSERT(blob->holds > 0);
-    if (--blob->holds == 0)
+    if (--blob->holds == 0) {
+        ASSERT(cache->held_bytes >= blob->layout.blob_bytes);
+        cache->held_bytes -= blob->layout.blob_bytes;
         settle_segments(cache, blob, true); /* its swarm used all of it until now */
+    }
     cache__unref(cache, blob);
     cache__trim(cache);
 }

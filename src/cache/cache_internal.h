@@ -92,6 +92,7 @@ struct cache {
     uint64_t now_us; /* latest time heard of */
     uint64_t bytes;  /* had and being written */
     uint64_t writing_bytes;
+    uint64_t held_bytes;      /* sizes of the blobs that are held, whole */
     uint64_t evictable_bytes; /* of listed segments */
     uint32_t pieces;          /* had */
     struct tier_state tier;

@@ -5,7 +5,7 @@
 #include "log.h"
 
 struct totals {
-    uint64_t had_bytes, evictable_bytes;
+    uint64_t had_bytes, evictable_bytes, held_bytes;
     uint32_t pieces, listed, blobs;
 };
 
@@ -59,6 +59,7 @@ static void check_blob(const struct cache_blob *blob, struct totals *totals)
     ASSERT(blob->writing.set_count == writing);
     ASSERT(blob->refs >= pins + writing + blob->holds);
     ASSERT(blob->refs > 0 || live > 0);
+    totals->held_bytes += blob->holds > 0 ? blob->layout.blob_bytes : 0;
     totals->blobs++;
 }
 
@@ -86,6 +87,7 @@ void cache__check_invariants(const struct cache *cache)
     ASSERT(totals.had_bytes + cache->writing_bytes == cache->bytes);
     ASSERT(totals.evictable_bytes == cache->evictable_bytes);
     ASSERT(totals.listed == check_list(cache));
+    ASSERT(totals.held_bytes <= cache->held_bytes); /* dropped blobs may be held, too */
     ASSERT(cache->blob_count <= cache->config.blobs_max);
     uint64_t capacity = cache->config.capacity_bytes;
     ASSERT(capacity == 0 || cache->bytes <= capacity || cache->notice_count >= NOTICES_MAX);

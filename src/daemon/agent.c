@@ -41,7 +41,7 @@ static int make_cache(struct agent *agent, struct config_error *error)
     const struct config *config = agent->config;
     bool memory = config->cache_mode == CONFIG_CACHE_MEMORY;
     struct cache_config part = {
-        .capacity_bytes = memory ? config->cache_memory_bytes : config->cache_capacity_bytes,
+        .capacity_bytes = config_cache_bytes(config),
         .reserve_bytes = memory ? 0 : config->cache_reserve_bytes,
     };
     struct store store;

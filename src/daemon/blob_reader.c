@@ -111,17 +111,11 @@ static void buffers_ready(void *arg)
     reader->ready(reader->arg);
 }
 
-/* What is being read stays, unless it would fill the cache: a 40 GB blob passes through a 4 GB one
- * (DESIGN §5). */
+/* What is being read stays if it fits. */
 static struct cache_blob *held_place(struct blob *blob)
 {
-    struct cache *cache = blob->blobs->config.cache;
-    struct cache_stats stats;
-    cache_stats(cache, &stats);
-    if (blob->info.size_bytes > stats.capacity_bytes / 2)
-        return NULL;
-    cache_hold(cache, blob->cached);
-    return blob->cached;
+    bool held = cache_hold_if_fits(blob->blobs->config.cache, blob->cached);
+    return held ? blob->cached : NULL;
 }
 
 int blob_read_start(struct blob *blob, struct blob_reader *reader, uint64_t first, uint64_t end,

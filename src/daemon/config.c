@@ -392,6 +392,12 @@ void config_close(struct config *config)
     config->registry_count = 0;
 }
 
+uint64_t config_cache_bytes(const struct config *config)
+{
+    bool memory = config->cache_mode == CONFIG_CACHE_MEMORY;
+    return memory ? config->cache_memory_bytes : config->cache_capacity_bytes;
+}
+
 /* ---- checks over several values ---- */
 
 static bool id_clean(const char *text)

@@ -171,6 +171,8 @@ MUST_USE int config_load(const struct config_options *options, struct config *ou
                          struct config_error *error);
 /* Frees what config_load allocated. */
 void config_close(struct config *config);
+/* Capacity of the cache in its mode, bytes. */
+uint64_t config_cache_bytes(const struct config *config);
 /* Table for src/registry, borrowed from `config`. */
 struct registries config_registries(const struct config *config);
 /* Checks that values fit together and that named files exist with safe modes; called by the agent

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "bytes.h"
+#include "cache.h"
 #include "log.h"
 #include "net.h"
 #include "node_internal.h"
@@ -251,7 +252,8 @@ static int mesh_start(struct node *node, struct config_error *error)
         .topology = config->topology,
         .capacity_class = rate_class(node),
         .dht = {.one_hop = true},
-        .transfer = {.copies = (enum transfer_copies)config->copies},
+        .transfer = {.copies = (enum transfer_copies)config->copies,
+                     .ahead_bytes = cache_ahead_bytes(config_cache_bytes(config))},
     };
     int err = mesh_new(&node->env, &mesh, node_now(node), &node->mesh);
     if (err != 0)

@@ -16,6 +16,9 @@
 /* Grants wait so long for the DHT to name holders before the origin is read. */
 #define GATE_US       (30 * MS)
 #define RUN_BYTES_MIN (4u * 1024 * 1024)
+/* Pieces that a reader may be ahead of its client in any case: asked for, arriving, being verified.
+ */
+#define AHEAD_LEAST 8
 /* Others may be pulling, too, and not be heard of yet: what is leased at first grows from this. */
 #define RUN_BYTES_FIRST (1u * 1024 * 1024)
 
@@ -249,7 +252,7 @@ void transfer__piece_give_up(struct transfer *transfer, struct blob *blob, uint3
 static bool wanted(const struct transfer *transfer, const struct blob *blob, uint32_t piece)
 {
     for (const struct reader *reader = transfer->readers; reader != NULL; reader = reader->next) {
-        if (reader->blob == blob && piece >= reader->at && piece < reader->end)
+        if (reader->blob == blob && piece >= reader->at && piece < reader->limit)
             return true;
     }
     return false;
@@ -546,6 +549,42 @@ static struct reader *find_reader(const struct transfer *transfer, uint64_t id)
     return reader;
 }
 
+/* Pieces that a reader may be ahead of its client: its share of what all may be. */
+static uint32_t ahead_pieces(const struct transfer *transfer, const struct reader *reader)
+{
+    uint64_t readers = 0;
+    if (transfer->config.ahead_bytes == 0 || reader->mode == TRANSFER_READ_PREFETCH)
+        return UINT32_MAX;
+    for (const struct reader *other = transfer->readers; other != NULL; other = other->next)
+        readers += other->mode != TRANSFER_READ_PREFETCH;
+    uint64_t share = transfer->config.ahead_bytes / readers / reader->blob->layout.piece_bytes;
+    if (share < AHEAD_LEAST)
+        return AHEAD_LEAST;
+    return share < UINT32_MAX ? (uint32_t)share : UINT32_MAX;
+}
+
+/* The reader's client is at `at`; what it wants follows. */
+static void move_reader(const struct transfer *transfer, struct reader *reader, uint32_t at)
+{
+    uint32_t old_at = reader->at, old_limit = reader->limit;
+    uint32_t ahead = ahead_pieces(transfer, reader);
+    reader->at = at;
+    reader->limit = ahead < reader->end - at ? at + ahead : reader->end;
+    want_again(transfer, reader->blob, at < old_at ? at : old_at, at < old_at ? old_at : at, false);
+    bool fewer = reader->limit < old_limit;
+    want_again(transfer, reader->blob, fewer ? reader->limit : old_limit,
+               fewer ? old_limit : reader->limit, false);
+}
+
+/* One reader more or less: the others' shares change. */
+static void share_ahead(const struct transfer *transfer)
+{
+    if (transfer->config.ahead_bytes == 0)
+        return;
+    for (struct reader *reader = transfer->readers; reader != NULL; reader = reader->next)
+        move_reader(transfer, reader, reader->at);
+}
+
 bool transfer__interactive(const struct transfer *transfer, const struct blob *blob)
 {
     for (const struct reader *reader = transfer->readers; reader != NULL; reader = reader->next) {
@@ -561,7 +600,7 @@ uint32_t transfer__front(const struct transfer *transfer, const struct blob *blo
         if (reader->blob != blob || reader->mode == TRANSFER_READ_PREFETCH)
             continue;
         uint32_t front = bitfield_next_clear(&blob->have, reader->at);
-        if (front < reader->end)
+        if (front < reader->limit)
             return front;
     }
     return blob->layout.piece_count;
@@ -630,13 +669,16 @@ int transfer_read_start(struct transfer *transfer, uint64_t now_us, blob_handle 
         .first = first_piece,
         .end = first_piece + piece_count,
         .at = first_piece,
+        .limit = first_piece,
         .can_fetch = can_fetch,
     };
     struct reader **at = &transfer->readers;
     while (*at != NULL)
         at = &(*at)->next;
     *at = reader;
+    move_reader(transfer, reader, first_piece);
     reader_begins(transfer, reader);
+    share_ahead(transfer);
     *reader_id = reader->id;
     transfer__touch(transfer);
     transfer__leave(transfer);
@@ -649,10 +691,7 @@ void transfer_read_move(struct transfer *transfer, uint64_t now_us, uint64_t rea
     transfer__enter(transfer, now_us);
     struct reader *reader = find_reader(transfer, reader_id);
     if (reader != NULL && piece >= reader->first && piece <= reader->end && piece != reader->at) {
-        uint32_t low = piece < reader->at ? piece : reader->at;
-        uint32_t high = piece < reader->at ? reader->at : piece;
-        reader->at = piece;
-        want_again(transfer, reader->blob, low, high, false);
+        move_reader(transfer, reader, piece);
         transfer__touch(transfer);
     }
     transfer__leave(transfer);
@@ -675,6 +714,7 @@ void transfer_read_stop(struct transfer *transfer, uint64_t now_us, uint64_t rea
             swarm->fetchers--;
         want_again(transfer, blob, reader->at, reader->end, false);
         transfer__release(transfer, reader);
+        share_ahead(transfer);
         if (swarm->readers == 0) {
             transfer__requests_unwanted(transfer, blob);
             transfer__leases_unwanted(transfer, blob);

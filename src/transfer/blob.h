@@ -44,8 +44,8 @@ struct reader {
     uint64_t id;
     struct blob *blob;
     enum transfer_read_mode mode;
-    uint32_t first, end; /* wants [at, end) */
-    uint32_t at;
+    uint32_t first, end; /* asked for [first, end) */
+    uint32_t at, limit;  /* wants [at, limit) now */
     bool can_fetch;
 };
 

@@ -141,15 +141,15 @@ static uint32_t for_reader(struct transfer *transfer, const struct blob *blob,
                            const struct reader *reader, uint32_t none)
 {
     uint32_t front = bitfield_next_clear(&blob->have, reader->at);
-    if (front >= reader->end)
+    if (front >= reader->limit)
         return none;
-    uint32_t urgent_end = capped_end(front, URGENT_PIECES, reader->end);
+    uint32_t urgent_end = capped_end(front, URGENT_PIECES, reader->limit);
     uint32_t piece = next_marked(blob->swarm, front, urgent_end);
     while (piece < urgent_end && !is_urgent(transfer, blob->swarm, piece))
         piece = next_marked(blob->swarm, piece + 1, urgent_end);
     if (piece < urgent_end)
         return piece;
-    uint32_t window_end = capped_end(front, transfer->config.window_pieces, reader->end);
+    uint32_t window_end = capped_end(front, transfer->config.window_pieces, reader->limit);
     piece = rarest(transfer, blob->swarm, front, window_end);
     return piece < window_end ? piece : none;
 }

@@ -436,6 +436,38 @@ static void capacity_zero_keeps_running_swarms_only(void **state)
     rig_stop(&rig);
 }
 
+static void readers_hold_half_of_the_capacity_together(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_start(&rig, 10 * PIECE, 0);
+    struct cache_blob *a = get(&rig, 1, 4 * PIECE), *b = get(&rig, 2, 4 * PIECE);
+    struct cache_blob *large = get(&rig, 3, 6 * PIECE);
+    assert_false(cache_hold_if_fits(rig.cache, large));
+    assert_true(cache_hold_if_fits(rig.cache, a));
+    assert_false(cache_hold_if_fits(rig.cache, b));
+    assert_true(cache_hold_if_fits(rig.cache, a)); /* its bytes count once */
+    have(&rig, a, 0, 1);
+    for (uint32_t piece = 0; piece < 4; piece++)
+        have(&rig, b, piece, 2);
+    for (uint32_t piece = 0; piece < 6; piece++)
+        have(&rig, large, piece, 3);
+    assert_true(bitfield_get(cache_blob_have(a), 0)); /* the oldest, and yet there */
+    assert_false(bitfield_full(cache_blob_have(b)));
+    cache_unhold(rig.cache, a);
+    assert_false(cache_hold_if_fits(rig.cache, b));
+    cache_unhold(rig.cache, a);
+    assert_true(cache_hold_if_fits(rig.cache, b));
+    cache_unhold(rig.cache, b);
+    (void)test_drain(rig.cache);
+    assert_int_equal(cache_ahead_bytes(10 * PIECE), 5 * PIECE);
+    assert_int_equal(cache_ahead_bytes(0), 0);
+    cache_put(rig.cache, a);
+    cache_put(rig.cache, b);
+    cache_put(rig.cache, large);
+    rig_stop(&rig);
+}
+
 static void evictions_wait_for_a_host_that_does_not_drain(void **state)
 {
     (void)state;
@@ -756,6 +788,7 @@ int main(void)
         cmocka_unit_test(pinned_and_held_are_never_evicted),
         cmocka_unit_test(pins_keep_a_blob_after_the_last_put),
         cmocka_unit_test(capacity_zero_keeps_running_swarms_only),
+        cmocka_unit_test(readers_hold_half_of_the_capacity_together),
         cmocka_unit_test(evictions_wait_for_a_host_that_does_not_drain),
         cmocka_unit_test(reserve_of_the_device_is_kept),
         cmocka_unit_test(refused_writes_degrade_and_caching_resumes),

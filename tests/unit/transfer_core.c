@@ -78,6 +78,86 @@ static void test_alone(void **state)
     t_close(&t);
 }
 
+/* End of what is being read from the origin: pieces. */
+static uint32_t fetched_end(const struct t_host *t)
+{
+    uint32_t end = 0;
+    const struct transfer_result *fetch;
+    for (unsigned i = 0; (fetch = t_result(t, TRANSFER_FETCH, i)) != NULL; i++) {
+        if (fetch->piece + fetch->piece_count > end)
+            end = fetch->piece + fetch->piece_count;
+    }
+    return end;
+}
+
+/* All reads end well with all their pieces. */
+static void deliver_fetches(struct t_host *t)
+{
+    struct transfer_result fetches[T_RESULTS_MAX];
+    unsigned count = 0;
+    const struct transfer_result *fetch;
+    while ((fetch = t_result(t, TRANSFER_FETCH, count)) != NULL)
+        fetches[count++] = *fetch;
+    t_clear(t);
+    for (unsigned i = 0; i < count; i++) {
+        for (uint32_t piece = 0; piece < fetches[i].piece_count; piece++)
+            t_piece(t, fetches[i].piece + piece, PIECE_FROM_ORIGIN, 0, 0);
+        transfer_fetch_end(t->core, t->now_us, fetches[i].id, 0, 0);
+        t_drain(t);
+    }
+}
+
+/* DESIGN §5: what would be evicted before its client is there is not brought in. */
+static void test_reads_stay_near_their_clients(void **state)
+{
+    (void)state;
+    struct t_host t;
+    const uint32_t ahead = 32; /* pieces of 256 KiB */
+    t_open_ahead(&t, 0, 64 * (uint64_t)T_MIB, 8 * (uint64_t)T_MIB);
+    uint32_t slack = transfer_blob_layout(t.core, t.blob)->segment_pieces;
+    uint64_t reader = t_read(&t, TRANSFER_READ_STREAM, true);
+    for (unsigned i = 0; i < 8 && fetched_end(&t) > 0; i++) {
+        assert_true(fetched_end(&t) < ahead + slack);
+        deliver_fetches(&t);
+    }
+    assert_int_equal(fetched_end(&t), 0); /* the client stands still */
+    assert_true(bitfield_next_clear(transfer_blob_have(t.core, t.blob), 0) >= ahead);
+    transfer_read_move(t.core, t.now_us, reader, ahead);
+    t_drain(&t);
+    assert_true(fetched_end(&t) > ahead && fetched_end(&t) < 2 * ahead + slack);
+    deliver_fetches(&t);
+    uint64_t second; /* halves the share */
+    assert_int_equal(transfer_read_start(t.core, t.now_us, t.blob, 128, 128, TRANSFER_READ_STREAM,
+                                         true, &second),
+                     0);
+    t_drain(&t);
+    while (fetched_end(&t) > 0) {
+        assert_true(fetched_end(&t) < 128 + ahead / 2 + slack);
+        deliver_fetches(&t);
+    }
+    const struct bitfield *have = transfer_blob_have(t.core, t.blob);
+    assert_true(bitfield_next_clear(have, 128) >= 128 + ahead / 2);
+    transfer_piece_lost(t.core, t.now_us, t.blob, 3); /* behind its client: nobody misses it */
+    t_wait(&t, 2 * T_S);
+    assert_int_equal(fetched_end(&t), 0);
+    transfer_piece_lost(t.core, t.now_us, t.blob, 130);
+    t_wait(&t, 2 * T_S);
+    assert_int_equal(fetched_end(&t), 131);
+    t_close(&t);
+}
+
+static void test_prefetch_has_no_client_to_stay_near(void **state)
+{
+    (void)state;
+    struct t_host t;
+    t_open_ahead(&t, 0, 64 * (uint64_t)T_MIB, 8 * (uint64_t)T_MIB);
+    (void)t_read(&t, TRANSFER_READ_PREFETCH, true);
+    for (unsigned i = 0; i < 64 && fetched_end(&t) > 0; i++)
+        deliver_fetches(&t);
+    assert_true(bitfield_full(transfer_blob_have(t.core, t.blob)));
+    t_close(&t);
+}
+
 static void test_complete_is_told_once(void **state)
 {
     (void)state;
@@ -479,6 +559,8 @@ int main(void)
         cmocka_unit_test(test_blob_calls),
         cmocka_unit_test(test_read_errors),
         cmocka_unit_test(test_alone),
+        cmocka_unit_test(test_reads_stay_near_their_clients),
+        cmocka_unit_test(test_prefetch_has_no_client_to_stay_near),
         cmocka_unit_test(test_complete_is_told_once),
         cmocka_unit_test(test_three_failures_of_the_origin_are_told),
         cmocka_unit_test(test_the_origin_asks_for_a_pause),

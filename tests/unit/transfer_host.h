@@ -110,8 +110,10 @@ static inline void t_clear(struct t_host *t)
     t->sent_count = t->result_count = 0;
 }
 
-/* A core with `others` other members (1..others), alive in one zone, and a blob of `bytes`. */
-static inline void t_open(struct t_host *t, uint32_t others, uint64_t bytes)
+/* A core with `others` other members (1..others), alive in one zone, and a blob of `bytes`, of
+ * which `ahead_bytes` may be ahead of clients; 0: all. */
+static inline void t_open_ahead(struct t_host *t, uint32_t others, uint64_t bytes,
+                                uint64_t ahead_bytes)
 {
     memset(t, 0, sizeof *t);
     t->now_us = 1000 * (uint64_t)T_S;
@@ -120,7 +122,11 @@ static inline void t_open(struct t_host *t, uint32_t others, uint64_t bytes)
         .host = t, .send = t_send, .random = t_random, .alloc = t_alloc, .trace = t_trace};
     prng_seed(&t->prng, (const uint8_t *)"unit", 4);
     struct transfer_config config = {
-        .self_id = t->self.id, .self_addr = t->self.addr, .topology = t->self.topology};
+        .self_id = t->self.id,
+        .self_addr = t->self.addr,
+        .topology = t->self.topology,
+        .ahead_bytes = ahead_bytes,
+    };
     assert_int_equal(transfer_new(&t->env, &config, t->now_us, &t->core), 0);
     for (uint32_t i = 1; i <= others; i++) {
         struct member member = t_member(i);
@@ -132,6 +138,12 @@ static inline void t_open(struct t_host *t, uint32_t others, uint64_t bytes)
     blob_key_of(lookup, &t->info.digest, &t->info.key);
     assert_int_equal(transfer_blob_open(t->core, t->now_us, &t->info, NULL, &t->blob), 0);
     t_drain(t);
+}
+
+/* The same without a limit. */
+static inline void t_open(struct t_host *t, uint32_t others, uint64_t bytes)
+{
+    t_open_ahead(t, others, bytes, 0);
 }
 
 static inline void t_close(struct t_host *t)
