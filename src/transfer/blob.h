@@ -320,7 +320,8 @@ struct upload {
 void transfer__on_request(struct transfer *transfer, uint16_t from, const struct wire_piece *piece);
 void transfer__on_cancel(struct transfer *transfer, uint16_t from, const struct wire_piece *piece);
 void transfer__uploads_start(struct transfer *transfer);
-/* Expected wait of a new upload. */
+/* Until what is queued and running now is sent: whom to ask is chosen by it, so it must tell a node
+ * with one upload running from one with all slots taken. */
 uint32_t transfer__upload_wait_us(const struct transfer *transfer);
 /* Lets go of uploads to a node, of a blob, or of one piece; NULL, piece_count, NODE_NONE: any. */
 void transfer__uploads_end(struct transfer *transfer, const struct blob *blob, uint32_t piece,

@@ -133,12 +133,15 @@ struct loopback {
 
 #define RATE_SLOTS   16
 #define RATE_SLOT_US (100u * MS)
+/* A rate is believed after so long. Pulls over fast cards last a second or two: with 800 ms they
+ * kept half of the requests in flight that they could have, for half of the time. */
+#define RATE_SETTLED_US (3 * RATE_SLOT_US)
 /* Bytes had in each of the last slots of time: how fast this node gets what it asks for. */
 struct rate {
     uint64_t bytes[RATE_SLOTS];
     uint64_t slot; /* number of the current one */
     uint64_t started_us;
-    uint64_t best; /* best rate over RATE_BEST_SLOTS seen lately, bytes/s */
+    uint64_t best; /* best rate seen, bytes/s */
 };
 
 struct transfer {
@@ -334,6 +337,8 @@ bool transfer__is_silent(const struct transfer *transfer, uint16_t node);
 
 /* So many bytes of a peer or the origin arrived now. */
 void transfer__rate_add(struct transfer *transfer, uint64_t bytes);
+/* Bytes of the last second or two, as of the last arrival. */
+uint64_t transfer__rate_bytes(const struct transfer *transfer);
 /* Bytes per second over the last second or two; 0 while unknown. */
 uint64_t transfer__rate(struct transfer *transfer);
 /* Best of the last minutes: what the network seems able to give. */

@@ -238,13 +238,19 @@ static void rate_turn(struct transfer *transfer)
     rate->slot = slot;
 }
 
+uint64_t transfer__rate_bytes(const struct transfer *transfer)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < RATE_SLOTS; i++)
+        sum += transfer->rate.bytes[i];
+    return sum;
+}
+
 uint64_t transfer__rate(struct transfer *transfer)
 {
     rate_turn(transfer);
     const struct rate *rate = &transfer->rate;
-    uint64_t sum = 0;
-    for (unsigned i = 0; i < RATE_SLOTS; i++)
-        sum += rate->bytes[i];
+    uint64_t sum = transfer__rate_bytes(transfer);
     uint64_t span_us = transfer->now_us - rate->started_us;
     if (span_us > RATE_SLOTS * RATE_SLOT_US)
         span_us = RATE_SLOTS * RATE_SLOT_US;
@@ -260,8 +266,8 @@ void transfer__rate_add(struct transfer *transfer, uint64_t bytes)
         rate->started_us = transfer->now_us - RATE_SLOT_US; /* idle until now */
     rate->bytes[rate->slot % RATE_SLOTS] += bytes;
     uint64_t now = transfer__rate(transfer);
-    /* A burst after a pause is no rate: half of the window must be behind it. */
-    bool settled = transfer->now_us - rate->started_us > RATE_SLOTS / 2 * RATE_SLOT_US;
+    /* A burst after a pause is no rate. */
+    bool settled = transfer->now_us - rate->started_us > RATE_SETTLED_US;
     if (settled && now > rate->best)
         rate->best = now;
 }

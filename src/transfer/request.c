@@ -177,8 +177,9 @@ static bool has_room(struct transfer *transfer, const struct blob *blob)
     if (transfer->inflight >= transfer->config.inflight)
         return false;
     uint64_t rate = transfer__rate_best(transfer);
-    if (rate == 0)
-        return transfer->inflight < UNKNOWN_REQUESTS;
+    if (rate == 0) /* one more for each that came: a slow node is to know itself before it hoards */
+        return transfer->inflight <
+               UNKNOWN_REQUESTS + transfer__rate_bytes(transfer) / blob->layout.piece_bytes;
     if (transfer->inflight < LEAST_REQUESTS ||
         (transfer->inflight < STARVED_REQUESTS && transfer->inflight_bytes < STARVED_BYTES))
         return true;

@@ -167,18 +167,20 @@ static uint32_t pick_piece(struct transfer *transfer, const struct blob *blob)
     return rarest(transfer, blob->swarm, 0, none);
 }
 
-/* Expected wait at a neighbour: its own hint, less what has passed, and what we already ask of it.
- * Distance breaks ties, a microsecond per step; over a zone border (small zones merge) it counts as
- * two pieces: that link is shared by many. */
+/* Until a neighbour would have sent one more piece: its own hint, less what has passed, and what it
+ * took for one of late, for each that we ask of it, of any blob. Distance breaks ties, a
+ * microsecond per step; over a zone border (small zones merge) it counts as two pieces: that link
+ * is shared by many. */
 static uint64_t expected_wait_us(const struct transfer *transfer, const struct swarm *swarm,
                                  const struct neighbour *neighbour)
 {
+    const struct peer *peer = transfer->nodes.slots[neighbour->node].peer;
     uint64_t passed_us = transfer->now_us - neighbour->heard_us;
     uint64_t wait_us = neighbour->wait_us > passed_us ? neighbour->wait_us - passed_us : 0;
     uint64_t each_us = neighbour->piece_us != 0 ? neighbour->piece_us : swarm->piece_us;
     enum distance distance = transfer__node_distance(transfer, neighbour->node);
     uint64_t border_us = distance > DISTANCE_ZONE ? 2 * (uint64_t)swarm->piece_us : 0;
-    return wait_us + neighbour->requests * each_us + border_us + (uint64_t)distance;
+    return wait_us + ((uint64_t)peer->requests + 1) * each_us + border_us + (uint64_t)distance;
 }
 
 static uint16_t pick_holder(struct transfer *transfer, const struct blob *blob, uint32_t piece,

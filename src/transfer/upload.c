@@ -21,7 +21,7 @@ static uint32_t queued_count(const struct transfer *transfer)
 
 uint32_t transfer__upload_wait_us(const struct transfer *transfer)
 {
-    uint64_t wait_us = (uint64_t)queued_count(transfer) * transfer->upload_us;
+    uint64_t wait_us = (uint64_t)transfer->upload_count * transfer->upload_us;
     wait_us /= transfer->slots > 0 ? transfer->slots : transfer->config.upload_slots;
     return (uint32_t)(wait_us > 10 * S ? 10 * S : wait_us);
 }
