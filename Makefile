@@ -162,7 +162,7 @@ format: ## rewrite layout with clang-format
 	$(Q)git ls-files '*.c' '*.h' | xargs clang-format -i
 
 # ---- set-up, demo, bench ----
-.PHONY: deps demo bench sim install clean help
+.PHONY: deps demo bench calibrate sim install clean help
 deps: ## install what is missing from Debian
 	$(Q)tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
 demo: deps ## 5 nodes, 2 zones, a real registry, a real image: where each byte came from
@@ -172,6 +172,9 @@ bench: deps ## measured figures beside their baselines: nginx, aria2, libtorrent
 	$(Q)tools/deps.sh $(BENCH_PACKAGES)
 	$(Q)$(MAKE) --no-print-directory all
 	$(Q)bench/bench.sh $(ARGS)
+calibrate: deps ## the same crowd for real and simulated, side by side (ARGS="--help")
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)/usr/bin/python3 bench/calibrate.py $(ARGS)
 sim: $(BUILD)/shoal-sim ## one simulated pull (SEED=n)
 	$(Q)$(BUILD)/shoal-sim run --seed $(or $(SEED),1)
 PREFIX ?= /usr/local

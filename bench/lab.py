@@ -6,6 +6,7 @@ Used by the demo, the benchmarks and the integration tests. Everything a Lab mak
 removed by close(), also after a failure. Bytes are counted by nftables in each node's namespace, not by the agent.
 Without root a Lab runs loopback processes instead: no shaping, and bytes by the agents' own counters.
 """
+import atexit
 import contextlib
 import ctypes
 import hashlib
@@ -242,6 +243,7 @@ class Lab:
         self.secret.chmod(0o400)
         self.nodes: list[Node] = []
         self.zones = zones
+        atexit.register(self.close)  # who fails before the `with` leaves nothing either
         try:
             if self.netns:
                 self._network()
@@ -378,6 +380,7 @@ class Lab:
     # ---- end ----
 
     def close(self):
+        atexit.unregister(self.close)
         for node in self.nodes:
             if node.process:
                 try:

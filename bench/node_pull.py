@@ -49,6 +49,7 @@ def pull(job: dict):
         check("manifest", response, 0, job["digest"])
     finally:
         connection.close()
+    print(f"note manifest_s {time.monotonic():.6f}", flush=True)
     with ThreadPoolExecutor(job["parallel"]) as pool:
         list(pool.map(lambda descriptor: blob(job, descriptor), [job["config"], *job["layers"]]))
 

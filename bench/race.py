@@ -3,8 +3,9 @@
 """Work that many nodes begin at the same moment: processes that wait at a line, who was done when, bytes by source.
 
 A runner is a process inside a node. It says "ready" when all it needs is loaded, waits for "go", and says "done T" (T on
-the machine's monotonic clock) or "failed WHY"; then it stays, as a swarm's member must, until its input is closed. So
-no one's time counts the start of an interpreter, and all count from the same moment.
+the machine's monotonic clock) or "failed WHY"; then it stays, as a swarm's member must, until its input is closed. Before,
+it may say "note NAME T" of a moment. So no one's time counts the start of an interpreter, and all count from the same
+moment.
 """
 import json
 import statistics
@@ -31,6 +32,7 @@ class Runner:
         self.seconds = 0.0
         self.error: str | None = None
         self.started = 0.0
+        self.notes: dict[str, float] = {}
         self.ready, self.ended = threading.Event(), threading.Event()
         with open(log, "ab") as out:
             self.popen = subprocess.Popen([str(a) for a in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out,
@@ -43,6 +45,9 @@ class Runner:
             word, _, rest = line.strip().partition(" ")
             if word == "ready":
                 self.ready.set()
+            elif word == "note":
+                name, _, moment = rest.partition(" ")
+                self.notes[name] = float(moment) - self.started
             elif word == "done":
                 self.seconds = float(rest) - self.started
                 self.ended.set()
@@ -128,7 +133,7 @@ def race(lab: Lab, runners: dict[Node, Runner], size: int, seconds: float, count
     for node, runner in runners.items():
         now = counts(node)
         per_node.append({"node": node.name, "zone": node.zone, "seconds": round(runner.seconds, 3),
-                         **{key: now[key] - before[node][key] for key in now}})
+                         **{name: round(moment, 4) for name, moment in runner.notes.items()}, **{key: now[key] - before[node][key] for key in now}})
     return figures(lab, size, per_node, busy.value)
 
 

@@ -221,6 +221,9 @@ enum distance world__distance(const struct world *world, uint32_t a, uint32_t b)
 /* One-way latency drawn anew, and without jitter. */
 uint64_t world__latency_us(struct world *world, uint32_t a, uint32_t b);
 uint64_t world__base_latency_us(const struct world *world, uint32_t a, uint32_t b);
+/* What a packet waits in the queues of full links on its way now; either end may be WORLD_ORIGIN.
+ */
+uint64_t world__queue_us(const struct world *world, uint32_t from, uint32_t to);
 /* Links of the flow network. */
 uint32_t world__link_up(uint32_t node);
 uint32_t world__link_down(uint32_t node);

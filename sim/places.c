@@ -12,6 +12,9 @@
 
 enum { SIDE_OUT, SIDE_IN };
 
+/* A link counts as full with less than one part in so many to spare. */
+#define FULL_PART 16
+
 uint32_t world__link_up(uint32_t node)
 {
     return 2 * node;
@@ -84,10 +87,27 @@ uint64_t world__base_latency_us(const struct world *world, uint32_t a, uint32_t 
     return world->latency_us[world__distance(world, a, b)];
 }
 
+/* TCP fills the queue of a link that binds, and leaves that of one with room to spare empty. */
+static uint64_t wait_us(const struct world *world, uint32_t link)
+{
+    const struct flow_link *at = &world->flows.links[link];
+    return at->used_bps >= at->rate_bps - at->rate_bps / FULL_PART ? world->config.queue_us : 0;
+}
+
+uint64_t world__queue_us(const struct world *world, uint32_t from, uint32_t to)
+{
+    if (world->config.queue_us == 0)
+        return 0;
+    uint64_t out_us = to == WORLD_ORIGIN ? 0 : wait_us(world, world__link_down(to));
+    uint32_t link = from == WORLD_ORIGIN ? link_origin(world) : world__link_up(from);
+    return out_us + wait_us(world, link);
+}
+
 uint64_t world__latency_us(struct world *world, uint32_t a, uint32_t b)
 {
     uint64_t base_us = world__base_latency_us(world, a, b);
     uint64_t spread_us = base_us * world->config.jitter_percent / 100;
+    base_us += world__queue_us(world, a, b);
     return base_us + (spread_us > 0 ? prng_below(&world->prng, spread_us) : 0);
 }
 

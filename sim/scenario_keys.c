@@ -83,6 +83,8 @@ static const struct scenario_key keys[] = {
      .help = "between regions; 0: as between zones"},
     {"latency.jitter", SCENARIO_PERCENT, WORLD(jitter_percent), RANGE(0, 1000),
      .help = "of the latency, uniform on top"},
+    {"latency.queue", SCENARIO_TIME, WORLD(queue_us), RANGE(0, 10 * S),
+     .help = "on top for each full network card on the way: the mean of its queue"},
     {"loss", SCENARIO_FRACTION, WORLD(loss_ppm), RANGE(0, PPM / 2), .help = "of all datagrams"},
     {"duplicate", SCENARIO_FRACTION, WORLD(duplicate_ppm), RANGE(0, PPM / 2),
      .help = "of all datagrams"},

@@ -81,10 +81,13 @@ uint64_t origin_request_us(struct sim_node *node, uint64_t bytes, struct tcp_win
 {
     struct world *world = node->world;
     const struct world_config *config = &world->config;
-    uint64_t wait_us = first_byte_us(world);
+    uint64_t round_us = world__queue_us(world, node->index, WORLD_ORIGIN) +
+                        world__queue_us(world, WORLD_ORIGIN, node->index);
+    uint64_t wait_us = first_byte_us(world) + round_us;
     *window = (struct tcp_window){.used_us = world->now_us};
     if (!take_idle(node, window))
         wait_us += ORIGIN_HANDSHAKE_LATENCIES * config->origin_latency_us +
+                   ORIGIN_HANDSHAKE_LATENCIES / 2 * round_us +
                    work_handshake_us(node, config->cpu.tls_us);
     uint64_t rate_bps = config->origin_bps < node->down_bps ? config->origin_bps : node->down_bps;
     if (config->origin_conn_bps > 0 && config->origin_conn_bps < rate_bps)

@@ -94,6 +94,9 @@ struct world_config {
     uint64_t latency_cross_us;   /* between zones of a region */
     uint64_t latency_region_us;  /* between regions; 0: as between zones */
     uint32_t jitter_percent;     /* of the latency, uniform on top */
+    /* What waits in front of a full link, on average: each full NIC and the full origin on the way
+     * adds it to the latency. 0: links have no queues. */
+    uint64_t queue_us;
 
     /* Datagrams, per million. */
     uint32_t loss_ppm;

@@ -1,15 +1,17 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """The judge of the shaped benchmarks: what it refuses, what it calls missed, whom a swarm's tracker names, and that a
-race fails when one of its runners does. No rival has to be installed for it."""
+race fails when one of its runners does; and of the calibration: what it simulates, what it calls agreed. No rival has to be installed for it."""
 import contextlib
 import hashlib
 import io
 import os
 import sys
+import types
 import urllib.request
 
 import it
+import calibrate
 import race
 import rivals
 import shaped
@@ -72,7 +74,7 @@ def test_torrent_and_tracker():
 
 def test_a_race_ends_when_a_runner_fails():
     with Lab(2, 1, 100) as lab:
-        good = "import time; print('ready', flush=True); input(); print('done', time.monotonic(), flush=True)"
+        good = "import time; print('ready', flush=True); input(); time.sleep(0.1); print('done', time.monotonic(), flush=True)"
         fates = {"failed WHY": "print('ready', flush=True); input(); print('failed WHY', flush=True)",
                  "ended without a word": "print('ready', flush=True); input()",
                  "still running": "import time; print('ready', flush=True); input(); time.sleep(60)"}
@@ -88,7 +90,31 @@ def test_a_race_ends_when_a_runner_fails():
         both = {node: race.Runner(lab, [*node.exec(), sys.executable, "-c", good], lab.dir / "log") for node in lab.nodes}
         with contextlib.redirect_stdout(io.StringIO()):
             result = race.race(lab, both, 1000, 5)
-        it.check(result["nodes"] == 2 and 0 < result["last_s"] < 5, str(result))
+        it.check(result["nodes"] == 2 and 0.1 <= result["last_s"] < 5, str(result))
+
+
+def test_the_simulation_starts_as_the_clients_did():
+    with Lab(1) as lab:
+        image = {"config": {"size": 500}, "layers": [{"size": 4 << 20}] * 4}
+        shape = types.SimpleNamespace(nodes=2, mbit=100, mib=16, lab=lab, image=image)
+        links = {"share": 0.9, "idle_delay_s": 0.0001, "full_delay_s": 0.0301, "first_byte_s": 0.004}
+        lasts = []
+        for begins in (0.02, 2.02):
+            real = {"per_node": [{"manifest_s": begins}, {"manifest_s": begins + 0.5}]}
+            model, keys = calibrate.simulated(shape, links, real, 2)
+            lasts.append(model["last_s"])
+            it.check(keys["nic.up"] == "90000kbit/s" and keys["latency.queue"] == "15000us", str(keys))
+            it.check(keys["image.layers"] == "500B" + ",4194304B" * 4, str(keys))
+        bound = (16 << 20) * 8 / 90e6
+        it.check(bound + 0.02 < lasts[0] < 2 * bound, f"last node after {lasts[0]} s")
+        it.check(abs(lasts[1] - lasts[0] - 2) < 0.01, f"clients that begin 2 s later end 2 s later: {lasts}")
+
+
+def test_what_agrees():
+    agreed = {"valid": True, "agrees": True}
+    it.check(calibrate.verdict(agreed) == "ok", "ok")
+    it.check("NOT" in calibrate.verdict({**agreed, "agrees": False}), "not agreed")
+    it.check("REFUSED" in calibrate.verdict({"valid": False, "agrees": True}), "a busy machine agrees with nothing")
 
 
 if __name__ == "__main__":

@@ -191,6 +191,38 @@ static void reordered_datagrams_come_late(void **state)
     world_free(world);
 }
 
+/* Node 0 fills its card towards 2; the origin sends to 4 at no more than half of its card. */
+static void full_links_have_queues(void **state)
+{
+    (void)state;
+    struct world_config config;
+    small(&config);
+    config.jitter_percent = 0;
+    config.latency_zone_us = 200;
+    config.queue_us = 7000;
+    config.origin_conn_bps = 50000000;
+    struct world *world = world_new(&config);
+    assert_non_null(world);
+    assert_int_equal(world__latency_us(world, 0, 2), 200);
+    uint32_t fills = add(world, 0, 2);
+    (void)add(world, WORLD_ORIGIN, 4);
+    flows_pour(&world->flows, 0);
+    assert_int_equal(world__latency_us(world, 0, 2), 14200); /* one's way out, the other's in */
+    assert_int_equal(world__latency_us(world, 0, 6), 7200);
+    assert_int_equal(world__latency_us(world, 6, 2), 7200);
+    assert_int_equal(world__latency_us(world, 2, 0), 200);
+    assert_int_equal(world__latency_us(world, 6, 4), 200);
+    assert_int_equal(world__queue_us(world, WORLD_ORIGIN, 2), 7000);
+    assert_int_equal(world__queue_us(world, 0, WORLD_ORIGIN), 7000);
+    struct tcp_window window;
+    uint64_t waits_us = origin_request_us(&world->nodes[2], 1, &window);
+    uint64_t free_us = origin_request_us(&world->nodes[4], 1, &window);
+    assert_int_equal(waits_us - free_us, 3 * 7000); /* TCP, TLS, request: each answer waits once */
+    flows_remove(&world->flows, fills, 0);
+    assert_int_equal(world__latency_us(world, 0, 2), 200);
+    world_free(world);
+}
+
 /* ---- slow start ---- */
 
 /* 10 Gbit/s and 2 ms there and back: 2.5 MB fill the pipe. Windows 14,480 * 2^0..2^7 are smaller;
@@ -239,6 +271,7 @@ int main(void)
         cmocka_unit_test(nics_differ_by_node_and_direction),
         cmocka_unit_test(latency_follows_distance),
         cmocka_unit_test(reordered_datagrams_come_late),
+        cmocka_unit_test(full_links_have_queues),
         cmocka_unit_test(slow_start_loses_what_it_should),
         cmocka_unit_test(short_answers_end_in_slow_start),
     };
