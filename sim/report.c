@@ -222,6 +222,13 @@ void report__json_figures(const struct report *report, FILE *to)
             report->cross_zone_bytes, report->throttled, report->evicted_bytes,
             report->pulls_failed, report->nodes_incomplete, report->wrong_bytes,
             plain(report->no_mesh_p50_s), plain(report->no_mesh_last_s));
+    const struct report_faultless *faultless = &report->faultless;
+    if (faultless->compared)
+        fprintf(to,
+                " \"faultless\": {\"p99_s\": %.3f, \"levelled_p99_s\": %.3f, \"origin_bytes\": "
+                "%" PRIu64 ", \"p99_against\": %.3f, \"origin_against\": %.4f},\n",
+                plain(faultless->p99_s), plain(faultless->levelled_p99_s), faultless->origin_bytes,
+                plain(faultless->p99), plain(faultless->origin));
     fprintf(to,
             " \"events\": %" PRIu64 ", \"events_per_cpu_s\": %.0f, \"wall_s\": %.2f, "
             "\"cpu_s\": %.2f, \"rss_mib\": %.1f, \"trace_hash\": \"%016" PRIx64 "\"",

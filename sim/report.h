@@ -14,6 +14,15 @@
 
 #include "world.h"
 
+/* Beside the same run without faults (report_faultless.c). */
+struct report_faultless {
+    bool compared;
+    double p99_s;          /* of the run without faults, levelled as this one */
+    double levelled_p99_s; /* of this run: see report_levelled_p99_s */
+    double p99, origin;    /* this run / the other: p99_s, bytes from the origin */
+    uint64_t origin_bytes; /* of the run without faults */
+};
+
 struct report {
     uint64_t seed;
     uint32_t nodes, zones;
@@ -29,6 +38,7 @@ struct report {
     uint32_t nodes_complete;              /* nodes that had all they pulled in the end */
     uint32_t nodes_incomplete;            /* those that did not */
     double no_mesh_p50_s, no_mesh_last_s; /* the same arrivals sharing the origin */
+    struct report_faultless faultless;    /* of no run: not compared */
     uint64_t events, trace_hash;
     double wall_s;  /* of the run; report_make leaves 0, who measured it sets it */
     double cpu_s;   /* of this process so far; set anew where several runs share one */
@@ -54,6 +64,12 @@ struct report_context {
  * first pull's start; a pull that failed and was repeated ends with its repetition. Copies are
  * counted against all blobs that somebody pulled. Out of memory is fatal, as in the world. */
 void report_make(struct world *world, const struct world_config *config, struct report *out);
+/* 99 % of the nodes have completed after this, without the time they were down themselves, and as
+ * if their card were as fast as the others'. */
+double report_levelled_p99_s(const struct world *world);
+/* Fills report->faultless. */
+void report_compare(struct report *report, double levelled_p99_s, const struct report *faultless,
+                    double faultless_p99_s);
 /* One JSON object on `to`, with wall time and trace hash: a run without a scenario's name. */
 void report_json(const struct report *report, struct world *world,
                  const struct world_config *config, double wall_s, FILE *to);

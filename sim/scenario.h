@@ -7,6 +7,7 @@
  *   scenario_keys.c     the table            scenario_load.c   files, --set, what fits together
  *   scenario_value.c    values and text      scenario_show.c   the example, settings, list
  *   scenario_run.c      a world made of it, arrivals and faults put into it, run to the end
+ *   scenario_faultless.c  the same without its faults, for checks
  */
 #ifndef SHOAL_SIM_SCENARIO_H
 #define SHOAL_SIM_SCENARIO_H
@@ -114,6 +115,7 @@ enum scenario_cache_mode {
 struct scenario_checks {
     uint64_t p50, p99, p999, last; /* completion / bound */
     uint64_t origin_copies, cross_zone_copies, upload_skew;
+    uint64_t p99_faultless, origin_faultless; /* against the same run without faults */
     uint64_t control_ppm;
     uint64_t last_us; /* completion of the last node */
     bool invariants;  /* of all cores, every simulated second: slow */
@@ -297,6 +299,12 @@ MUST_USE int scenario_run(const struct scenario *scenario, struct world **world,
                           struct scenario_result *out);
 /* Nodes of all images' layers, bytes of one node's full pull. */
 uint64_t scenario_image_bytes(const struct scenario_image *image);
+/* Is a check set that needs the same run without faults? */
+bool scenario_wants_faultless(const struct scenario *scenario);
+/* Runs that, too, and fills result->report.faultless; `world` is as scenario_run left it. 0 or
+ * E_NO_MEMORY. */
+MUST_USE int scenario_compare(const struct scenario *scenario, const struct world *world,
+                              struct scenario_result *result);
 /* Holds the result against scenario.checks. Returns how many are broken, each a line on `to`
  * ("check: ratio.p99 is 1.310, limit 1.150"); `to` may be NULL. */
 unsigned scenario_check_result(const struct scenario *scenario,

@@ -99,6 +99,10 @@ static void print_people(const struct scenario *scenario, const struct scenario_
     printf("  origin        %.3f copies   across zones %.3f copies   control %.3f %%   upload skew "
            "%.2f\n",
            r->origin_copies, r->cross_zone_copies, r->control_fraction * 100, r->upload_skew);
+    if (r->faultless.compared)
+        printf("  no faults     p99 %.2f s, with them %.2f s levelled: %.3f x   origin %.3f x\n",
+               r->faultless.p99_s, r->faultless.levelled_p99_s, r->faultless.p99,
+               r->faultless.origin);
     printf("  pulls         %" PRIu64 ", %u failed (%" PRIu64 " without a death), %" PRIu64
            " unfinished; wrong bytes %" PRIu64 "\n",
            result->pulls, r->pulls_failed, result->unexplained, result->unfinished, r->wrong_bytes);
@@ -170,7 +174,10 @@ static int run_all(struct run *run)
         return 1;
     }
     result.report.wall_s = wall_s() - start_s;
-    err = report_all(run, world, &result);
+    if (scenario_wants_faultless(&run->scenario))
+        err = scenario_compare(&run->scenario, world, &result);
+    int report_err = report_all(run, world, &result);
+    err = err != 0 ? err : report_err;
     unsigned broken = scenario_check_result(&run->scenario, &result, stderr);
     world_free(world);
     bool good = err == 0 && result.unexplained == 0 && result.unfinished == 0 &&

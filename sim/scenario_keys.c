@@ -240,6 +240,12 @@ static const struct scenario_key keys[] = {
      .help = "most / mean bytes uploaded by a node"},
     {"checks.controlFraction", SCENARIO_FRACTION, SELF(checks.control_ppm), RANGE(1, PPM), OR_ZERO,
      .help = "most control bytes / payload bytes"},
+    {"checks.p99AgainstFaultless", SCENARIO_MILLI, SELF(checks.p99_faultless), RANGE(1, 1000000),
+     OR_ZERO,
+     .help = "most p99 / p99 of the same run without faults and slow cards, which is run, too; "
+             "levelled: without the time a node was down itself, and per its card's rate"},
+    {"checks.originAgainstFaultless", SCENARIO_MILLI, SELF(checks.origin_faultless),
+     RANGE(1, 1000000), OR_ZERO, .help = "the same for bytes from the origin"},
     {"checks.invariants", SCENARIO_BOOL, SELF(checks.invariants), RANGE(0, 1),
      .help = "test all cores every simulated second; slow"},
 

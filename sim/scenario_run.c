@@ -289,6 +289,8 @@ static void plan_restart(struct drive *drive, const struct scenario_fault *fault
                          uint64_t at_us)
 {
     uint64_t back_us = at_us + fault->down_us;
+    if (drive->fates[node] == FATE_GONE)
+        return;
     if (drive->fates[node] == FATE_LIVES)
         drive->fates[node] = FATE_RETURNS;
     world_kill_node(drive->world, node, at_us);
@@ -416,6 +418,11 @@ static void plan_fault(struct drive *drive, const struct scenario_fault *fault)
     }
 }
 
+static bool is_for_good(const struct scenario_fault *fault)
+{
+    return fault->kind == FAULT_KILL || fault->kind == FAULT_LEAVE;
+}
+
 static void plan_faults(struct drive *drive)
 {
     const struct scenario *scenario = drive->scenario;
@@ -428,8 +435,12 @@ static void plan_faults(struct drive *drive)
     for (uint32_t i = 0; i < count; i++)
         plan_slow(drive, &slow, nodes[i], 0);
     free(nodes);
-    for (uint32_t i = 0; i < scenario->fault_count; i++)
-        plan_fault(drive, &scenario->faults[i]);
+    /* Who goes for good first: nobody comes back after that. */
+    for (unsigned round = 0; round < 2; round++) {
+        for (uint32_t i = 0; i < scenario->fault_count; i++)
+            if (is_for_good(&scenario->faults[i]) == (round == 0))
+                plan_fault(drive, &scenario->faults[i]);
+    }
     for (uint32_t i = 0; i < scenario->outage_count; i++)
         plan_fault(drive, &scenario->outages[i]);
 }
@@ -649,6 +660,10 @@ unsigned scenario_check_result(const struct scenario *scenario,
     bad += over(to, "cross_zone_copies", report->cross_zone_copies,
                 (double)checks->cross_zone_copies / 1000);
     bad += over(to, "upload_skew", report->upload_skew, (double)checks->upload_skew / 1000);
+    bad += over(to, "faultless.p99_against", report->faultless.p99,
+                (double)checks->p99_faultless / 1000);
+    bad += over(to, "faultless.origin_against", report->faultless.origin,
+                (double)checks->origin_faultless / 1000);
     bad +=
         over(to, "control_fraction", report->control_fraction, (double)checks->control_ppm / 1e6);
     return bad;

@@ -103,10 +103,51 @@ def test_the_example_changes_nothing():
 
 def test_shipped_scenarios_run_by_name_from_anywhere():
     names = re.findall(r"^  (\S+) +\d+ nodes", sim("list", cwd="/").stdout, re.M)
-    check(names == ["acr-300", "flash-10000", "flash-5000", "kraken-2600", "model-300", "rollout-1000", "small-1000"], str(names))
+    check(names == ["acr-300", "churn-300", "flash-10000", "flash-5000", "kraken-2600", "late-300", "model-300", "rolling-300",
+                    "rollout-1000", "small-1000", "zone-copies-300"], str(names))
     for name in names:
         run = json.loads(sim("run", name, "--set", "nodes=9", "--set", "image.layers=4MiB,1MiB", "--json", cwd="/").stdout)
         check(run["scenario"] == name and run["nodes"] == 9 and run["pulls_failed"] == 0, f"{name}: {run}")
+
+
+def checked(name, *sets):
+    """A shipped scenario, made smaller, with its own checks."""
+    words = [word for value in sets for word in ("--set", value)]
+    return json.loads(sim("run", name, *words, "--json", "--check").stdout)
+
+
+def test_copies_per_zone_cross_no_border():
+    run = checked("zone-copies-300", "nodes=90", "image.layers=256MiB")
+    check(run["cross_zone_bytes"] == 0 and 2.9 < run["origin_copies"] <= 3.3, str(run))
+    mesh = checked("zone-copies-300", "nodes=90", "image.layers=256MiB", "copies=mesh", "checks.crossZoneCopies=2.2",
+                   "checks.originCopies=1.1")
+    check(mesh["cross_zone_copies"] > 1.9, "zones were not supplied")
+
+
+def test_rolling_updates_and_late_joiners_are_served_by_the_mesh():
+    for name in ("rolling-300", "late-300"):
+        run = checked(name, "nodes=60", "image.layers=64MiB,64MiB")
+        check(run["nodes_incomplete"] == 0 and run["origin_copies"] <= 1.05, f"{name}: {run}")
+
+
+def test_churn_is_held_against_the_run_without_it():
+    run = checked("churn-300", "nodes=90", "image.layers=128MiB,128MiB")
+    check(run["pulls_failed"] > 0, "nobody died")
+    check(run["ratio"]["p99"] > 5, "no card was slow")
+    faultless = run["faultless"]
+    check(0.8 < faultless["p99_against"] <= 1.5 and faultless["origin_against"] <= 1.2, str(faultless))
+    alone = json.loads(sim("run", "churn-300", "--set", "nodes=90", "--set", "image.layers=128MiB,128MiB", "--set",
+                           "checks.p99AgainstFaultless=0", "--set", "checks.originAgainstFaultless=0", "--json").stdout)
+    check("faultless" not in alone and alone["trace_hash"] == run["trace_hash"], "the comparison changed the run")
+    broken = sim("run", "churn-300", "--set", "nodes=30", "--set", "image.layers=4MiB", "--set",
+                 "checks.p99AgainstFaultless=0.5", "--check", code=1)
+    check("check: faultless.p99_against is" in broken.stderr, broken.stderr)
+
+
+def test_an_image_passes_through_a_smaller_cache():
+    run = checked("model-300", "nodes=30", "image.layers=500MB,500MB", "cache.capacity=512MiB", "arrivals.within=200ms",
+                  "checks.p50=1.5", "checks.p99=1.6", "checks.last=1.6")
+    check(run["evicted_bytes"] > 30 * (1e9 - 513 * 2**20), "nothing was evicted")
 
 
 def test_files_are_written():
