@@ -80,8 +80,16 @@ $(BUILD)/%.o: %.c
 # The reports' style and script go into the simulator as lists of byte values, which sim/html_assets.c includes.
 $(BUILD)/gen/%.inc: sim/%
 	$(Q)mkdir -p $(@D) && od -An -v -tx1 $< | sed 's/ \(..\)/0x\1,/g' >$@
-$(BUILD)/sim/html_assets.o: CFLAGS_ALL += -isystem $(BUILD)
+$(BUILD)/sim/html_assets.o $(BUILD)/sim/build_id.o: CFLAGS_ALL += -isystem $(BUILD)
 $(BUILD)/sim/html_assets.o: $(BUILD)/gen/report.css.inc $(BUILD)/gen/report.js.inc
+# What the simulator names as its source, so that a seed can be replayed on it: release and commit; the release alone without git.
+RELEASE := $(shell sed -n 's/^\#define SHOAL_VERSION "\(.*\)"/\1/p' src/daemon/cli.h)
+.PHONY: build-id
+build-id:
+$(BUILD)/gen/build-id.inc: build-id
+	$(Q)mkdir -p $(@D) && commit=$$(git -C $(CURDIR) describe --always --dirty --exclude '*' 2>/dev/null); \
+	  echo "\"$(RELEASE)$${commit:+-g$$commit}\"" >$@.new; cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+$(BUILD)/sim/build_id.o: $(BUILD)/gen/build-id.inc
 # llhttp ships as C sources in Debian (node-llhttp): built here with its own warnings off.
 $(BUILD)/llhttp/%.o: /usr/share/llhttp/%.c
 	$(Q)mkdir -p $(@D) && $(CC) -std=c11 -O2 -g -fPIE -w -isystem /usr/share/include/llhttp $(if $(SAN),-fsanitize=$(SAN),) -c -o $@ $<

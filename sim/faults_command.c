@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * `shoal-sim faults`: one child per seed, so that a broken invariant of a core, which aborts, is a
- * failing seed and the search goes on. Each seed is printed before it runs, and a failing one with
- * the command that replays it.
+ * failing seed and the search goes on. The build is printed first, each seed before it runs, and a
+ * failing one with the command that replays it.
  */
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "build_id.h"
 #include "faults.h"
 #include "plan_jobs.h"
 #include "scenario_args.h"
@@ -110,7 +111,8 @@ static void say_failed(struct search *search, uint64_t seed, const struct faults
         fprintf(to, ": killed by signal %d (%s)", result->signal, strsignal(result->signal));
     else if (outcome == NULL)
         fprintf(to, ": no result");
-    fprintf(to, "; replay: shoal-sim faults --seeds 1 --seed %" PRIu64 "\n", seed);
+    fprintf(to, "; replay on %s: shoal-sim faults --seeds 1 --seed %" PRIu64 "\n", build_id(),
+            seed);
     if (outcome != NULL)
         checkers_explain(&outcome->facts, outcome->bad, "  ", to);
     (void)fflush(to);
@@ -152,8 +154,8 @@ static void sum_up(const struct search *search, double wall_s)
                search->node_seconds / 3600, search->lies, search->worst_copies, wall_s);
         return;
     }
-    printf("{\"first_seed\": %" PRIu64 ", \"seeds\": %" PRIu64 ", \"failed\": [", search->first,
-           search->done_count);
+    printf("{\"build\": \"%s\", \"first_seed\": %" PRIu64 ", \"seeds\": %" PRIu64 ", \"failed\": [",
+           build_id(), search->first, search->done_count);
     for (uint64_t i = 0; i < search->failed_count && i < FAILED_MAX; i++)
         printf("%s%" PRIu64, i > 0 ? ", " : "", search->failed[i]);
     printf("], \"pulls\": %" PRIu64 ", \"faults\": %" PRIu64
@@ -178,8 +180,8 @@ int faults_command(int argc, char **argv)
     int code = parse(&search, argc, argv);
     if (code != 0)
         return code == 1 ? 0 : 2;
-    fprintf(talk(&search), "seeds %" PRIu64 "..%" PRIu64 ", %" PRIu64 " at a time\n", search.first,
-            search.first + search.seeds - 1, search.jobs);
+    fprintf(talk(&search), "shoal-sim %s: seeds %" PRIu64 "..%" PRIu64 ", %" PRIu64 " at a time\n",
+            build_id(), search.first, search.first + search.seeds - 1, search.jobs);
     struct jobs jobs = {.arg = &search,
                         .work = work,
                         .done = done,

@@ -236,6 +236,8 @@ def test_faults_replay():
     check(once["trace_hash"] == again["trace_hash"], "the same seeds gave other runs")
     text = sim("faults", "--seeds", "2", "--seed", "7", "--jobs", "1").stdout
     check(text.index("seeds 7..8") < text.index("seed: 7: ") < text.index("seed: 8: "), "seed and options come first")
+    build = re.match(r"shoal-sim (\d+\.\d+\.\d+(-g[0-9a-f]+(-dirty)?)?): seeds", text)
+    check(build is not None and build[1] == once["build"], f"the build comes first: {text[:80]}")
 
 
 if __name__ == "__main__":
