@@ -729,9 +729,16 @@ static void lease_tick(struct transfer *transfer, struct lease *lease)
         held_tick(transfer, lease);
 }
 
+/* What tells a keeper by its change that an import moves: when the last piece came, counted from
+ * the first question. The clock itself would be at its limit, and still, after 50 days (D-11). */
+static uint64_t moved_ms(const struct lease *lease)
+{
+    return lease->moved_us > lease->asked_us ? (lease->moved_us - lease->asked_us) / MS + 1 : 0;
+}
+
 static uint32_t renewal_bytes(const struct lease *lease)
 {
-    uint64_t bytes = lease->fetch != NULL ? lease->fetch->bytes : lease->moved_us / MS;
+    uint64_t bytes = lease->fetch != NULL ? lease->fetch->bytes : moved_ms(lease);
     return bytes > UINT32_MAX ? UINT32_MAX : (uint32_t)bytes;
 }
 
