@@ -277,6 +277,7 @@ struct request {
     uint64_t sent_us;   /* first */
     uint64_t resend_us; /* next */
     uint64_t heard_us;  /* last answer or bytes */
+    uint64_t due_us;    /* by its first QUEUED it has begun long before; 0: none came */
     uint64_t started_us;
 };
 /* Asks for a piece. False: no room. */

@@ -334,11 +334,32 @@ static bool too_slow(const struct transfer *transfer, const struct request *requ
 
 /* Without a byte for longer than is usual here: bytes of all come late when our own link is full,
  * and giving up then would only waste what is on its way. */
+static uint64_t patience_us(const struct transfer *transfer)
+{
+    uint64_t usual_us = 6 * (uint64_t)transfer->gap_us;
+    return usual_us > SILENT_US ? usual_us : SILENT_US;
+}
+
 static bool is_silent(const struct transfer *transfer, const struct request *request)
 {
-    uint64_t patience_us = 6 * (uint64_t)transfer->gap_us;
-    patience_us = patience_us > SILENT_US ? patience_us : SILENT_US;
-    return request->started && transfer->now_us - request->heard_us >= patience_us;
+    return request->started && transfer->now_us - request->heard_us >= patience_us(transfer);
+}
+
+/* The other side keeps saying that the piece will come, far longer than it said at first (P-2), or
+ * lets it out by the byte (P-3): its word is worth nothing, and it is used no more for this blob.
+ */
+static bool is_broken(const struct transfer *transfer, const struct request *request)
+{
+    return !request->started && request->due_us != 0 && transfer->now_us >= request->due_us;
+}
+
+static void give_up_broken(struct transfer *transfer, struct request *request)
+{
+    struct blob *blob = request->blob;
+    uint16_t node = request->node;
+    give_up(transfer, request, false);
+    transfer__avoid(transfer, blob->swarm, AVOID_WHOLE, node);
+    transfer__neighbour_distrust(transfer, blob, node);
 }
 
 /* True if the request is gone. */
@@ -357,6 +378,10 @@ static bool request_tick(struct transfer *transfer, struct request *request)
     bool unanswered = request->tries >= TRIES_MAX && now_us >= request->resend_us;
     if (unanswered || is_silent(transfer, request) || quiet_us >= VERIFY_US) {
         give_up(transfer, request, true);
+        return true;
+    }
+    if (is_broken(transfer, request)) {
+        give_up_broken(transfer, request);
         return true;
     }
     if (too_slow(transfer, request)) {
@@ -424,6 +449,8 @@ void transfer__on_queued(struct transfer *transfer, uint16_t from, const struct 
     struct request *request = answered(transfer, from, piece);
     if (request == NULL)
         return;
+    if (request->due_us == 0)
+        request->due_us = transfer->now_us + 2 * (uint64_t)piece->wait_us + patience_us(transfer);
     request->answered = true;
     request->tries = 1;
     request->heard_us = transfer->now_us;
