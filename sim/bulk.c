@@ -129,9 +129,9 @@ static void end(struct sim_node *node, uint32_t index, uint32_t detail, int stat
     if (bulk.kind == BULK_FETCH && status == 0)
         origin_keep(node, bulk.window);
     if (bulk.kind == BULK_UPLOAD)
-        transfer_upload_end(host_transfer(node), world->now_us, bulk.id, detail, status);
+        transfer_upload_end(host_transfer(node), host_now_us(node), bulk.id, detail, status);
     else
-        transfer_fetch_end(host_transfer(node), world->now_us, bulk.id, status, detail);
+        transfer_fetch_end(host_transfer(node), host_now_us(node), bulk.id, status, detail);
 }
 
 static uint32_t bytes_of(const struct world *world, const struct bulk *bulk)
@@ -158,6 +158,13 @@ static void send_bytes(struct sim_node *node, uint32_t index)
     }
     if (world__severed(world, node->index, bulk->to))
         return;
+    if ((node->hostile & WORLD_STALLS) != 0)
+        return;
+    if (work_read_fails(node, bulk->blob, bulk->piece)) {
+        keep_spoil(node, bulk->blob, bulk->piece);
+        end(node, index, 0, E_IO);
+        return;
+    }
     bulk->state = BULK_COMING;
     uint64_t base_us = world__base_latency_us(world, node->index, bulk->to);
     struct tcp_burst burst = {.rate_bps =
@@ -176,11 +183,16 @@ void bulk_upload(struct sim_node *node, const struct transfer_result *result)
     uint32_t peer = world__node_at(world, &result->peer_addr);
     uint32_t blob = pulls_blob_of(node, result->blob);
     if (peer == INDEX_NONE) {
-        transfer_upload_end(host_transfer(node), world->now_us, result->id, 0, E_UNREACHABLE);
+        transfer_upload_end(host_transfer(node), host_now_us(node), result->id, 0, E_UNREACHABLE);
         return;
     }
-    /* Nothing is given that was not verified. */
-    ASSERT(blob != INDEX_NONE && bitfield_get(&node->blobs[blob].have, result->piece));
+    /* Nothing is given that was not verified; what a disk lost a moment ago, is not there. */
+    ASSERT(blob != INDEX_NONE);
+    if (!bitfield_get(&node->blobs[blob].have, result->piece)) {
+        ASSERT(node->keep != NULL);
+        transfer_upload_end(host_transfer(node), host_now_us(node), result->id, 0, E_NOT_FOUND);
+        return;
+    }
     bool pinned = keep_pin(node, blob, result->piece);
     struct bulk plan = {.kind = BULK_UPLOAD,
                         .state = BULK_WAITING,
@@ -210,9 +222,10 @@ void bulk_resume(struct sim_node *node, uint32_t peer)
     struct world *world = node->world;
     uint32_t index = upload_to(world, node->own.first, peer);
     while (index != INDEX_NONE) {
+        uint32_t next = at(world, index)->next;
         if (at(world, index)->state == BULK_WAITING)
-            send_bytes(node, index);
-        index = upload_to(world, at(world, index)->next, peer);
+            send_bytes(node, index); /* which may end it */
+        index = upload_to(world, next, peer);
     }
 }
 
@@ -395,10 +408,11 @@ void bulk_progress(struct world *world, uint32_t index, uint64_t version)
         return;
     bulk->told_bytes = bytes;
     if (bulk->kind == BULK_FETCH)
-        transfer_fetch_progress(host_transfer(node), world->now_us, bulk->id, bytes);
+        transfer_fetch_progress(host_transfer(node), host_now_us(node), bulk->id, bytes);
     else
-        transfer_piece_progress(host_transfer(node), world->now_us, node->blobs[bulk->blob].handle,
-                                bulk->piece, &world->nodes[bulk->from].id, (uint32_t)bytes);
+        transfer_piece_progress(host_transfer(node), host_now_us(node),
+                                node->blobs[bulk->blob].handle, bulk->piece,
+                                &world->nodes[bulk->from].id, (uint32_t)bytes);
     host_drain(node);
 }
 
@@ -439,7 +453,7 @@ static void verify(struct world *world, uint32_t index, bool last)
                         .parent = index,
                         .parent_version = bulk->version,
                         .last = last};
-    plan.wrong = bulk->kind == BULK_UPLOAD && world->nodes[bulk->from].liar;
+    plan.wrong = bulk->kind == BULK_UPLOAD && (world->nodes[bulk->from].hostile & WORLD_LIES) != 0;
     node->unverified_bytes += bytes;
     uint64_t took_us = work_arrived_us(node, bulk, bytes);
     push(world, EVENT_VERIFIED, add(world, &plan), took_us);
@@ -545,14 +559,14 @@ static void take_piece(struct sim_node *node, const struct bulk *bulk)
             (struct piece_source){.origin = PIECE_FROM_PEER, .peer = world->nodes[bulk->from].id};
     if (bulk->wrong) { /* its hash tells: as the daemon, nothing more is asked of who sent it */
         world->totals.lies++;
-        transfer_peer_lied(host_transfer(node), world->now_us, &source.peer);
+        transfer_peer_lied(host_transfer(node), host_now_us(node), &source.peer);
     } else if (!bitfield_set(&mine->have, bulk->piece)) {
         world->totals.wasted_bytes += bytes_of(world, bulk);
     } else {
         count_piece(node, bulk->blob, bytes_of(world, bulk));
     }
     struct transfer *transfer = host_transfer(node);
-    transfer_piece_done(transfer, world->now_us, mine->handle, bulk->piece, &source,
+    transfer_piece_done(transfer, host_now_us(node), mine->handle, bulk->piece, &source,
                         bulk->wrong ? E_DIGEST : 0);
     if (bitfield_get(transfer_blob_have(transfer, mine->handle), bulk->piece) !=
         bitfield_get(&mine->have, bulk->piece))

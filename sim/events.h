@@ -30,6 +30,8 @@ enum event_kind {
     EVENT_ORIGIN, /* its state is `version` now */
     EVENT_NIC,    /* the node's rates are those numbered `version` now */
     EVENT_ORIGIN_RATE,
+    EVENT_CUT_LINK, /* the same as CUT for nodes */
+    EVENT_TRAIT,    /* what enum world_trait `other` names is `version` for the node now */
 };
 
 struct event {

@@ -21,6 +21,12 @@ static uint64_t moment(struct prng *prng)
     return PULL_AT + prng_below(prng, FAULTS_US);
 }
 
+/* A fault is over at that time. */
+static void over(struct faults *faults, uint64_t at_us)
+{
+    faults->over_us = at_us > faults->over_us ? at_us : faults->over_us;
+}
+
 /* ---- what goes wrong ---- */
 
 static void draw_deaths(struct world *world, struct prng *prng, struct faults *out)
@@ -40,20 +46,30 @@ static void draw_deaths(struct world *world, struct prng *prng, struct faults *o
             world_kill_node(world, node, at_us);
             out->deaths++;
         }
+        over(out, at_us);
         if (one_in(prng, 2)) {
-            world_start_node(world, node, at_us + 1100000 + prng_below(prng, 5 * SECOND_US),
-                             one_in(prng, 2));
+            uint64_t back_us = at_us + 1100000 + prng_below(prng, 5 * SECOND_US);
+            world_start_node(world, node, back_us, one_in(prng, 2));
+            over(out, back_us);
             out->restarts++;
         }
     }
+}
+
+static void freeze(struct world *world, struct faults *out, uint32_t node, uint64_t at_us,
+                   uint64_t for_us)
+{
+    world_freeze_node(world, node, at_us, for_us);
+    over(out, at_us + for_us);
+    out->freezes++;
 }
 
 static void draw_slow(struct world *world, struct prng *prng, struct faults *out)
 {
     for (uint32_t node = 0; node < out->config.node_count; node++) {
         if (one_in(prng, 20)) {
-            world_freeze_node(world, node, moment(prng), prng_below(prng, 10 * SECOND_US));
-            out->freezes++;
+            uint64_t at_us = moment(prng);
+            freeze(world, out, node, at_us, prng_below(prng, 10 * SECOND_US));
         }
         if (one_in(prng, 20)) {
             world_slow_node(world, node, 10);
@@ -61,6 +77,7 @@ static void draw_slow(struct world *world, struct prng *prng, struct faults *out
         }
         if (one_in(prng, 20) && out->liars < out->config.node_count / 5) {
             world_make_liar(world, node);
+            out->hostile[node] = WORLD_LIES;
             out->liars++;
         }
     }
@@ -76,6 +93,7 @@ static void draw_cuts(struct world *world, struct prng *prng, struct faults *out
             uint64_t at_us = moment(prng), until_us = at_us + prng_below(prng, 20 * SECOND_US);
             world_cut_zones(world, a, b, true, at_us);
             world_cut_zones(world, a, b, false, until_us);
+            over(out, until_us);
             if (one_in(prng, 2)) {
                 world_cut_zones(world, b, a, true, at_us);
                 world_cut_zones(world, b, a, false, until_us);
@@ -93,7 +111,113 @@ static void draw_origin(struct world *world, struct prng *prng, struct faults *o
     out->how = (uint32_t)(1 + prng_below(prng, WORLD_ORIGIN_CUT));
     uint64_t at_us = moment(prng);
     world_set_origin(world, (enum world_origin)out->how, at_us);
-    world_set_origin(world, WORLD_ORIGIN_UP, at_us + prng_below(prng, 6 * SECOND_US));
+    uint64_t until_us = at_us + prng_below(prng, 6 * SECOND_US);
+    world_set_origin(world, WORLD_ORIGIN_UP, until_us);
+    over(out, until_us);
+}
+
+/* Some nodes lose touch with the others, in one direction or both; link by link it comes back. */
+static void draw_links(struct world *world, struct prng *prng, struct faults *out)
+{
+    uint32_t nodes = out->config.node_count;
+    if (!one_in(prng, 3))
+        return;
+    uint64_t apart = prng_next(prng) & prng_next(prng); /* a quarter of them */
+    uint64_t at_us = moment(prng), heals_us = prng_below(prng, 20 * SECOND_US) + 1;
+    bool both = one_in(prng, 2);
+    over(out, at_us + heals_us);
+    for (uint32_t from = 0; from < nodes; from++) {
+        for (uint32_t to = 0; to < nodes; to++) {
+            bool leaves = (apart >> from & 1) != 0 && (apart >> to & 1) == 0;
+            bool enters = (apart >> from & 1) == 0 && (apart >> to & 1) != 0;
+            if (!leaves && !(enters && both))
+                continue;
+            world_cut_link(world, from, to, true, at_us);
+            world_cut_link(world, from, to, false, at_us + prng_below(prng, heals_us) + 1);
+            out->links++;
+        }
+    }
+}
+
+/* From a moment on, for a while. */
+struct spell {
+    uint64_t from_us, until_us;
+};
+
+static struct spell draw_spell(struct prng *prng, struct faults *out)
+{
+    struct spell spell = {.from_us = moment(prng)};
+    spell.until_us = spell.from_us + prng_below(prng, 15 * SECOND_US);
+    over(out, spell.until_us);
+    return spell;
+}
+
+static void set_trait(struct world *world, uint32_t node, const struct spell *spell,
+                      enum world_trait trait, const uint64_t values[2])
+{
+    world_set_trait(world, node, trait, values[0], spell->from_us);
+    world_set_trait(world, node, trait, values[1], spell->until_us);
+}
+
+static void draw_machines(struct world *world, struct prng *prng, struct faults *out)
+{
+    bool disks = out->config.cache_bytes > 0;
+    for (uint32_t node = 0; node < out->config.node_count; node++) {
+        if (one_in(prng, 20)) {
+            struct spell spell = draw_spell(prng, out);
+            set_trait(world, node, &spell, WORLD_TRAIT_CPU_MILLI,
+                      (const uint64_t[2]){2000 + prng_below(prng, 50000), 1000});
+            out->slow_cpus++;
+        }
+        if (one_in(prng, 20)) { /* D-14 */
+            struct spell spell = draw_spell(prng, out);
+            set_trait(world, node, &spell, WORLD_TRAIT_DISK_WAIT_US,
+                      (const uint64_t[2]){10000 + prng_below(prng, 2 * SECOND_US), 0});
+            out->slow_disks++;
+        }
+        if (disks && one_in(prng, 5)) { /* D-1, D-2, D-3 */
+            struct spell spell = draw_spell(prng, out);
+            set_trait(world, node, &spell, WORLD_TRAIT_DISK,
+                      (const uint64_t[2]){1 + prng_below(prng, 3), WORLD_DISK_WELL});
+            out->forgets[node] = true;
+            out->disk_errors++;
+        }
+        if (one_in(prng, 40)) { /* D-13 */
+            freeze(world, out, node, moment(prng), 30 * SECOND_US);
+        }
+    }
+}
+
+/* Who lies, does nothing else: its liar's trait would be gone. Who damages its messages can make
+ * others believe anything of the members, so it stops with the other faults. */
+static void draw_hostile(struct world *world, struct prng *prng, struct faults *out)
+{
+    for (uint32_t node = 0; node < out->config.node_count; node++) {
+        uint32_t acts = 1U << (1 + prng_below(prng, 6));
+        if (!one_in(prng, 12) || out->liars + out->hostiles >= out->config.node_count / 5 ||
+            (out->hostile[node] & WORLD_LIES) != 0)
+            continue;
+        out->hostile[node] = acts;
+        out->hostiles++;
+        world_set_trait(world, node, WORLD_TRAIT_HOSTILE, acts, PULL_AT);
+        if ((acts & WORLD_GARBLES) == 0)
+            continue;
+        world_set_trait(world, node, WORLD_TRAIT_HOSTILE, 0, PULL_AT + 2 * FAULTS_US);
+        over(out, PULL_AT + 2 * FAULTS_US);
+    }
+}
+
+static void draw_aims(struct prng *prng, struct faults *out)
+{
+    uint64_t at_us = PULL_AT;
+    if (!one_in(prng, 3))
+        return;
+    out->aim_count = 1 + (uint32_t)prng_below(prng, FAULTS_AIMS_MAX);
+    for (uint32_t i = 0; i < out->aim_count; i++) {
+        at_us += prng_below(prng, 3 * SECOND_US);
+        out->aims[i].at_us = at_us;
+        out->aims[i].aim = one_in(prng, 2) ? WORLD_AIM_KEEPERS : WORLD_AIM_LESSEES;
+    }
 }
 
 /* ---- the world ---- */
@@ -118,6 +242,24 @@ static void draw_config(struct world_config *config, uint64_t seed, struct prng 
     config->silent_death = one_in(prng, 2);
     config->mesh.dht.one_hop = !one_in(prng, 4);
     config->mesh.transfer.copies = one_in(prng, 4) ? TRANSFER_COPIES_ZONE : TRANSFER_COPIES_MESH;
+}
+
+/* What came later, from numbers of its own: older seeds keep what they drew before. */
+static void draw_more_config(struct world_config *config, struct prng *prng)
+{
+    config->watch = true;
+    if (one_in(prng, 4)) { /* N-8 */
+        config->reorder_ppm = (uint32_t)prng_below(prng, 200000);
+        config->reorder_us = 1 + prng_below(prng, SECOND_US / 2);
+    }
+    if (one_in(prng, 2)) /* D-11: machines that were started at other times */
+        config->clock_spread_us = prng_below(prng, 86400 * 365 * SECOND_US);
+    if (one_in(prng, 4))
+        config->clock_drift_ppm = 1 + (uint32_t)prng_below(prng, 300);
+    if (one_in(prng, 3)) {
+        config->cache_bytes = 1ULL << 40; /* disks that can fail; of their own they keep all */
+        config->memory_bytes = 16 * MIB;
+    }
 }
 
 static void draw_pulls(struct world *world, struct prng *prng, struct faults *out)
@@ -145,10 +287,13 @@ static void start_nodes(struct world *world, const struct world_config *config)
 
 struct world *faults_prepare(uint64_t seed, struct faults *out)
 {
-    struct prng prng;
+    struct prng prng, more;
+    uint64_t more_seed[2] = {seed, 0x6d6f7265};
     prng_seed(&prng, (const uint8_t *)&seed, sizeof seed);
+    prng_seed(&more, (const uint8_t *)more_seed, sizeof more_seed);
     *out = (struct faults){.seed = seed};
     draw_config(&out->config, seed, &prng);
+    draw_more_config(&out->config, &more);
     struct world *world = world_new(&out->config);
     if (world == NULL)
         return NULL;
@@ -158,26 +303,54 @@ struct world *faults_prepare(uint64_t seed, struct faults *out)
     draw_slow(world, &prng, out);
     draw_cuts(world, &prng, out);
     draw_origin(world, &prng, out);
+    draw_links(world, &more, out);
+    draw_machines(world, &more, out);
+    draw_hostile(world, &more, out);
+    draw_aims(&more, out);
     return world;
+}
+
+static void print_config(const struct faults *faults, FILE *to)
+{
+    const struct world_config *config = &faults->config;
+    fprintf(to,
+            "seed: %" PRIu64 ": %u nodes, %u zones, %u blobs of %.1f MiB, NIC %" PRIu64
+            " Mbit/s, origin %" PRIu64 " Mbit/s, loss %u ppm, duplicates %u ppm, reordered %u ppm"
+            ", latency %" PRIu64 " us, jitter %u %%, copies %s, %s lookups, %s deaths, clocks %.0f "
+            "s apart and %u ppm wrong, %s",
+            faults->seed, config->node_count, config->zone_count, faults->blobs,
+            (double)faults->bytes / (double)MIB, config->nic_bps / 125000,
+            config->origin_bps / 125000, config->loss_ppm, config->duplicate_ppm,
+            config->reorder_ppm, config->latency_zone_us, config->jitter_percent,
+            config->mesh.transfer.copies == TRANSFER_COPIES_ZONE ? "zone" : "mesh",
+            config->mesh.dht.one_hop ? "one-hop" : "iterative",
+            config->silent_death ? "silent" : "plain", (double)config->clock_spread_us / 1e6,
+            config->clock_drift_ppm, config->cache_bytes > 0 ? "disks" : "no disks");
+}
+
+static void print_hostile(const struct faults *faults, FILE *to)
+{
+    static const char *const acts[] = {"lies",        "drips",       "stalls", "claims all",
+                                       "claims none", "claims flip", "garbles"};
+    for (uint32_t node = 0; node < faults->config.node_count; node++)
+        for (unsigned i = 0; i < sizeof acts / sizeof acts[0]; i++)
+            if ((faults->hostile[node] & 1U << i) != 0)
+                fprintf(to, "; node %u %s", node, acts[i]);
 }
 
 void faults_print(const struct faults *faults, FILE *to)
 {
     static const char *const origins[] = {"well", "refuses", "is silent", "is busy", "cuts off"};
-    const struct world_config *config = &faults->config;
-    fprintf(
-        to,
-        "seed: %" PRIu64 ": %u nodes, %u zones, %u blobs of %.1f MiB, NIC %" PRIu64
-        " Mbit/s, origin %" PRIu64 " Mbit/s, loss %u ppm, duplicates %u ppm, latency %" PRIu64
-        " us, jitter %u %%, copies %s, %s lookups, %s deaths; %u die, %u leave, %u of them "
-        "come back, %u freeze, %u cuts, %u liars, %u slow, origin %s\n",
-        faults->seed, config->node_count, config->zone_count, faults->blobs,
-        (double)faults->bytes / (double)MIB, config->nic_bps / 125000, config->origin_bps / 125000,
-        config->loss_ppm, config->duplicate_ppm, config->latency_zone_us, config->jitter_percent,
-        config->mesh.transfer.copies == TRANSFER_COPIES_ZONE ? "zone" : "mesh",
-        config->mesh.dht.one_hop ? "one-hop" : "iterative",
-        config->silent_death ? "silent" : "plain", faults->deaths, faults->leaves, faults->restarts,
-        faults->freezes, faults->cuts, faults->liars, faults->slow, origins[faults->how]);
+    print_config(faults, to);
+    fprintf(to,
+            "; %u die, %u leave, %u of them come back, %u more deaths are aimed, %u freeze, "
+            "%u cuts of zones, %u of links, %u slow cards, %u processors, %u disks, %u disks fail, "
+            "origin %s",
+            faults->deaths, faults->leaves, faults->restarts, faults->aim_count, faults->freezes,
+            faults->cuts, faults->links, faults->slow, faults->slow_cpus, faults->slow_disks,
+            faults->disk_errors, origins[faults->how]);
+    print_hostile(faults, to);
+    fputs("\n", to);
 }
 
 /* ---- playing ---- */
@@ -218,7 +391,8 @@ static uint64_t retry(struct world *world, const struct faults *faults, FILE *to
 static bool run_checked(struct world *world, uint64_t until_us)
 {
     while (world_now_us(world) < until_us) {
-        bool done = world_run(world, world_now_us(world) + SECOND_US, true);
+        uint64_t next_us = world_now_us(world) + SECOND_US;
+        bool done = world_run(world, next_us < until_us ? next_us : until_us, true);
         world_check(world);
         if (done)
             return true;
@@ -226,25 +400,53 @@ static bool run_checked(struct world *world, uint64_t until_us)
     return false;
 }
 
+/* Deaths of those whom it hurts most at that moment; half of them come back. */
+static void take_aim(struct world *world, struct faults *faults)
+{
+    uint32_t nodes[FAULTS_NODES_MAX];
+    for (uint32_t i = 0; i < faults->aim_count; i++) {
+        uint32_t found = 0, at = 0;
+        if (!run_checked(world, faults->aims[i].at_us))
+            found = world_aim(world, faults->aims[i].aim, nodes, FAULTS_NODES_MAX);
+        while (at < found && faults->died[nodes[at]]) /* or will, in its own way */
+            at++;
+        if (at == found)
+            continue;
+        uint32_t node = nodes[at];
+        uint64_t now_us = world_now_us(world);
+        world_kill_node(world, node, now_us);
+        if (i % 2 == 0)
+            world_start_node(world, node, now_us + 3 * SECOND_US, true);
+        over(faults, now_us + 3 * SECOND_US);
+        faults->died[node] = true;
+        faults->aimed++;
+    }
+}
+
 /* Bytes the origin may give: a stampede would be one copy per node. A zone that is cut off costs a
- * copy at most, and so does a liar: shunned by all that met it, it reads what it pulls by itself. A
- * node that died or stopped takes along what it alone had. */
+ * copy at most, and so do nodes that lose their links, and each hostile node: shunned by all that
+ * met it, a liar reads what it pulls by itself; what another keeps to itself, others read. A node
+ * that died or stopped takes along what it alone had; one whose disk is slow holds it back. */
 double faults_copies_allowed(const struct faults *faults)
 {
     const struct world_config *config = &faults->config;
     double copies = config->mesh.transfer.copies == TRANSFER_COPIES_ZONE ? config->zone_count : 1;
     copies += faults->cuts > 0 ? config->zone_count : 0;
-    copies += 0.15 * (faults->deaths + faults->leaves + faults->freezes);
-    return copies + faults->liars + 1;
+    copies += faults->links > 0 ? config->zone_count : 0;
+    copies += 0.15 * (faults->deaths + faults->leaves + faults->freezes + faults->aimed);
+    copies += 0.3 * faults->slow_disks;
+    return copies + faults->liars + faults->hostiles + 1;
 }
 
-void faults_play(struct world *world, const struct faults *faults, struct faults_outcome *out,
-                 FILE *to)
+void faults_play(struct world *world, struct faults *faults, struct faults_outcome *out, FILE *to)
 {
     size_t first_pulls;
     *out = (struct faults_outcome){.seed = faults->seed};
+    take_aim(world, faults);
     (void)run_checked(world, PULL_AT + FAULTS_US + 30 * SECOND_US);
     (void)run_checked(world, PULL_AT + 300 * SECOND_US);
+    if (world_now_us(world) < faults->over_us + SECOND_US)
+        (void)world_run(world, faults->over_us + SECOND_US, false);
     (void)world_pulls(world, &first_pulls);
     out->facts.stuck = retry(world, faults, to);
     out->facts.origin_copies = (double)world_totals(world)->origin_bytes / (double)faults->bytes;
@@ -252,10 +454,15 @@ void faults_play(struct world *world, const struct faults *faults, struct faults
     (void)world_run(world, world_now_us(world) + 40 * SECOND_US, false);
     (void)run_checked(world, world_now_us(world) + 300 * SECOND_US);
     out->facts.failed_again = checkers_bad_pulls(world, first_pulls);
-    checkers_gather(world, faults->config.node_count, faults->died, &out->facts);
+    bool excused[FAULTS_NODES_MAX];
+    for (uint32_t node = 0; node < FAULTS_NODES_MAX; node++)
+        excused[node] = faults->died[node] || faults->forgets[node];
+    checkers_gather(world, faults->config.node_count, excused, &out->facts);
     out->bad = checkers_judge(&out->facts);
     out->fault_count = faults->deaths + faults->leaves + faults->freezes + faults->cuts +
-                       faults->liars + faults->slow + faults->origin;
+                       faults->liars + faults->slow + faults->origin + faults->links +
+                       faults->slow_cpus + faults->slow_disks + faults->disk_errors +
+                       faults->hostiles + faults->aimed;
     out->node_seconds = (double)world_now_us(world) / 1e6 * faults->config.node_count;
     out->pulls = first_pulls;
     out->lies = world_totals(world)->lies;

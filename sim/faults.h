@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Pulls under faults drawn from a seed (SECURITY-RELIABILITY §4, §6.1): loss, duplicates, delay,
- * slow and frozen nodes, liars, deaths, restarts, leaves, partitions, an origin that refuses, is
- * silent, busy or breaks off. First the faults, then quiet, in which all must come right. The
- * command `faults` and the test share it; the same seed gives the same run.
+ * reordering, nodes that are slow in their card, processor or disk, stop for a while, or whose disk
+ * fails; hostile ones; deaths, restarts, leaves, some aimed at those who keep or have leases;
+ * partitions of zones and of single links, one way and both, healed link by link; clocks that
+ * differ; an origin that refuses, is silent, busy or breaks off. First the faults, then quiet, in
+ * which all must come right. The command `faults` and the test share it; the same seed gives the
+ * same run.
  */
 #ifndef SHOAL_SIM_FAULTS_H
 #define SHOAL_SIM_FAULTS_H
@@ -12,16 +15,27 @@
 #include "world.h"
 
 #define FAULTS_NODES_MAX 33
+/* Aimed deaths of one seed. */
+#define FAULTS_AIMS_MAX 4
 
 /* What a seed drew. */
 struct faults {
     uint64_t seed;
     struct world_config config;
-    bool died[FAULTS_NODES_MAX]; /* at least once */
+    bool died[FAULTS_NODES_MAX];        /* at least once */
+    bool forgets[FAULTS_NODES_MAX];     /* its disk may lose what it had */
+    uint32_t hostile[FAULTS_NODES_MAX]; /* bits of enum world_hostile */
     uint32_t deaths, restarts, leaves, freezes, cuts, liars, slow, blobs;
-    uint64_t bytes; /* of all blobs */
-    bool origin;    /* it failed in some way */
-    uint32_t how;   /* enum world_origin */
+    uint32_t links, slow_cpus, slow_disks, disk_errors, hostiles; /* hostile but no liars */
+    struct {
+        uint64_t at_us;
+        enum world_aim aim;
+    } aims[FAULTS_AIMS_MAX];   /* by time */
+    uint32_t aim_count, aimed; /* deaths drawn, and those that found somebody */
+    uint64_t bytes;            /* of all blobs */
+    uint64_t over_us;          /* no fault goes on after this, but for hostile nodes */
+    bool origin;               /* it failed in some way */
+    uint32_t how;              /* enum world_origin */
 };
 
 /* What came of one seed. Plain data: it goes through a pipe. */
@@ -40,8 +54,7 @@ struct world *faults_prepare(uint64_t seed, struct faults *out);
 /* One line with seed and options. */
 void faults_print(const struct faults *faults, FILE *to);
 /* Plays it to the end and judges. Details of pulls that went wrong go to `to`. */
-void faults_play(struct world *world, const struct faults *faults, struct faults_outcome *out,
-                 FILE *to);
+void faults_play(struct world *world, struct faults *faults, struct faults_outcome *out, FILE *to);
 /* Bytes the origin may give, in copies of all blobs. */
 double faults_copies_allowed(const struct faults *faults);
 

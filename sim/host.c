@@ -14,6 +14,7 @@
 #include "topology.h"
 
 #define SEEDS_MAX 8
+#define HOUR_US   3600000000ULL
 
 static void *host_alloc(void *host, void *old, size_t new_bytes)
 {
@@ -45,6 +46,33 @@ static void host_trace(void *host, enum log_level level, const char *line)
             log_level_name(level), line);
 }
 
+/* Drawn apart from all else, and in whole hours, so that nothing which counts minutes or tenths of
+ * seconds changes its phase: two worlds that differ in this alone are the same. */
+static void set_clock(struct sim_node *node)
+{
+    const struct world_config *config = &node->world->config;
+    uint64_t seed[3] = {config->seed, node->index, 0x636c6f636b};
+    struct prng prng;
+    prng_seed(&prng, (const uint8_t *)seed, sizeof seed);
+    uint64_t hours = config->clock_spread_us / HOUR_US;
+    node->clock_us = hours == 0 ? 0 : (1 + prng_below(&prng, hours)) * HOUR_US;
+    node->clock_ppm = (int64_t)prng_below(&prng, 2ULL * config->clock_drift_ppm + 1) -
+                      (int64_t)config->clock_drift_ppm;
+}
+
+uint64_t host__world_us(const struct sim_node *node, uint64_t local_us)
+{
+    uint64_t now_us = node->world->now_us, local_now_us = host_now_us(node);
+    if (local_us == UINT64_MAX || local_us <= local_now_us)
+        return local_us == UINT64_MAX ? UINT64_MAX : now_us;
+    uint64_t wait_us = local_us - local_now_us;
+    if (node->clock_ppm == 0)
+        return now_us + wait_us;
+    /* A little late rather than early: an early one would have to be asked again. */
+    uint64_t ppm = (uint64_t)(node->clock_ppm < 0 ? -node->clock_ppm : 0);
+    return now_us + wait_us + (wait_us / 1000 + 1) * ppm / 1000 + 2;
+}
+
 void host_init(struct world *world, uint32_t index)
 {
     struct sim_node *node = &world->nodes[index];
@@ -53,10 +81,12 @@ void host_init(struct world *world, uint32_t index)
     *node = (struct sim_node){.world = world,
                               .index = index,
                               .timer_us = UINT64_MAX,
+                              .cpu_milli = 1000,
                               .own = {INDEX_NONE, INDEX_NONE},
                               .incoming = {INDEX_NONE, INDEX_NONE}};
     places_of(world, index, &node->place);
     prng_seed(&node->prng, (const uint8_t *)seed, sizeof seed);
+    set_clock(node);
     world_node_addr(index, &addr);
     node_id_of(world->config.mesh.cluster_id, &addr, &node->id);
     node->env = (struct env){.host = node,
@@ -93,9 +123,9 @@ void host_join(struct sim_node *node)
     count = count > SEEDS_MAX ? SEEDS_MAX : count;
     for (uint32_t i = 0; i < count; i++)
         world_node_addr(i % world->config.node_count, &seeds[i]);
-    gossip_join(mesh_gossip(node->mesh), world->now_us, seeds, count);
+    gossip_join(mesh_gossip(node->mesh), host_now_us(node), seeds, count);
     if (!world->config.mesh.dht.one_hop)
-        dht_bootstrap(mesh_dht(node->mesh), world->now_us, seeds, count);
+        dht_bootstrap(mesh_dht(node->mesh), host_now_us(node), seeds, count);
     host_drain(node);
 }
 
@@ -130,7 +160,7 @@ void host_boot(struct sim_node *node, bool keep_cache)
         pulls_forget(node);
     struct mesh_config config;
     mesh_config_of(node, &config);
-    int err = mesh_new(&node->env, &config, world->now_us, &node->mesh);
+    int err = mesh_new(&node->env, &config, host_now_us(node), &node->mesh);
     ASSERT(err == 0);
     for (uint32_t i = 0; i < world->blob_count && err == 0; i++) {
         if (node->blobs[i].have.bits != NULL)
@@ -171,7 +201,7 @@ void host_leave(struct sim_node *node, bool final)
 {
     if (node->mesh == NULL)
         return;
-    mesh_leave(node->mesh, node->world->now_us, final);
+    mesh_leave(node->mesh, host_now_us(node), final);
     host_drain(node);
     if (final)
         host_kill(node, false);
@@ -186,7 +216,7 @@ void host_datagram(struct sim_node *node, uint32_t from, const uint8_t *bytes, s
     struct peer_addr addr;
     world_node_addr(from, &addr);
     work_message(node);
-    int err = mesh_receive(node->mesh, node->world->now_us, &node->world->nodes[from].id, &addr,
+    int err = mesh_receive(node->mesh, host_now_us(node), &node->world->nodes[from].id, &addr,
                            bytes, byte_count);
     if (err != 0)
         node->world->totals.refused++; /* late answers, mostly; the cores count them by kind */
@@ -198,7 +228,7 @@ void host_timer(struct sim_node *node, uint64_t version)
     if (node->mesh == NULL || node->timer_version != version)
         return;
     node->timer_us = UINT64_MAX;
-    mesh_advance(node->mesh, node->world->now_us);
+    mesh_advance(node->mesh, host_now_us(node));
     host_drain(node);
 }
 
@@ -257,7 +287,7 @@ static void take_result(struct sim_node *node, const struct transfer_result *res
 static void schedule(struct sim_node *node)
 {
     struct world *world = node->world;
-    uint64_t deadline_us = mesh_deadline_us(node->mesh);
+    uint64_t deadline_us = host__world_us(node, mesh_deadline_us(node->mesh));
     if (deadline_us >= node->timer_us)
         return;
     if (deadline_us < world->now_us)
@@ -275,7 +305,7 @@ void host_drain(struct sim_node *node)
         return;
     node->draining = true;
     struct mesh_event event;
-    while (mesh_next_result(node->mesh, node->world->now_us, &event)) {
+    while (mesh_next_result(node->mesh, host_now_us(node), &event)) {
         if (event.kind == MESH_TRANSFER)
             take_result(node, &event.of.transfer);
         else if (event.kind == MESH_LOOKUP)

@@ -11,6 +11,8 @@
  *   - tcp.c: slow start, connections to the origin and its limit of requests
  *   - work.c: processor, disk and memory of a node
  *   - keep.c: its piece cache
+ *   - hostile.c: messages that a hostile node changes
+ *   - watch.c: what messages tell of leases
  *   - pulls.c: blobs a node has, and who waits for them
  *   - series.c: what happened when
  */
@@ -125,9 +127,15 @@ struct sim_node {
     struct mesh *mesh; /* NULL while down */
     uint64_t timer_us; /* time of the scheduled timer event, UINT64_MAX if none */
     uint64_t timer_version;
-    bool liar;
-    uint64_t frozen_until_us; /* stopped without dying: events wait until then */
-    bool draining;            /* inside host_drain */
+    uint32_t hostile; /* bits of enum world_hostile */
+    uint32_t disk;    /* enum world_disk */
+    uint64_t disk_wait_us;
+    uint64_t cpu_milli;             /* 1000: as configured */
+    uint64_t clock_us;              /* of its own clock when the world's is 0 */
+    int64_t clock_ppm;              /* by so much it runs fast */
+    uint64_t granted_us, leased_us; /* watched: last gave a lease, last was given one; 0: never */
+    uint64_t frozen_until_us;       /* stopped without dying: events wait until then */
+    bool draining;                  /* inside host_drain */
     uint64_t uploaded_bytes;
     struct node_bytes bytes;                            /* but for `sent` */
     uint64_t wanted_blobs;                              /* bit per blob that it pulls in the run */
@@ -181,6 +189,7 @@ struct world {
     struct directory *directory;                /* one for all nodes */
     struct datagram_buffer *free_datagrams;     /* owned */
     bool cut[WORLD_ZONES_MAX][WORLD_ZONES_MAX]; /* from, to */
+    uint64_t *cut_links; /* owned; bit from * node_count + to; NULL: no link was ever cut */
     struct blob_info blobs[WORLD_BLOBS_MAX];
     struct piece_layout layouts[WORLD_BLOBS_MAX];
     uint32_t blob_count;
@@ -203,6 +212,16 @@ bool world__cut(const struct world *world, uint32_t a, uint32_t b);
 bool world__severed(const struct world *world, uint32_t a, uint32_t b);
 /* Node of an address; INDEX_NONE for addresses outside the world. */
 uint32_t world__node_at(const struct world *world, const struct peer_addr *addr);
+/* A node's own clock: the time that its cores are told. */
+static inline uint64_t host_now_us(const struct sim_node *node)
+{
+    uint64_t now_us = node->world->now_us;
+    int64_t wrong_us = node->clock_ppm == 0 ? 0 : (int64_t)(now_us / 1000) * node->clock_ppm / 1000;
+    return now_us + node->clock_us + (uint64_t)wrong_us;
+}
+/* When the world's clock is when the node's own is at `local_us` or just past it; UINT64_MAX stays.
+ */
+uint64_t host__world_us(const struct sim_node *node, uint64_t local_us);
 /* env->send of every node. */
 int world__send(void *host, const struct peer_addr *to, const uint8_t *msg, size_t msg_bytes);
 
@@ -260,6 +279,8 @@ void work_dropped(struct sim_node *node, uint32_t bytes);
 /* A client is given a piece, `late` if others came between its arrival and now: us until it has
  * it. */
 uint64_t work_read_us(struct sim_node *node, uint32_t blob, uint32_t piece, bool late);
+/* Can this piece not be read from disk, though it must be? */
+bool work_read_fails(const struct sim_node *node, uint32_t blob, uint32_t piece);
 /* A datagram is sealed or opened. */
 void work_message(struct sim_node *node);
 /* A handshake takes so much of the processor: us until it is done. */
@@ -280,6 +301,10 @@ bool keep_hold(struct sim_node *node, uint32_t blob);
 void keep_unhold(struct sim_node *node, uint32_t blob);
 /* A piece is verified: room is made for it; what went is told to transfer. */
 void keep_piece(struct sim_node *node, uint32_t blob, uint32_t piece);
+/* Is the piece in memory alone? */
+bool keep_is_loose(const struct sim_node *node, uint32_t blob, uint32_t piece);
+/* It could not be read from disk: it is lost, and transfer told. */
+void keep_spoil(struct sim_node *node, uint32_t blob, uint32_t piece);
 /* It is being sent and may not go. True if it must be unpinned. */
 bool keep_pin(struct sim_node *node, uint32_t blob, uint32_t piece);
 void keep_unpin(struct sim_node *node, uint32_t blob, uint32_t piece);
@@ -340,6 +365,21 @@ void session_reset(struct sim_node *node, uint32_t peer);
 void sessions_drop(struct sim_node *node, uint64_t after_us);
 /* Nothing goes through between two zones any more: sessions stall, then end. */
 void sessions_sever(struct world *world, uint32_t zone_a, uint32_t zone_b);
+
+/* The same between two nodes. */
+void sessions_sever_pair(struct world *world, uint32_t a, uint32_t b);
+
+/* ---- hostile.c ---- */
+
+/* A message of a hostile node as it leaves it: in `bytes` of MESSAGE_BYTES_MAX, `byte_count` of
+ * them. Returns how many it has then; 0: it is not sent. */
+size_t hostile_message(struct sim_node *node, uint8_t *bytes, size_t byte_count);
+
+/* ---- watch.c ---- */
+
+/* A message leaves a node. */
+void watch_message(struct world *world, uint32_t from, uint32_t to, const uint8_t *msg,
+                   size_t msg_bytes);
 
 /* ---- bulk.c ---- */
 

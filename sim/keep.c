@@ -117,7 +117,7 @@ static void lose(struct sim_node *node, uint32_t blob, uint32_t piece)
         return;
     node->bytes.evicted += piece_length(&node->world->layouts[blob], piece);
     if (mine->handle != 0)
-        transfer_piece_lost(host_transfer(node), node->world->now_us, mine->handle, piece);
+        transfer_piece_lost(host_transfer(node), host_now_us(node), mine->handle, piece);
 }
 
 static uint32_t blob_with(const struct world *world, const struct digest *digest)
@@ -192,12 +192,31 @@ void keep_crash(struct sim_node *node)
         drop_loose(node);
 }
 
+bool keep_is_loose(const struct sim_node *node, uint32_t blob, uint32_t piece)
+{
+    const struct keep *keep = node->keep;
+    for (uint32_t i = 0; keep != NULL && i < keep->loose_count; i++) {
+        const struct loose_piece *loose = &keep->loose[(keep->loose_first + i) % LOOSE_MAX];
+        if (loose->blob == blob && loose->piece == piece)
+            return true;
+    }
+    return false;
+}
+
 void keep_piece(struct sim_node *node, uint32_t blob, uint32_t piece)
 {
     struct keep *keep = node->keep;
     if (keep == NULL)
         return;
-    uint64_t now_us = node->world->now_us;
+    uint64_t now_us = host_now_us(node);
+    if (node->disk == WORLD_DISK_FULL || node->disk == WORLD_DISK_WRITE_ERRORS) {
+        const struct bitfield *have = cache_blob_have(keep->blobs[blob]);
+        if (bitfield_get(have, piece) || keep_is_loose(node, blob, piece))
+            return;
+        node->world->totals.unwritten++;
+        keep_loose(node, blob, piece);
+        return;
+    }
     int err = cache_reserve(keep->cache, keep->blobs[blob], piece, now_us);
     if (err == 0)
         cache_write_done(keep->cache, keep->blobs[blob], piece, now_us, 0);
@@ -206,11 +225,17 @@ void keep_piece(struct sim_node *node, uint32_t blob, uint32_t piece)
     tell_evictions(node);
 }
 
+void keep_spoil(struct sim_node *node, uint32_t blob, uint32_t piece)
+{
+    node->world->totals.spoiled++;
+    cache_drop_piece(node->keep->cache, node->keep->blobs[blob], piece);
+    lose(node, blob, piece);
+}
+
 bool keep_pin(struct sim_node *node, uint32_t blob, uint32_t piece)
 {
     struct keep *keep = node->keep;
-    return keep != NULL &&
-           cache_pin(keep->cache, keep->blobs[blob], piece, node->world->now_us) == 0;
+    return keep != NULL && cache_pin(keep->cache, keep->blobs[blob], piece, host_now_us(node)) == 0;
 }
 
 void keep_unpin(struct sim_node *node, uint32_t blob, uint32_t piece)

@@ -14,6 +14,8 @@ enum { SIDE_OUT, SIDE_IN };
 
 /* A link counts as full with less than one part in so many to spare. */
 #define FULL_PART 16
+/* Bytes per second that a hostile node lets out of a piece (P-3). */
+#define DRIP_BPS 1000
 
 uint32_t world__link_up(uint32_t node)
 {
@@ -179,6 +181,8 @@ void world__plan_flow(const struct world *world, uint32_t from, uint32_t to, str
         return;
     }
     cross(out, world__link_up(from));
+    if ((world->nodes[from].hostile & WORLD_DRIPS) != 0)
+        out->limit_bps = DRIP_BPS;
     const struct place *here = &world->nodes[from].place, *there = &world->nodes[to].place;
     if (config->vswitch_bps > 0 && here->vswitch != there->vswitch) {
         cross(out, link_vswitch(world, here->vswitch, SIDE_OUT));

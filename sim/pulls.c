@@ -26,7 +26,7 @@ int pulls_open(struct sim_node *node, uint32_t blob)
         err = bitfield_init(&mine->have, &node->env, world->layouts[blob].piece_count);
     keep_open(node, blob);
     if (err == 0)
-        err = transfer_blob_open(host_transfer(node), world->now_us, &world->blobs[blob],
+        err = transfer_blob_open(host_transfer(node), host_now_us(node), &world->blobs[blob],
                                  &mine->have, &mine->handle);
     return err;
 }
@@ -62,6 +62,10 @@ static bool move(struct sim_node *node, struct world_pull *pull)
     uint32_t end = bitfield_next_clear(&mine->have, pull->position);
     bool moved = end != pull->position;
     for (bool late = false; pull->position < end; pull->position++, late = true) {
+        if (late && work_read_fails(node, pull->blob, pull->position)) {
+            keep_spoil(node, pull->blob, pull->position);
+            break; /* the client waits until it comes once more */
+        }
         uint64_t done_us = world->now_us + work_read_us(node, pull->blob, pull->position, late);
         node->read_us = done_us > node->read_us ? done_us : node->read_us;
     }
@@ -80,12 +84,14 @@ void pulls_begin(struct sim_node *node, uint32_t pull_index, enum transfer_read_
         return;
     }
     count_blob(node, pull->blob);
-    if (bitfield_full(&mine->have)) {
+    bool full = bitfield_full(&mine->have);
+    if (full)
         (void)move(node, pull);
+    if (full && pull->position == mine->have.bit_count) {
         end_pull(world, pull, false);
         return;
     }
-    int err = transfer_read_start(host_transfer(node), world->now_us, mine->handle, 0,
+    int err = transfer_read_start(host_transfer(node), host_now_us(node), mine->handle, 0,
                                   mine->have.bit_count, mode, true, &pull->reader_id);
     if (err != 0) {
         end_pull(world, pull, true);
@@ -108,7 +114,7 @@ static void unhold(struct sim_node *node, struct world_pull *pull)
 static void stop(struct sim_node *node, struct world_pull *pull, bool failed)
 {
     struct world *world = node->world;
-    transfer_read_stop(host_transfer(node), world->now_us, pull->reader_id);
+    transfer_read_stop(host_transfer(node), host_now_us(node), pull->reader_id);
     unhold(node, pull);
     end_pull(world, pull, failed);
 }
@@ -127,7 +133,8 @@ void pulls_piece(struct sim_node *node, uint32_t blob)
             continue;
         }
         if (moved && !complete)
-            transfer_read_move(host_transfer(node), world->now_us, pull->reader_id, pull->position);
+            transfer_read_move(host_transfer(node), host_now_us(node), pull->reader_id,
+                               pull->position);
         link = &pull->next;
     }
 }
@@ -137,10 +144,15 @@ void pulls_end(struct sim_node *node, uint32_t blob, bool failed)
     struct world *world = node->world;
     struct sim_blob *mine = &node->blobs[blob];
     ASSERT(failed || node->keep != NULL || bitfield_full(&mine->have));
-    uint32_t i = mine->first_pull;
-    mine->first_pull = INDEX_NONE;
-    for (; i != INDEX_NONE; i = world->pulls[i].next)
-        stop(node, &world->pulls[i], failed);
+    for (uint32_t *link = &mine->first_pull; *link != INDEX_NONE;) {
+        struct world_pull *pull = &world->pulls[*link];
+        if (!failed && pull->position < mine->have.bit_count) {
+            link = &pull->next; /* a piece is gone again before the client had it */
+            continue;
+        }
+        *link = pull->next;
+        stop(node, pull, failed);
+    }
 }
 
 void pulls_drop(struct sim_node *node)

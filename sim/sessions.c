@@ -120,14 +120,14 @@ void session_connect(struct sim_node *node, const struct transfer_result *result
     struct world *world = node->world;
     uint32_t peer = world__node_at(world, &result->peer_addr);
     if (peer == INDEX_NONE) {
-        transfer_session_down(host_transfer(node), world->now_us, &result->peer, E_UNREACHABLE);
+        transfer_session_down(host_transfer(node), host_now_us(node), &result->peer, E_UNREACHABLE);
         return;
     }
     session_dial(node, peer);
     struct session *session = session_find(node, peer);
     session->wanted = true;
     if (session->state == SESSION_UP)
-        transfer_session_up(host_transfer(node), world->now_us, &result->peer);
+        transfer_session_up(host_transfer(node), host_now_us(node), &result->peer);
 }
 
 void session_is_up(struct sim_node *node, uint32_t peer, uint64_t version)
@@ -142,7 +142,7 @@ void session_is_up(struct sim_node *node, uint32_t peer, uint64_t version)
     }
     session->state = SESSION_UP;
     session->wanted = true;
-    transfer_session_up(host_transfer(node), world->now_us, &world->nodes[peer].id);
+    transfer_session_up(host_transfer(node), host_now_us(node), &world->nodes[peer].id);
     bulk_resume(node, peer);
     host_drain(node);
 }
@@ -159,7 +159,8 @@ void session_is_down(struct sim_node *node, uint32_t peer, uint64_t version)
     forget(node, peer);
     bulk_end_session(node, peer);
     if (told)
-        transfer_session_down(host_transfer(node), world->now_us, &world->nodes[peer].id, E_CLOSED);
+        transfer_session_down(host_transfer(node), host_now_us(node), &world->nodes[peer].id,
+                              E_CLOSED);
     host_drain(node);
 }
 
@@ -196,6 +197,18 @@ void sessions_drop(struct sim_node *node, uint64_t after_us)
             push(world, EVENT_SESSION_DOWN, peer, theirs, after_us);
     }
     node->session_count = 0;
+}
+
+void sessions_sever_pair(struct world *world, uint32_t a, uint32_t b)
+{
+    for (unsigned side = 0; side < 2; side++) {
+        uint32_t from = side == 0 ? a : b, to = side == 0 ? b : a;
+        const struct session *session = session_find(&world->nodes[from], to);
+        if (session == NULL)
+            continue;
+        bulk_stall(world, from, to);
+        push(world, EVENT_SESSION_DOWN, from, session, WORLD_SILENT_US);
+    }
 }
 
 void sessions_sever(struct world *world, uint32_t zone_a, uint32_t zone_b)

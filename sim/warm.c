@@ -29,7 +29,7 @@ void world_start_settled(struct world *world, const uint32_t *nodes, uint32_t co
         qsort(members, count, sizeof *members, by_id);
     for (uint32_t i = 0; i < count; i++) {
         struct sim_node *node = &world->nodes[nodes[i]];
-        int err = mesh_seed_members(node->mesh, world->now_us, members, count);
+        int err = mesh_seed_members(node->mesh, host_now_us(node), members, count);
         ASSERT(err == 0);
         host_join(node);
     }

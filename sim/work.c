@@ -15,6 +15,8 @@
 #include "log.h"
 
 #define NS_PER_US 1000
+/* Threads that wait for the disk (the agent's workers). */
+#define DISK_THREADS 4
 /* Grain of the memory's clock, so that 32 bits reach far. */
 #define TOUCH_BYTES (64 * 1024)
 
@@ -34,6 +36,7 @@ static uint64_t later(uint64_t a, uint64_t b)
 static uint64_t any_core(struct sim_node *node, uint64_t from_ns, uint64_t cost_ns)
 {
     uint32_t cores = node->world->config.cpu.cores;
+    cost_ns = cost_ns * node->cpu_milli / 1000;
     uint64_t start_ns = later(node->cores_free_ns, from_ns);
     (void)queue_up(&node->cores_free_ns, from_ns, cost_ns / cores);
     return start_ns + cost_ns;
@@ -46,6 +49,7 @@ static uint64_t loop(struct sim_node *node, uint64_t from_ns, uint64_t cost_ns)
     uint64_t done_ns = any_core(node, from_ns, cost_ns);
     if (threads == 0)
         return done_ns;
+    cost_ns = cost_ns * node->cpu_milli / 1000;
     uint64_t start_ns = later(node->loop_free_ns, from_ns);
     (void)queue_up(&node->loop_free_ns, from_ns, cost_ns / threads);
     return later(done_ns, start_ns + cost_ns);
@@ -59,6 +63,19 @@ static uint64_t cost_ns(uint64_t bytes, uint64_t ps)
 static uint64_t disk_us(uint64_t bytes, uint64_t rate_bps)
 {
     return rate_bps == 0 ? 0 : bytes * 1000000 / rate_bps;
+}
+
+/* So many bytes are read or written from now on: when they are. A disk that takes long for each
+ * piece has one under way per thread. */
+static uint64_t disk_ns(struct sim_node *node, uint64_t bytes, uint64_t rate_bps)
+{
+    uint64_t now_ns = node->world->now_us * NS_PER_US;
+    uint64_t moving_ns = disk_us(bytes, rate_bps) * NS_PER_US;
+    uint64_t wait_ns = node->disk_wait_us * NS_PER_US;
+    if (moving_ns + wait_ns == 0)
+        return now_ns;
+    uint64_t done_ns = queue_up(&node->disk_free_ns, now_ns, moving_ns + wait_ns / DISK_THREADS);
+    return done_ns + wait_ns - wait_ns / DISK_THREADS;
 }
 
 /* ---- memory over the disk ---- */
@@ -104,9 +121,7 @@ static uint64_t load_ns(struct sim_node *node, uint32_t blob, uint32_t piece)
     if (here)
         return now_ns;
     uint64_t bytes = piece_length(&node->world->layouts[blob], piece);
-    if (config->disk_read_bps > 0)
-        done_ns = queue_up(&node->disk_free_ns, now_ns,
-                           disk_us(bytes, config->disk_read_bps) * NS_PER_US);
+    done_ns = disk_ns(node, bytes, config->disk_read_bps);
     if (config->cpu.cores == 0)
         return done_ns;
     uint64_t cost = cost_ns(bytes, (uint64_t)config->cpu.verify_ps + config->cpu.store_ps);
@@ -141,7 +156,7 @@ uint64_t work_arrived_us(struct sim_node *node, const struct bulk *bulk, uint32_
     uint64_t now_us = node->world->now_us, now_ns = now_us * NS_PER_US, done_ns = now_ns;
     touch(node, bulk->blob, bulk->piece);
     if (cpu->cores == 0) {
-        done_ns += disk_us(bytes, config->verify_bps) * NS_PER_US;
+        done_ns += disk_us(bytes, config->verify_bps) * NS_PER_US * node->cpu_milli / 1000;
     } else {
         uint32_t ps = bulk->from == WORLD_ORIGIN ? cpu->origin_ps : cpu->receive_ps;
         uint64_t opening = cost_ns(bytes, ps);
@@ -151,10 +166,16 @@ uint64_t work_arrived_us(struct sim_node *node, const struct bulk *bulk, uint32_
         done_ns = later(now_ns, loop(node, now_ns - lead_ns, opening));
         done_ns = later(done_ns + hashing, any_core(node, now_ns, hashing));
     }
-    uint64_t writing_ns = disk_us(bytes, config->disk_write_bps) * NS_PER_US;
+    uint64_t writing_ns = (disk_us(bytes, config->disk_write_bps) + node->disk_wait_us) * NS_PER_US;
     if (writing_ns > 0)
-        done_ns = later(done_ns + writing_ns, queue_up(&node->disk_free_ns, now_ns, writing_ns));
+        done_ns = later(done_ns + writing_ns, disk_ns(node, bytes, config->disk_write_bps));
     return wait_us(node, done_ns);
+}
+
+bool work_read_fails(const struct sim_node *node, uint32_t blob, uint32_t piece)
+{
+    return node->disk == WORLD_DISK_READ_ERRORS && !work_in_memory(node, blob, piece) &&
+           !keep_is_loose(node, blob, piece);
 }
 
 uint64_t work_read_us(struct sim_node *node, uint32_t blob, uint32_t piece, bool late)

@@ -99,9 +99,16 @@ uint32_t world__zone(const struct world *world, uint32_t node)
     return world->nodes[node].place.zone;
 }
 
+static uint64_t link_bit(const struct world *world, uint32_t from, uint32_t to)
+{
+    return (uint64_t)from * world->config.node_count + to;
+}
+
 bool world__cut(const struct world *world, uint32_t a, uint32_t b)
 {
-    return world->cut[world__zone(world, a)][world__zone(world, b)];
+    uint64_t bit = link_bit(world, a, b);
+    return world->cut[world__zone(world, a)][world__zone(world, b)] ||
+           (world->cut_links != NULL && (world->cut_links[bit / 64] >> bit % 64 & 1) != 0);
 }
 
 bool world__severed(const struct world *world, uint32_t a, uint32_t b)
@@ -154,8 +161,18 @@ int world__send(void *host, const struct peer_addr *to, const uint8_t *msg, size
     struct world *world = node->world;
     ASSERT(msg_bytes > 0 && msg_bytes <= MESSAGE_BYTES_MAX);
     uint32_t target = world__node_at(world, to);
+    uint8_t changed[MESSAGE_BYTES_MAX];
     if (target == INDEX_NONE)
         return E_UNREACHABLE;
+    if (world->config.watch)
+        watch_message(world, node->index, target, msg, msg_bytes);
+    if (node->hostile != 0) {
+        memcpy(changed, msg, msg_bytes);
+        msg = changed;
+        msg_bytes = hostile_message(node, changed, msg_bytes);
+        if (msg_bytes == 0)
+            return 0;
+    }
     world->totals.datagrams++;
     world->totals.datagram_bytes += msg_bytes;
     node->bytes.control_sent += msg_bytes;
@@ -244,6 +261,7 @@ void world_free(struct world *world)
     free(world->lookups);
     free(world->pulls);
     free(world->rates);
+    free(world->cut_links);
     free(world->nodes);
     free(world);
 }
@@ -354,7 +372,37 @@ void world_set_loss(struct world *world, uint32_t loss_ppm)
 
 void world_make_liar(struct world *world, uint32_t node)
 {
-    world->nodes[node].liar = true;
+    world->nodes[node].hostile |= WORLD_LIES;
+}
+
+void world_set_trait(struct world *world, uint32_t node, enum world_trait trait, uint64_t value,
+                     uint64_t at_us)
+{
+    ASSERT(node < world->config.node_count);
+    events_push(&world->events, (struct event){.at_us = at_us,
+                                               .kind = EVENT_TRAIT,
+                                               .node = node,
+                                               .other = (uint32_t)trait,
+                                               .version = value});
+}
+
+static void set_trait(struct sim_node *node, enum world_trait trait, uint64_t value)
+{
+    switch (trait) {
+    case WORLD_TRAIT_HOSTILE:
+        node->hostile = (uint32_t)value;
+        break;
+    case WORLD_TRAIT_CPU_MILLI:
+        node->cpu_milli = value;
+        break;
+    case WORLD_TRAIT_DISK:
+        ASSERT(value == WORLD_DISK_WELL || node->keep != NULL);
+        node->disk = (uint32_t)value;
+        break;
+    case WORLD_TRAIT_DISK_WAIT_US:
+        node->disk_wait_us = value;
+        break;
+    }
 }
 
 static void cut_zones(struct world *world, uint32_t from_zone, uint32_t to_zone, bool cut)
@@ -363,6 +411,28 @@ static void cut_zones(struct world *world, uint32_t from_zone, uint32_t to_zone,
     world->cut[from_zone][to_zone] = cut;
     if (cut)
         sessions_sever(world, from_zone, to_zone);
+}
+
+static void cut_link(struct world *world, uint32_t from, uint32_t to, bool cut)
+{
+    uint64_t bit = link_bit(world, from, to), nodes = world->config.node_count;
+    if (world->cut_links == NULL) {
+        world->cut_links = calloc((nodes * nodes + 63) / 64, sizeof *world->cut_links);
+        ASSERT(world->cut_links != NULL);
+    }
+    world->cut_links[bit / 64] &= ~(1ULL << bit % 64);
+    world->cut_links[bit / 64] |= (uint64_t)cut << bit % 64;
+    if (cut)
+        sessions_sever_pair(world, from, to);
+}
+
+void world_cut_link(struct world *world, uint32_t from, uint32_t to, bool cut, uint64_t at_us)
+{
+    ASSERT(from < world->config.node_count && to < world->config.node_count && from != to);
+    events_push(
+        &world->events,
+        (struct event){
+            .at_us = at_us, .kind = EVENT_CUT_LINK, .node = from, .other = to, .version = cut});
 }
 
 void world_cut_zones(struct world *world, uint32_t from_zone, uint32_t to_zone, bool cut,
@@ -444,7 +514,7 @@ const struct world_pull *world_pulls(const struct world *world, size_t *count)
 static bool is_of_node(enum event_kind kind)
 {
     return kind != EVENT_FLOW && kind != EVENT_POUR && kind != EVENT_CUT && kind != EVENT_ORIGIN &&
-           kind != EVENT_NIC && kind != EVENT_ORIGIN_RATE;
+           kind != EVENT_NIC && kind != EVENT_ORIGIN_RATE && kind != EVENT_CUT_LINK;
 }
 
 static void set_origin(struct world *world, enum world_origin origin)
@@ -503,6 +573,12 @@ static void dispatch(struct world *world, const struct event *event)
         break;
     case EVENT_CUT:
         cut_zones(world, event->node, event->other, event->version != 0);
+        break;
+    case EVENT_CUT_LINK:
+        cut_link(world, event->node, event->other, event->version != 0);
+        break;
+    case EVENT_TRAIT:
+        set_trait(node, (enum world_trait)event->other, event->version);
         break;
     case EVENT_ORIGIN:
         set_origin(world, (enum world_origin)event->version);

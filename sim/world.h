@@ -109,6 +109,11 @@ struct world_config {
     enum log_level trace_level; /* lines up to this level are printed to stderr */
     bool silent_death;          /* kill: peers notice by time-out (3 s) instead of a reset */
     uint64_t series_period_us;  /* of the first samples; 0: SERIES_PERIOD_US */
+    /* Each node's own clock starts at a random hour up to this (below an hour: all at 0), and runs
+     * wrong by up to so many millionths. Nothing in the mesh may depend on either (D-11). */
+    uint64_t clock_spread_us;
+    uint32_t clock_drift_ppm;
+    bool watch; /* every message is read: world_aim and world_totals.leaks need it */
 };
 
 /* Defaults: 16 nodes, 2 zones, 1 Gbit/s NICs, 10 Gbit/s origin, latencies of ALGORITHMS. */
@@ -151,6 +156,8 @@ struct world_totals {
     uint64_t lies;         /* pieces whose hash told that the sender lied */
     uint64_t refused;      /* messages a mesh refused */
     uint64_t throttled;    /* requests that the origin answered by 429 for their rate */
+    uint64_t spoiled;      /* pieces that could not be read from a disk (D-2) */
+    uint64_t unwritten;    /* pieces that could not be written to one (D-1, D-3) */
 };
 
 struct world;
@@ -182,12 +189,52 @@ void world_set_nic(struct world *world, uint32_t node, uint64_t up_bps, uint64_t
 void world_set_loss(struct world *world, uint32_t loss_ppm);
 /* Everything this node sends as a peer is wrong; receivers notice by its hash. */
 void world_make_liar(struct world *world, uint32_t node);
+
+/* How a node may act though it has the cluster's secret (A3); bits. Its own pulls stay honest. */
+enum world_hostile {
+    WORLD_LIES = 1,       /* every piece it sends is wrong (P-5) */
+    WORLD_DRIPS = 2,      /* pieces leave it at 1 KB/s (P-3) */
+    WORLD_STALLS = 4,     /* it promises pieces and sends none, its sessions open (P-2) */
+    WORLD_CLAIMS_ALL = 8, /* says that it has every piece (P-6) */
+    WORLD_CLAIMS_NONE = 16,
+    WORLD_CLAIMS_FLIP = 32, /* says something else each time */
+    WORLD_GARBLES = 64,     /* every fourth message leaves it damaged (P-4) */
+    WORLD_HOSTILE_END = 128,
+};
+enum world_disk {
+    WORLD_DISK_WELL = 0,
+    WORLD_DISK_FULL,         /* nothing can be written (D-1); what is there can be read */
+    WORLD_DISK_WRITE_ERRORS, /* EIO on every write (D-3) */
+    WORLD_DISK_READ_ERRORS,  /* EIO on every read (D-2) */
+};
+/* What may be true of one node from some time on. */
+enum world_trait {
+    WORLD_TRAIT_HOSTILE = 1,  /* bits of enum world_hostile; 0: honest */
+    WORLD_TRAIT_CPU_MILLI,    /* its processor's work takes so many thousandths of the time */
+    WORLD_TRAIT_DISK,         /* enum world_disk; errors need world_config.cache_bytes > 0 */
+    WORLD_TRAIT_DISK_WAIT_US, /* each read and write takes so much longer (D-14) */
+};
+void world_set_trait(struct world *world, uint32_t node, enum world_trait trait, uint64_t value,
+                     uint64_t at_us);
+
+/* Whom a fault is aimed at (world_config.watch). */
+enum world_aim {
+    WORLD_AIM_KEEPERS = 1, /* who granted leases of late, the last one first */
+    WORLD_AIM_LESSEES,     /* who reads from the origin now, then who was granted a lease of late */
+};
+/* Nodes that are up and that this is true of now: at most `max` of them into `nodes`. Returns how
+ * many. */
+uint32_t world_aim(const struct world *world, enum world_aim aim, uint32_t *nodes, uint32_t max);
+
 /* Nothing goes through between two zones any more, or does again (N-1). At once. */
 void world_partition_zones(struct world *world, uint32_t zone_a, uint32_t zone_b, bool cut);
 /* From this time on, in one direction only: datagrams from the one zone to the other vanish, or do
  * no more; connections between the two break (N-5). */
 void world_cut_zones(struct world *world, uint32_t from_zone, uint32_t to_zone, bool cut,
                      uint64_t at_us);
+
+/* The same between two nodes, one way. */
+void world_cut_link(struct world *world, uint32_t from, uint32_t to, bool cut, uint64_t at_us);
 
 /* From this time on the origin is so. Bodies on their way go on, but for CUT. */
 enum world_origin {
