@@ -58,6 +58,10 @@ enum scenario_fault_kind {
     FAULT_CHURN,     /* nodes die and come back at a rate */
     FAULT_LOSS,      /* datagrams are lost for a while */
     FAULT_LIAR,      /* everything a node sends as a peer is wrong */
+    FAULT_HOSTILE,   /* nodes act in another hostile way */
+    FAULT_CPU,       /* processors slower for a while */
+    FAULT_DISK,      /* disks slow or failing for a while */
+    FAULT_ISOLATE,   /* nodes lose their links, which come back one by one */
 };
 
 enum scenario_outage {
@@ -90,6 +94,10 @@ struct scenario_fault {
     uint64_t down_us;
     bool keep_cache;
     uint64_t loss_ppm;
+    uint64_t aim;     /* 0, or enum world_aim: chosen when it happens */
+    uint64_t acts;    /* 1 + bit of enum world_hostile */
+    uint64_t error;   /* enum world_disk */
+    uint64_t wait_us; /* of each operation of the disk */
 };
 
 enum scenario_arrivals {

@@ -262,8 +262,8 @@ static int fit_trace(struct fit *fit)
 
 /* Keys that do something with each kind, beside kind and at. */
 static const char *const fault_uses[] = {
-    [FAULT_KILL] = "nodes node",
-    [FAULT_RESTART] = "nodes node down keepCache",
+    [FAULT_KILL] = "nodes node aim",
+    [FAULT_RESTART] = "nodes node aim down keepCache",
     [FAULT_LEAVE] = "nodes node",
     [FAULT_JOIN] = "nodes node",
     [FAULT_FREEZE] = "nodes node for",
@@ -273,6 +273,10 @@ static const char *const fault_uses[] = {
     [FAULT_CHURN] = "for perMinute down keepCache",
     [FAULT_LOSS] = "for loss",
     [FAULT_LIAR] = "nodes node",
+    [FAULT_HOSTILE] = "nodes node for acts",
+    [FAULT_CPU] = "nodes node for divisor",
+    [FAULT_DISK] = "nodes node for error wait",
+    [FAULT_ISOLATE] = "nodes node for oneWay",
 };
 
 static bool uses(const char *list, const char *word)
@@ -316,7 +320,8 @@ static int fit_fault(struct fit *fit, const struct scenario_fault *fault)
     if (fault->kind == 0)
         return fail_line(fit, fault->line,
                          "faults.kind: is missing; write kind: kill, restart, leave, join, freeze, "
-                         "slow, partition, outage, churn, loss or liar");
+                         "slow, partition, outage, churn, loss, liar, hostile, cpu, disk or "
+                         "isolate");
     int err = useless_key(fit, fault);
     if (err != 0)
         return err;
@@ -333,6 +338,13 @@ static int fit_fault(struct fit *fit, const struct scenario_fault *fault)
                        "faults.zone: a partition needs two different zones of 0..%u, as zone: 0, "
                        "to: 1",
                        world->zone_count - 1);
+    else if (fault->aim != 0 && fault->node != SCENARIO_NO_NODE)
+        (void)snprintf(text, sizeof text,
+                       "faults.node: aim says who is meant; leave out one of the two");
+    else if (fault->kind == FAULT_DISK && fault->error == WORLD_DISK_WELL && fault->wait_us == 0)
+        (void)snprintf(text, sizeof text,
+                       "faults.error: a disk fault needs one, or a wait; as error: read or wait: "
+                       "100ms");
     return text[0] == '\0' ? 0 : fail_line(fit, fault->line, text);
 }
 

@@ -35,9 +35,13 @@ static const char *const copies_choices[] = {"mesh", "zone", NULL};
 static const char *const cache_choices[] = {"disk", "memory", NULL};
 static const char *const arrivals_choices[] = {"crowd", "rolling", "poisson", "trace", NULL};
 static const char *const log_choices[] = {"none", "error", "warn", "info", "debug", "trace", NULL};
-static const char *const fault_choices[] = {"kill",   "restart", "leave",     "join",
-                                            "freeze", "slow",    "partition", "outage",
-                                            "churn",  "loss",    "liar",      NULL};
+static const char *const fault_choices[] = {
+    "kill",  "restart", "leave", "join",    "freeze", "slow", "partition", "outage",
+    "churn", "loss",    "liar",  "hostile", "cpu",    "disk", "isolate",   NULL};
+static const char *const aim_choices[] = {"any", "keepers", "lessees", NULL};
+static const char *const acts_choices[] = {"lies",       "drips",      "stalls",  "claimsAll",
+                                           "claimsNone", "claimsFlip", "garbles", NULL};
+static const char *const error_choices[] = {"none", "full", "write", "read", NULL};
 static const char *const outage_choices[] = {"refuse", "silent", "busy", "cut", "slow", NULL};
 
 static const struct scenario_key keys[] = {
@@ -191,20 +195,23 @@ static const struct scenario_key keys[] = {
     {"faults.at", SCENARIO_TIME, FAULT(at_us), RANGE(0, 24 * HOUR),
      .help = "after the first arrival can be"},
     {"faults.for", SCENARIO_TIME, FAULT(for_us), RANGE(MS, 24 * HOUR), OR_ZERO,
-     .help = "freeze, slow, partition, outage, churn, loss: so long; 0: to the end"},
+     .help = "freeze, slow, partition, outage, churn, loss, hostile, cpu, disk, isolate: so long; "
+             "0: to the end"},
     {"faults.nodes", SCENARIO_NODES, FAULT(nodes), RANGE(1, WORLD_NODES_MAX),
-     .help = "kill, restart, leave, join, freeze, slow, liar: a number or a share of the nodes, "
-             "drawn from the seed"},
+     .help = "all but partition, outage, churn, loss: a number or a share of the nodes, drawn "
+             "from the seed"},
     {"faults.node", SCENARIO_UINT, FAULT(node), RANGE(0, WORLD_NODES_MAX - 1),
      .help = "or this one"},
+    {"faults.aim", SCENARIO_ENUM, FAULT(aim), RANGE(0, 0), .choices = aim_choices,
+     .help = "kill, restart: not drawn, but who grants leases at that moment, or has them"},
     {"faults.zone", SCENARIO_UINT, FAULT(zone), RANGE(0, SCENARIO_ZONES_MAX - 1),
      .help = "partition: from this zone"},
     {"faults.to", SCENARIO_UINT, FAULT(to_zone), RANGE(0, SCENARIO_ZONES_MAX - 1),
      .help = "partition: to this one"},
     {"faults.oneWay", SCENARIO_BOOL, FAULT(one_way), RANGE(0, 1),
-     .help = "partition: the other way stays open"},
+     .help = "partition, isolate: the other way stays open"},
     {"faults.divisor", SCENARIO_MILLI, FAULT(divisor_milli), RANGE(1001, 1000000000),
-     .help = "slow: the card is so many times slower"},
+     .help = "slow, cpu: the card or the processor is so many times slower"},
     {"faults.how", SCENARIO_ENUM, FAULT(how), RANGE(OUTAGE_REFUSE, 0), .choices = outage_choices,
      .help = "outage: what the registry does meanwhile"},
     {"faults.rate", SCENARIO_RATE, FAULT(rate_bps), ANY_RATE,
@@ -219,6 +226,13 @@ static const struct scenario_key keys[] = {
      .help = "restart, churn: it comes back with what it had"},
     {"faults.loss", SCENARIO_FRACTION, FAULT(loss_ppm), RANGE(0, PPM / 2),
      .help = "loss: of all datagrams"},
+    {"faults.acts", SCENARIO_ENUM, FAULT(acts), RANGE(1, 0), .choices = acts_choices,
+     .help = "hostile: sends wrong bytes, 1 KB/s, or none; claims all pieces, none or any; damages "
+             "its messages"},
+    {"faults.error", SCENARIO_ENUM, FAULT(error), RANGE(0, 0), .choices = error_choices,
+     .help = "disk: nothing can be written, writes fail, or reads"},
+    {"faults.wait", SCENARIO_TIME, FAULT(wait_us), RANGE(0, 60 * S),
+     .help = "disk: each read and write takes so much longer"},
     {"silentDeath", SCENARIO_BOOL, WORLD(silent_death), RANGE(0, 1),
      .help = "who is killed sends no reset: peers notice by time-out"},
 

@@ -122,18 +122,17 @@ static unsigned index_in_list(const struct scenario_key *key)
 
 static struct scenario_fault fault_default(unsigned line, bool outage)
 {
-    return (struct scenario_fault){
-        .line = line,
-        .kind = outage ? (uint64_t)FAULT_OUTAGE : 0,
-        .nodes = 1,
-        .node = SCENARIO_NO_NODE,
-        .divisor_milli = 10000,
-        .how = OUTAGE_REFUSE,
-        .per_minute_ppm = 50000,
-        .down_us = 10000000,
-        .keep_cache = true,
-        .loss_ppm = 10000,
-    };
+    return (struct scenario_fault){.line = line,
+                                   .kind = outage ? (uint64_t)FAULT_OUTAGE : 0,
+                                   .nodes = 1,
+                                   .node = SCENARIO_NO_NODE,
+                                   .divisor_milli = 10000,
+                                   .how = OUTAGE_REFUSE,
+                                   .per_minute_ppm = 50000,
+                                   .down_us = 10000000,
+                                   .keep_cache = true,
+                                   .loss_ppm = 10000,
+                                   .acts = 1};
 }
 
 /* Grows the list to the element, filled with defaults. NULL: the list is full. */

@@ -24,6 +24,8 @@
 /* Deaths that churn may plan. */
 #define CHURN_MAX 1000000
 #define NO_PULL   UINT32_MAX
+/* A cache that has a disk to fail and gives nothing up. */
+#define ENDLESS_CACHE_BYTES (1ULL << 50)
 
 /* One client: an image on a node, some layers at a time. */
 struct client {
@@ -37,6 +39,7 @@ enum action_kind {
     ACTION_RETRY = 1, /* a node is back: its clients pull again what failed */
     ACTION_LOSS,
     ACTION_LIAR,
+    ACTION_AIM, /* a fault that looks for its nodes */
 };
 
 /* What a fault does to a node for good. */
@@ -72,6 +75,7 @@ struct drive {
     size_t layer_count, layer_capacity;
     struct action *actions; /* owned, by time once the run begins */
     size_t action_count, action_capacity, action_next;
+    bool plays; /* the run has begun */
 };
 
 /* Room for one more element. The simulator stops when memory is out, as its world does. */
@@ -85,12 +89,17 @@ static void *grown(void *array, size_t count, size_t *capacity, size_t element_b
     return array;
 }
 
+/* Also while it runs: those that are still to come stay in their order. */
 static void add_action(struct drive *drive, struct action action)
 {
     drive->actions =
         grown(drive->actions, drive->action_count, &drive->action_capacity, sizeof *drive->actions);
     action.order = drive->action_count;
-    drive->actions[drive->action_count++] = action;
+    size_t at = drive->action_count++;
+    for (; drive->plays && at > drive->action_next && drive->actions[at - 1].at_us > action.at_us;
+         at--)
+        drive->actions[at] = drive->actions[at - 1];
+    drive->actions[at] = action;
 }
 
 /* ---- clients ---- */
@@ -310,9 +319,70 @@ static void plan_slow(struct drive *drive, const struct scenario_fault *fault, u
         world_set_nic(drive->world, node, 0, 0, at_us + fault->for_us);
 }
 
+/* A trait for a while. */
+static void plan_trait(struct drive *drive, const struct scenario_fault *fault, uint32_t node,
+                       uint64_t at_us, enum world_trait trait, const uint64_t values[2])
+{
+    world_set_trait(drive->world, node, trait, values[0], at_us);
+    if (fault->for_us > 0)
+        world_set_trait(drive->world, node, trait, values[1], at_us + fault->for_us);
+}
+
+static void plan_disk(struct drive *drive, const struct scenario_fault *fault, uint32_t node,
+                      uint64_t at_us)
+{
+    if (fault->error != WORLD_DISK_WELL)
+        plan_trait(drive, fault, node, at_us, WORLD_TRAIT_DISK,
+                   (const uint64_t[2]){fault->error, WORLD_DISK_WELL});
+    if (fault->wait_us > 0)
+        plan_trait(drive, fault, node, at_us, WORLD_TRAIT_DISK_WAIT_US,
+                   (const uint64_t[2]){fault->wait_us, 0});
+}
+
+/* Each link comes back at a moment of the second half. */
+static void plan_isolate(struct drive *drive, const struct scenario_fault *fault, uint32_t node,
+                         uint64_t at_us)
+{
+    for (uint32_t other = 0; other < drive->scenario->world.node_count; other++) {
+        for (int way = 0; other != node && way < (fault->one_way ? 1 : 2); way++) {
+            uint32_t from = way == 0 ? node : other, to = way == 0 ? other : node;
+            world_cut_link(drive->world, from, to, true, at_us);
+            if (fault->for_us > 0)
+                world_cut_link(drive->world, from, to, false,
+                               at_us + fault->for_us - prng_below(&drive->prng, fault->for_us / 2));
+        }
+    }
+}
+
+/* Faults of the machine; false: it is of another kind. */
+static bool plan_machine_fault(struct drive *drive, const struct scenario_fault *fault,
+                               uint32_t node, uint64_t at_us)
+{
+    switch ((enum scenario_fault_kind)fault->kind) {
+    case FAULT_HOSTILE:
+        plan_trait(drive, fault, node, at_us, WORLD_TRAIT_HOSTILE,
+                   (const uint64_t[2]){1ULL << (fault->acts - 1), 0});
+        return true;
+    case FAULT_CPU:
+        plan_trait(drive, fault, node, at_us, WORLD_TRAIT_CPU_MILLI,
+                   (const uint64_t[2]){fault->divisor_milli, 1000});
+        return true;
+    case FAULT_DISK:
+        plan_disk(drive, fault, node, at_us);
+        return true;
+    case FAULT_ISOLATE:
+        plan_isolate(drive, fault, node, at_us);
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void plan_node_fault(struct drive *drive, const struct scenario_fault *fault, uint32_t node,
                             uint64_t at_us)
 {
+    if (plan_machine_fault(drive, fault, node, at_us))
+        return;
     switch ((enum scenario_fault_kind)fault->kind) {
     case FAULT_KILL:
         drive->fates[node] = FATE_GONE;
@@ -410,6 +480,13 @@ static void plan_fault(struct drive *drive, const struct scenario_fault *fault)
                                               .value = drive->scenario->world.loss_ppm});
         return;
     default:
+        if (fault->aim != 0) {
+            add_action(drive,
+                       (struct action){.at_us = at_us,
+                                       .kind = ACTION_AIM,
+                                       .value = (uint64_t)(fault - drive->scenario->faults)});
+            return;
+        }
         nodes = pick_nodes(drive, fault, &count);
         for (uint32_t i = 0; i < count; i++)
             plan_node_fault(drive, fault, nodes[i], at_us);
@@ -455,9 +532,21 @@ static int by_moment(const void *a, const void *b)
     return x->order < y->order ? -1 : 1;
 }
 
+/* The fault is for as many of those that its aim is true of now. */
+static void take_aim(struct drive *drive, const struct scenario_fault *fault)
+{
+    uint32_t count, *nodes = pick_nodes(drive, fault, &count);
+    count = world_aim(drive->world, (enum world_aim)fault->aim, nodes, count);
+    for (uint32_t i = 0; i < count; i++)
+        plan_node_fault(drive, fault, nodes[i], world_now_us(drive->world));
+    free(nodes);
+}
+
 static void act(struct drive *drive, const struct action *action)
 {
-    if (action->kind == ACTION_RETRY)
+    if (action->kind == ACTION_AIM)
+        take_aim(drive, &drive->scenario->faults[action->value]);
+    else if (action->kind == ACTION_RETRY)
         retry(drive, action->node);
     else if (action->kind == ACTION_LOSS)
         world_set_loss(drive->world, (uint32_t)action->value);
@@ -491,6 +580,7 @@ static bool next_batch(struct drive *drive)
 static void play(struct drive *drive)
 {
     bool check = drive->scenario->checks.invariants, idle = false;
+    drive->plays = true;
     while (world_now_us(drive->world) < drive->end_us) {
         uint64_t now_us = world_now_us(drive->world), next_us = drive->end_us;
         if (check && next_us > now_us + SECOND_US)
@@ -504,8 +594,10 @@ static void play(struct drive *drive)
         if (check)
             world_check(drive->world);
         while (drive->action_next < drive->action_count &&
-               drive->actions[drive->action_next].at_us <= world_now_us(drive->world))
-            act(drive, &drive->actions[drive->action_next++]);
+               drive->actions[drive->action_next].at_us <= world_now_us(drive->world)) {
+            struct action action = drive->actions[drive->action_next++];
+            act(drive, &action);
+        }
         advance_clients(drive);
         /* Nothing runs: time goes on only if somebody is still to come. */
         idle =
@@ -603,6 +695,18 @@ static void drive_close(struct drive *drive)
     free(drive->actions);
 }
 
+/* What the faults need of the world. */
+static void prepare_config(const struct scenario *scenario, struct world_config *config)
+{
+    for (uint32_t i = 0; i < scenario->fault_count; i++) {
+        const struct scenario_fault *fault = &scenario->faults[i];
+        config->watch = config->watch || fault->aim != 0;
+        if (fault->kind == FAULT_DISK && fault->error != WORLD_DISK_WELL &&
+            config->cache_bytes == 0)
+            config->cache_bytes = ENDLESS_CACHE_BYTES;
+    }
+}
+
 int scenario_run(const struct scenario *scenario, struct world **world, struct scenario_result *out)
 {
     uint32_t nodes = scenario->world.node_count;
@@ -614,7 +718,9 @@ int scenario_run(const struct scenario *scenario, struct world **world, struct s
                           .fates = calloc(nodes, sizeof *drive.fates),
                           .nodes = calloc(nodes, sizeof *drive.nodes)};
     *out = (struct scenario_result){.pulls = 0};
-    drive.world = world_new(&scenario->world);
+    struct world_config config = scenario->world;
+    prepare_config(scenario, &config);
+    drive.world = world_new(&config);
     if (drive.world == NULL || drive.images_of == NULL || drive.late == NULL ||
         drive.fates == NULL || drive.nodes == NULL) {
         if (drive.world != NULL)

@@ -80,7 +80,8 @@ static void example_element(struct example *example, const struct scenario_key *
                                                 .per_minute_ppm = 50000,
                                                 .down_us = 10000000,
                                                 .keep_cache = true,
-                                                .loss_ppm = 10000};
+                                                .loss_ppm = 10000,
+                                                .acts = 1};
     char text[SCENARIO_SETTING_BYTES];
     size_t bytes = group_bytes(key->name);
     bool first = example->list != key->list;

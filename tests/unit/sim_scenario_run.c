@@ -228,6 +228,44 @@ static void limits_on_results_are_held(void **state)
     world_free(played.world);
 }
 
+/* Who had leases when it happened dies, comes back, and its clients pull again. */
+static void faults_are_aimed(void **state)
+{
+    (void)state;
+    static const char *const aims[] = {"keepers", "lessees"};
+    for (unsigned i = 0; i < 2; i++) {
+        struct played played;
+        char text[256];
+        (void)snprintf(text, sizeof text,
+                       "nodes: 16\nimage: {layers: [64MiB]}\narrivals: {within: 100ms}\n"
+                       "faults: [{kind: restart, aim: %s, nodes: 3, at: 300ms, down: 1s}]\n",
+                       aims[i]);
+        play(text, &played);
+        assert_in_range(played.result.report.pulls_failed, 1, 3);
+        assert_int_equal(played.result.unexplained + played.result.unfinished, 0);
+        assert_int_equal(played.result.report.nodes_incomplete, 0);
+        world_free(played.world);
+    }
+}
+
+static void machines_fail_and_nodes_are_hostile(void **state)
+{
+    (void)state;
+    struct played played;
+    play("nodes: 16\nimage: {layers: [64MiB]}\narrivals: {within: 100ms}\ndisk: {memory: 4MiB}\n"
+         "faults:\n- {kind: disk, nodes: 3, error: write, for: 10s}\n"
+         "- {kind: disk, nodes: 3, wait: 20ms}\n- {kind: cpu, nodes: 2, divisor: 5, for: 3s}\n"
+         "- {kind: hostile, nodes: 2, acts: claimsFlip}\n- {kind: hostile, node: 1, acts: lies}\n"
+         "- {kind: isolate, node: 7, for: 2s}\n- {kind: isolate, node: 8, for: 2s, oneWay: true}\n",
+         &played);
+    assert_int_equal(played.result.report.pulls_failed, 0);
+    assert_int_equal(played.result.unfinished, 0);
+    assert_int_equal(played.result.report.wrong_bytes, 0);
+    assert_true(world_totals(played.world)->unwritten > 0);
+    assert_true(world_totals(played.world)->lies > 0);
+    world_free(played.world);
+}
+
 static void own_caches_give_what_was_pulled_before(void **state)
 {
     (void)state;
@@ -274,6 +312,8 @@ int main(void)
         cmocka_unit_test(an_outage_is_told_or_outlived),
         cmocka_unit_test(what_has_no_time_left_is_unfinished),
         cmocka_unit_test(limits_on_results_are_held),
+        cmocka_unit_test(faults_are_aimed),
+        cmocka_unit_test(machines_fail_and_nodes_are_hostile),
         cmocka_unit_test(own_caches_give_what_was_pulled_before),
         cmocka_unit_test(the_same_seed_is_the_same_run),
     };
