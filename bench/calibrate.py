@@ -108,8 +108,10 @@ def simulated(shape: shaped.Shape, links: dict, real: dict, seeds: int) -> tuple
 
 def compare(shape: shaped.Shape, options) -> dict:
     """One shape, for real and simulated."""
+    others = shaped.busy_before()
     links = {**probe.carried(shape.lab), "first_byte_s": first_byte_s(shape)}
-    print(f"\n{shape.nodes} nodes x {shape.mbit} Mbit/s, {shape.mib} MiB in {len(shape.image['layers'])} layers, size/rate {shape.bound_s:.2f} s\n"
+    print(f"\n{shape.nodes} nodes x {shape.mbit} Mbit/s, {shape.mib} MiB in {len(shape.image['layers'])} layers, size/rate {shape.bound_s:.2f} s;"
+          f" {others:.2f} cores busy before\n"
           f"  links: TCP carries {links['share'] * 100:.1f} %; delay {links['idle_delay_s'] * 1e3:.2f} ms idle, {links['full_delay_s'] * 1e3:.1f} ms over two"
           f" full ones; registry's first byte {links['first_byte_s'] * 1e3:.1f} ms", flush=True)
     runs = []

@@ -10,8 +10,9 @@ import json
 import os
 import re
 import shutil
+import time
 
-from lab import ROOT, Lab
+from lab import ROOT, BusyCores, Lab
 from race import BUSY_CORES_MAX, pull_all
 from rivals import KINDS, swarm_once
 
@@ -99,6 +100,13 @@ def twice(run) -> dict:
     return result
 
 
+def busy_before(seconds=1.0) -> float:
+    """Busy cores while we do nothing: what others take."""
+    with BusyCores() as busy:
+        time.sleep(seconds)
+    return busy.value
+
+
 def print_row(name: str, result: dict):
     pieces = f"{result['piece_bytes'] // 1024} KiB" if "piece_bytes" in result else ""
     note = "" if valid(result) else f"   REFUSED: more than {BUSY_CORES_MAX} cores busy"
@@ -120,13 +128,14 @@ def misses(result: dict) -> list[str]:
 def measure_shape(nodes: int, mbit: int, mib: int, wanted: list[str]) -> dict:
     """One shape, all of the wanted ways; prints rows as they come."""
     with Shape(nodes, mbit, mib) as shape:
-        print(f"\n  {nodes} nodes x {mbit} Mbit/s, {mib} MiB, size/rate {shape.bound_s:.2f} s", flush=True)
+        others = busy_before()
+        print(f"\n  {nodes} nodes x {mbit} Mbit/s, {mib} MiB, size/rate {shape.bound_s:.2f} s; {others:.2f} cores busy before", flush=True)
         print("                    last s  ratio  median  origin x  cores    pieces", flush=True)
         rows = {}
         for name in wanted:
             rows[name] = shape.swarm(name) if name in KINDS else twice(getattr(shape, name))
             print_row(name, rows[name])
-    whole = {"scenario": f"shaped-{nodes}x{mbit}-{mib}", "zones": 1, "mbit": mbit, **rows.pop("shoal"), **rows}
+    whole = {"scenario": f"shaped-{nodes}x{mbit}-{mib}", "zones": 1, "mbit": mbit, "others_cores": round(others, 2), **rows.pop("shoal"), **rows}
     whole["valid"] = valid(whole) and all(valid(row) for row in rows.values())
     whole["misses"] = misses(whole)
     return whole
