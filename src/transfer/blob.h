@@ -149,7 +149,8 @@ struct blob {
     bool complete_told;
     uint8_t published;
     uint64_t publish_due_us;
-    struct swarm *swarm; /* NULL: nobody asks */
+    uint64_t given_bytes; /* to other nodes, since it was opened */
+    struct swarm *swarm;  /* NULL: nobody asks */
     struct blob *next_active, *prev_active;
 };
 

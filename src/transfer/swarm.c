@@ -21,6 +21,13 @@
 #define RESYNC_US       (200 * MS)
 /* Others are thought interested so long after the last sign of it. */
 #define CROWD_US (3 * S)
+/* Copies of a blob that a node gives like any other; nodes of a crowd give 1.4 at most.
+ * For each more it is asked as if it had so much to send first (20 % at a time, 150-300 nodes, most
+ * / mean uploaded: 3.4-4.0 without, 2.9 with 1 s, 2.5 with 5 s; no crowd is slower). */
+#define GIVEN_COPIES  2u
+#define GIVEN_STEPS   1000u
+#define GIVEN_COPY_US (5 * S)
+#define GIVEN_MAX_US  (50 * S)
 /* The side that was greeted leaves the connecting to the one that greeted, for so long. */
 #define CONNECT_COURTESY_US (300 * MS)
 
@@ -142,6 +149,18 @@ static uint32_t clamped(uint32_t us)
     return us < WIRE_WAIT_US_MAX ? us : WIRE_WAIT_US_MAX;
 }
 
+/* What a node says to wait on top once it has given more than its part: others are asked first, so
+ * that those who were early do not serve everybody who comes later. */
+static uint32_t given_us(const struct blob *blob)
+{
+    uint64_t part = GIVEN_COPIES * blob->info.size_bytes;
+    if (blob->given_bytes <= part)
+        return 0;
+    uint64_t us = (blob->given_bytes - part) / (blob->info.size_bytes / GIVEN_STEPS + 1) *
+                  (GIVEN_COPY_US / GIVEN_STEPS);
+    return us < GIVEN_MAX_US ? (uint32_t)us : GIVEN_MAX_US;
+}
+
 static void send_have(struct transfer *transfer, struct blob *blob, struct neighbour *neighbour,
                       uint8_t flags, uint32_t page)
 {
@@ -160,7 +179,7 @@ static void send_have(struct transfer *transfer, struct blob *blob, struct neigh
         digest_proof(&blob->info.digest, &transfer->config.self_id,
                      &transfer->nodes.slots[neighbour->node].id, have->proof);
     have->sequence = ++neighbour->tx_sequence;
-    have->wait_us = transfer__upload_wait_us(transfer);
+    have->wait_us = clamped(transfer__upload_wait_us(transfer) + given_us(blob));
     have->lease_us = clamped(swarm->lease_us);
     have->took_us = clamped(swarm->took_us);
     have->fallbacks = (uint8_t)(transfer->fallbacks < UINT8_MAX ? transfer->fallbacks : UINT8_MAX);

@@ -366,6 +366,8 @@ void transfer_upload_end(struct transfer *transfer, uint64_t now_us, uint64_t up
             continue;
         transfer->stats.uploads += status == 0 ? 1 : 0;
         transfer->stats.upload_bytes += bytes;
+        if (upload->blob != NULL)
+            upload->blob->given_bytes += bytes;
         if (status == 0)
             transfer->upload_us =
                 transfer__mean(transfer->upload_us, transfer->now_us - upload->started_us);

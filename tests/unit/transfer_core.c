@@ -496,6 +496,27 @@ static void test_an_unstored_piece_is_had_but_not_given(void **state)
     t_close(&t);
 }
 
+/* Whoever gave two copies says to wait, and is asked after those who gave less. */
+static void test_who_gave_much_is_asked_last(void **state)
+{
+    (void)state;
+    struct t_host t;
+    holder(&t);
+    t_session(&t, 1);
+    t_hello(&t, 1, true, 0, 0);
+    uint32_t before_us = t_sent(&t, WIRE_TRANSFER_HELLO, 0)->message.of.have.wait_us;
+    assert_true(before_us < T_S);
+    request(&t, 1, 0, 1, false);
+    const struct transfer_result *upload = t_result(&t, TRANSFER_UPLOAD, 0);
+    assert_non_null(upload);
+    transfer_upload_end(t.core, t.now_us, upload->id, 3 * t.info.size_bytes, 0);
+    t_clear(&t);
+    t_hello(&t, 2, true, 0, 0);
+    uint32_t after_us = t_sent(&t, WIRE_TRANSFER_HELLO, 0)->message.of.have.wait_us;
+    assert_true(after_us > 4 * T_S && after_us < 6 * T_S);
+    t_close(&t);
+}
+
 static void test_drain_refuses_uploads(void **state)
 {
     (void)state;
@@ -575,6 +596,7 @@ int main(void)
         cmocka_unit_test(test_a_liar_is_asked_no_more),
         cmocka_unit_test(test_who_lied_is_neither_asked_nor_served),
         cmocka_unit_test(test_an_unstored_piece_is_had_but_not_given),
+        cmocka_unit_test(test_who_gave_much_is_asked_last),
         cmocka_unit_test(test_drain_refuses_uploads),
         cmocka_unit_test(test_a_stopped_process_blames_nobody),
         cmocka_unit_test(test_names_of_reasons),
