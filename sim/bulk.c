@@ -50,6 +50,17 @@ static struct sim_node *owner_of(struct world *world, const struct bulk *bulk)
     return &world->nodes[bulk->kind == BULK_UPLOAD ? bulk->from : bulk->to];
 }
 
+static void count_bulk(struct world *world, struct sim_node *owner, uint8_t kind)
+{
+    struct world_totals *totals = &world->totals;
+    owner->upload_count += kind == BULK_UPLOAD;
+    owner->read_count += kind == BULK_FETCH;
+    if (owner->upload_count > totals->most_uploads)
+        totals->most_uploads = owner->upload_count;
+    if (owner->read_count > totals->most_reads)
+        totals->most_reads = owner->read_count;
+}
+
 /* Keeps a new one at the ends of its lists; `plan` is copied. */
 static uint32_t add(struct world *world, const struct bulk *plan)
 {
@@ -59,7 +70,9 @@ static uint32_t add(struct world *world, const struct bulk *plan)
     *bulk = *plan;
     bulk->version = version;
     bulk->flow = FLOW_NONE;
-    struct bulk_list *own = &owner_of(world, bulk)->own;
+    struct sim_node *owner = owner_of(world, bulk);
+    struct bulk_list *own = &owner->own;
+    count_bulk(world, owner, bulk->kind);
     bulk->previous = own->last;
     bulk->next = INDEX_NONE;
     *(own->last == INDEX_NONE ? &own->first : &at(world, own->last)->next) = index;
@@ -101,6 +114,8 @@ static void release(struct world *world, uint32_t index)
     if (bulk->pinned)
         keep_unpin(owner, bulk->blob, bulk->piece);
     owner->held_count -= bulk->state == BULK_HELD;
+    owner->upload_count -= bulk->kind == BULK_UPLOAD;
+    owner->read_count -= bulk->kind == BULK_FETCH;
     *(bulk->previous == INDEX_NONE ? &own->first : &at(world, bulk->previous)->next) = bulk->next;
     *(bulk->next == INDEX_NONE ? &own->last : &at(world, bulk->next)->previous) = bulk->previous;
     if (bulk->kind == BULK_UPLOAD)
@@ -263,11 +278,30 @@ void bulk_stall(struct world *world, uint32_t a, uint32_t b)
 
 /* ---- fetches ---- */
 
+/* A read has one owner at a time: does another of the node's bring some of these pieces? */
+static uint32_t read_twice(struct sim_node *node, uint32_t blob, uint32_t first, uint32_t end)
+{
+    struct world *world = node->world;
+    uint32_t count = 0;
+    for (uint32_t i = node->own.first; i != INDEX_NONE; i = at(world, i)->next) {
+        const struct bulk *bulk = at(world, i);
+        if (bulk->kind != BULK_FETCH || bulk->blob != blob || bulk->pieces_left == 0)
+            continue;
+        uint32_t from = bulk->piece > first ? bulk->piece : first;
+        uint32_t to = bulk->piece + bulk->pieces_left;
+        to = to < end ? to : end;
+        count += to > from ? to - from : 0;
+    }
+    return count;
+}
+
 void bulk_fetch(struct sim_node *node, const struct transfer_result *result)
 {
     struct world *world = node->world;
     uint32_t blob = pulls_blob_of(node, result->blob);
     ASSERT(blob != INDEX_NONE && result->piece_count > 0);
+    world->totals.double_reads +=
+        read_twice(node, blob, result->piece, result->piece + result->piece_count);
     struct bulk plan = {.kind = BULK_FETCH,
                         .state = BULK_COMING,
                         .from = WORLD_ORIGIN,
@@ -349,6 +383,16 @@ static void flow_bytes(struct world *world, uint32_t index)
     push(world, EVENT_PROGRESS, index, FIRST_US);
 }
 
+/* WORLD_PLANT_TWICE: it goes on, but its owner believes it ended. */
+static void forget_read(struct world *world, struct bulk *bulk)
+{
+    struct sim_node *node = &world->nodes[bulk->to];
+    uint64_t id = bulk->id;
+    bulk->id = UINT64_MAX;
+    transfer_fetch_end(host_transfer(node), host_now_us(node), id, E_IO, 0);
+    host_drain(node);
+}
+
 void bulk_start(struct world *world, uint32_t index, uint64_t version)
 {
     struct bulk *bulk = at(world, index);
@@ -357,8 +401,11 @@ void bulk_start(struct world *world, uint32_t index, uint64_t version)
         return;
     ASSERT(bulk->state == BULK_COMING);
     flow_bytes(world, index);
-    if (bulk->kind == BULK_FETCH)
+    if (bulk->kind == BULK_FETCH) {
+        if (world->config.plant == WORLD_PLANT_TWICE)
+            forget_read(world, bulk);
         return;
+    }
     struct sim_node *node = &world->nodes[bulk->to];
     const struct node_id *sender = &world->nodes[bulk->from].id;
     const struct blob_key *key = &world->blobs[bulk->blob].key;
@@ -557,7 +604,9 @@ static void take_piece(struct sim_node *node, const struct bulk *bulk)
     if (bulk->from != WORLD_ORIGIN)
         source =
             (struct piece_source){.origin = PIECE_FROM_PEER, .peer = world->nodes[bulk->from].id};
-    if (bulk->wrong) { /* its hash tells: as the daemon, nothing more is asked of who sent it */
+    bool wrong = bulk->wrong && world->config.plant != WORLD_PLANT_BELIEVE;
+    bool had = bitfield_get(&mine->have, bulk->piece);
+    if (wrong) { /* its hash tells: as the daemon, nothing more is asked of who sent it */
         world->totals.lies++;
         transfer_peer_lied(host_transfer(node), host_now_us(node), &source.peer);
     } else if (!bitfield_set(&mine->have, bulk->piece)) {
@@ -567,11 +616,11 @@ static void take_piece(struct sim_node *node, const struct bulk *bulk)
     }
     struct transfer *transfer = host_transfer(node);
     transfer_piece_done(transfer, host_now_us(node), mine->handle, bulk->piece, &source,
-                        bulk->wrong ? E_DIGEST : 0);
-    if (bitfield_get(transfer_blob_have(transfer, mine->handle), bulk->piece) !=
-        bitfield_get(&mine->have, bulk->piece))
+                        wrong ? E_DIGEST : 0);
+    bool has = bitfield_get(transfer_blob_have(transfer, mine->handle), bulk->piece);
+    if (has != bitfield_get(&mine->have, bulk->piece) || (bulk->wrong && has && !had))
         world->totals.wrong_bytes += bytes_of(world, bulk);
-    if (!bulk->wrong)
+    if (!wrong)
         keep_piece(node, bulk->blob, bulk->piece);
 }
 

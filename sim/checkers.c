@@ -50,12 +50,28 @@ uint64_t checkers_holed_pulls(struct world *world, const bool *died)
     return holed;
 }
 
+void checkers_look(struct world *world, uint32_t node_count, struct checkers_facts *facts)
+{
+    for (uint32_t node = 0; node < node_count; node++) {
+        struct transfer_stats stats;
+        if (!world_node_up(world, node))
+            continue;
+        transfer_stats(mesh_transfer(world_mesh(world, node)), &stats);
+        if (stats.inflight > facts->most_inflight)
+            facts->most_inflight = stats.inflight;
+    }
+}
+
 void checkers_gather(struct world *world, uint32_t node_count, const bool *died,
                      struct checkers_facts *facts)
 {
     const struct world_totals *totals = world_totals(world);
     double node_seconds = (double)world_now_us(world) / 1e6 * node_count;
     facts->wrong_bytes = totals->wrong_bytes;
+    facts->leaks = totals->leaks;
+    facts->double_reads = totals->double_reads;
+    facts->most_uploads = totals->most_uploads;
+    facts->most_reads = totals->most_reads;
     facts->holed = checkers_holed_pulls(world, died);
     facts->agreeing = checkers_views(world, node_count, &facts->live);
     facts->control_bps = node_seconds > 0 ? (double)totals->datagram_bytes / node_seconds : 0;
@@ -71,6 +87,11 @@ uint32_t checkers_judge(const struct checkers_facts *facts)
         [CHECKER_VIEWS] = facts->agreeing != facts->live,
         [CHECKER_ORIGIN] = facts->origin_copies > facts->origin_allowed,
         [CHECKER_CONTROL] = facts->control_bps > CHECKERS_CONTROL_BPS,
+        [CHECKER_LEAKS] = facts->leaks > 0,
+        [CHECKER_BUDGETS] = facts->most_uploads > CHECKERS_UPLOADS ||
+                            facts->most_reads > CHECKERS_READS ||
+                            facts->most_inflight > CHECKERS_INFLIGHT,
+        [CHECKER_OWNERS] = facts->double_reads > 0,
     };
     uint32_t mask = 0;
     for (unsigned i = 0; i < CHECKER_COUNT; i++)
@@ -105,6 +126,20 @@ static void explain(const struct checkers_facts *facts, enum checker which, FILE
     case CHECKER_CONTROL:
         fprintf(to, "%.0f bytes of datagrams per node and second, %d allowed\n", facts->control_bps,
                 CHECKERS_CONTROL_BPS);
+        break;
+    case CHECKER_LEAKS:
+        fprintf(to, "%" PRIu64 " messages with a private name or a digest in them\n", facts->leaks);
+        break;
+    case CHECKER_BUDGETS:
+        fprintf(to,
+                "a node had %u uploads (%d allowed), %u reads from the origin (%d), %u requests "
+                "(%d)\n",
+                facts->most_uploads, CHECKERS_UPLOADS, facts->most_reads, CHECKERS_READS,
+                facts->most_inflight, CHECKERS_INFLIGHT);
+        break;
+    case CHECKER_OWNERS:
+        fprintf(to, "%" PRIu64 " pieces read twice at the same time by one node\n",
+                facts->double_reads);
         break;
     case CHECKER_COUNT:
         break;

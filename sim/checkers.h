@@ -17,11 +17,20 @@ enum checker {
     CHECKER_VIEWS,         /* every live node sees exactly the live nodes (N-1) */
     CHECKER_ORIGIN,        /* bytes from the origin stay within the budget */
     CHECKER_CONTROL,       /* datagram bytes of the mean node stay within the budget */
+    CHECKER_LEAKS,         /* no message holds a private name or a digest (ACL-9) */
+    CHECKER_BUDGETS,       /* uploads, reads, requests of a node (RES-1) */
+    CHECKER_OWNERS,        /* no node reads a piece twice from the origin at the same time */
     CHECKER_COUNT,
 };
 
 /* Mean bytes of datagrams that a node may send per second: a guess, ten times what is seen. */
 #define CHECKERS_CONTROL_BPS 65536
+/* What one node may have under way: uploads as struct transfer_config says; reads as far as leases
+ * are asked for ahead of slow answers, and two without a lease; requests as many as it has room
+ * for. */
+#define CHECKERS_UPLOADS  12
+#define CHECKERS_READS    34
+#define CHECKERS_INFLIGHT 128
 
 struct checkers_facts {
     uint64_t stuck;          /* pulls that did not end, or failed without a cause */
@@ -31,6 +40,8 @@ struct checkers_facts {
     uint32_t live, agreeing; /* nodes that are up; of those, with the right view */
     double origin_copies, origin_allowed;
     double control_bps; /* per node */
+    uint64_t leaks, double_reads;
+    uint32_t most_uploads, most_reads, most_inflight; /* of one node at one time */
 };
 
 /* Nodes that are up and whose view has exactly the nodes that are up. *live: nodes that are up. */
@@ -40,7 +51,10 @@ uint64_t checkers_bad_pulls(const struct world *world, size_t from);
 /* Pulls that ended well on a node that is up, did not die (`died` by node, may be NULL), and lacks
  * a piece of the blob. For worlds whose caches keep everything. */
 uint64_t checkers_holed_pulls(struct world *world, const bool *died);
-/* Fills what the world itself tells: wrong bytes, holes, views, control. `died` as above. */
+/* Looks at all nodes that are up: what only a moment tells. To be called now and then. */
+void checkers_look(struct world *world, uint32_t node_count, struct checkers_facts *facts);
+/* Fills what the world itself tells: wrong bytes, holes, views, control, leaks, budgets. `died` as
+ * above. */
 void checkers_gather(struct world *world, uint32_t node_count, const bool *died,
                      struct checkers_facts *facts);
 /* Bit per enum checker that is not content; 0: all is well. */

@@ -285,7 +285,7 @@ static void start_nodes(struct world *world, const struct world_config *config)
         world_start_node(world, node, prng_below(&prng, SECOND_US + 1), false);
 }
 
-struct world *faults_prepare(uint64_t seed, struct faults *out)
+struct world *faults_prepare(uint64_t seed, enum world_plant plant, struct faults *out)
 {
     struct prng prng, more;
     uint64_t more_seed[2] = {seed, 0x6d6f7265};
@@ -294,6 +294,7 @@ struct world *faults_prepare(uint64_t seed, struct faults *out)
     *out = (struct faults){.seed = seed};
     draw_config(&out->config, seed, &prng);
     draw_more_config(&out->config, &more);
+    out->config.plant = plant;
     struct world *world = world_new(&out->config);
     if (world == NULL)
         return NULL;
@@ -388,12 +389,14 @@ static uint64_t retry(struct world *world, const struct faults *faults, FILE *to
     return bad;
 }
 
-static bool run_checked(struct world *world, uint64_t until_us)
+static bool run_checked(struct world *world, uint64_t until_us, uint32_t nodes,
+                        struct checkers_facts *facts)
 {
     while (world_now_us(world) < until_us) {
         uint64_t next_us = world_now_us(world) + SECOND_US;
         bool done = world_run(world, next_us < until_us ? next_us : until_us, true);
         world_check(world);
+        checkers_look(world, nodes, facts);
         if (done)
             return true;
     }
@@ -401,12 +404,12 @@ static bool run_checked(struct world *world, uint64_t until_us)
 }
 
 /* Deaths of those whom it hurts most at that moment; half of them come back. */
-static void take_aim(struct world *world, struct faults *faults)
+static void take_aim(struct world *world, struct faults *faults, struct checkers_facts *facts)
 {
     uint32_t nodes[FAULTS_NODES_MAX];
     for (uint32_t i = 0; i < faults->aim_count; i++) {
         uint32_t found = 0, at = 0;
-        if (!run_checked(world, faults->aims[i].at_us))
+        if (!run_checked(world, faults->aims[i].at_us, faults->config.node_count, facts))
             found = world_aim(world, faults->aims[i].aim, nodes, FAULTS_NODES_MAX);
         while (at < found && faults->died[nodes[at]]) /* or will, in its own way */
             at++;
@@ -441,10 +444,11 @@ double faults_copies_allowed(const struct faults *faults)
 void faults_play(struct world *world, struct faults *faults, struct faults_outcome *out, FILE *to)
 {
     size_t first_pulls;
+    uint32_t nodes = faults->config.node_count;
     *out = (struct faults_outcome){.seed = faults->seed};
-    take_aim(world, faults);
-    (void)run_checked(world, PULL_AT + FAULTS_US + 30 * SECOND_US);
-    (void)run_checked(world, PULL_AT + 300 * SECOND_US);
+    take_aim(world, faults, &out->facts);
+    (void)run_checked(world, PULL_AT + FAULTS_US + 30 * SECOND_US, nodes, &out->facts);
+    (void)run_checked(world, PULL_AT + 300 * SECOND_US, nodes, &out->facts);
     if (world_now_us(world) < faults->over_us + SECOND_US)
         (void)world_run(world, faults->over_us + SECOND_US, false);
     (void)world_pulls(world, &first_pulls);
@@ -452,12 +456,12 @@ void faults_play(struct world *world, struct faults *faults, struct faults_outco
     out->facts.origin_copies = (double)world_totals(world)->origin_bytes / (double)faults->bytes;
     out->facts.origin_allowed = faults_copies_allowed(faults);
     (void)world_run(world, world_now_us(world) + 40 * SECOND_US, false);
-    (void)run_checked(world, world_now_us(world) + 300 * SECOND_US);
+    (void)run_checked(world, world_now_us(world) + 300 * SECOND_US, nodes, &out->facts);
     out->facts.failed_again = checkers_bad_pulls(world, first_pulls);
     bool excused[FAULTS_NODES_MAX];
     for (uint32_t node = 0; node < FAULTS_NODES_MAX; node++)
         excused[node] = faults->died[node] || faults->forgets[node];
-    checkers_gather(world, faults->config.node_count, excused, &out->facts);
+    checkers_gather(world, nodes, excused, &out->facts);
     out->bad = checkers_judge(&out->facts);
     out->fault_count = faults->deaths + faults->leaves + faults->freezes + faults->cuts +
                        faults->liars + faults->slow + faults->origin + faults->links +

@@ -48,9 +48,9 @@ struct faults_outcome {
     double node_seconds;
 };
 
-/* Draws world, pulls and faults and puts them into a world (the caller's to free). NULL when memory
- * is out. */
-struct world *faults_prepare(uint64_t seed, struct faults *out);
+/* Draws world, pulls and faults and puts them into a world (the caller's to free), in which the
+ * planted bug is. NULL when memory is out. */
+struct world *faults_prepare(uint64_t seed, enum world_plant plant, struct faults *out);
 /* One line with seed and options. */
 void faults_print(const struct faults *faults, FILE *to);
 /* Plays it to the end and judges. Details of pulls that went wrong go to `to`. */

@@ -88,7 +88,7 @@ static int work(void *arg, size_t index, FILE *out)
     struct faults faults;
     struct faults_outcome outcome;
     FILE *to = talk(search);
-    struct world *world = faults_prepare(search->first + index, &faults);
+    struct world *world = faults_prepare(search->first + index, WORLD_PLANT_NONE, &faults);
     if (world == NULL)
         return 1;
     if (!search->quiet)

@@ -12,9 +12,12 @@
 #include "digest.h"
 #include "log.h"
 #include "topology.h"
+#include "wire.h"
 
 #define SEEDS_MAX 8
-#define HOUR_US   3600000000ULL
+/* From when on a node that is deaf by plan hears nothing. */
+#define DEAF_US 12000000ULL
+#define HOUR_US 3600000000ULL
 
 static void *host_alloc(void *host, void *old, size_t new_bytes)
 {
@@ -150,6 +153,11 @@ static void mesh_config_of(const struct sim_node *node, struct mesh_config *out)
     label(&out->topology.region, "region", place->region);
     label(&out->topology.zone, "zone", place->zone);
     label(&out->topology.vswitch, "vswitch", place->vswitch);
+    if (config->plant == WORLD_PLANT_GREEDY) {
+        out->transfer.upload_slots = 48;
+        out->transfer.upload_queue = 96;
+        out->transfer.inflight = 64;
+    }
 }
 
 void host_boot(struct sim_node *node, bool keep_cache)
@@ -168,6 +176,7 @@ void host_boot(struct sim_node *node, bool keep_cache)
     }
     ASSERT(err == 0);
     world->nodes_up++;
+    node->lives++;
 }
 
 void host_start(struct sim_node *node, bool keep_cache)
@@ -209,9 +218,18 @@ void host_leave(struct sim_node *node, bool final)
 
 /* ---- events ---- */
 
+/* WORLD_PLANT_DEAF. */
+static bool is_deaf(const struct sim_node *node, const uint8_t *bytes, size_t byte_count)
+{
+    unsigned type = 0;
+    return node->world->config.plant == WORLD_PLANT_DEAF && node->index == 0 &&
+           node->world->now_us > DEAF_US && wire_type(bytes, byte_count, &type) == 0 &&
+           type < WIRE_DHT_FIRST;
+}
+
 void host_datagram(struct sim_node *node, uint32_t from, const uint8_t *bytes, size_t byte_count)
 {
-    if (node->mesh == NULL)
+    if (node->mesh == NULL || is_deaf(node, bytes, byte_count))
         return;
     struct peer_addr addr;
     world_node_addr(from, &addr);
@@ -271,6 +289,9 @@ static void take_result(struct sim_node *node, const struct transfer_result *res
         pulls_piece(node, pulls_blob_of(node, result->blob));
         break;
     case TRANSFER_BLOB_COMPLETE:
+        if (node->world->config.plant == WORLD_PLANT_NO_END ||
+            (node->world->config.plant == WORLD_PLANT_NO_RETRY && node->lives > 1))
+            break;
         pulls_end(node, pulls_blob_of(node, result->blob), false);
         break;
     case TRANSFER_PIECE_FAILED:

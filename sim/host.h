@@ -127,8 +127,10 @@ struct sim_node {
     struct mesh *mesh; /* NULL while down */
     uint64_t timer_us; /* time of the scheduled timer event, UINT64_MAX if none */
     uint64_t timer_version;
-    uint32_t hostile; /* bits of enum world_hostile */
-    uint32_t disk;    /* enum world_disk */
+    uint32_t upload_count, read_count; /* BULK_UPLOAD and BULK_FETCH in `own` */
+    uint32_t lives;                    /* times it was started */
+    uint32_t hostile;                  /* bits of enum world_hostile */
+    uint32_t disk;                     /* enum world_disk */
     uint64_t disk_wait_us;
     uint64_t cpu_milli;             /* 1000: as configured */
     uint64_t clock_us;              /* of its own clock when the world's is 0 */
@@ -375,9 +377,16 @@ void sessions_sever_pair(struct world *world, uint32_t a, uint32_t b);
  * them. Returns how many it has then; 0: it is not sent. */
 size_t hostile_message(struct sim_node *node, uint8_t *bytes, size_t byte_count);
 
+/* WORLD_PLANT_NAME and _DIGEST: the message with something behind it that must not be there, in
+ * `bytes` of MESSAGE_BYTES_MAX. Returns its bytes. */
+size_t hostile_leak(struct sim_node *node, uint8_t *bytes, size_t byte_count);
+
 /* ---- watch.c ---- */
 
-/* A message leaves a node. */
+/* A name that no message may hold. */
+extern const char *const watch_private_name;
+
+/* A message leaves a node: who gave a lease to whom; does it tell what it must not? */
 void watch_message(struct world *world, uint32_t from, uint32_t to, const uint8_t *msg,
                    size_t msg_bytes);
 

@@ -52,6 +52,19 @@ static size_t garble(struct sim_node *node, uint8_t *bytes, size_t byte_count)
     return byte_count;
 }
 
+/* Every 64th message. */
+size_t hostile_leak(struct sim_node *node, uint8_t *bytes, size_t byte_count)
+{
+    const struct world *world = node->world;
+    bool name = world->config.plant == WORLD_PLANT_NAME;
+    const void *secret = name ? (const void *)watch_private_name : world->blobs[0].digest.bytes;
+    size_t secret_bytes = name ? strlen(watch_private_name) : 32;
+    if (world->totals.datagrams % 64 != 0 || byte_count + secret_bytes > MESSAGE_BYTES_MAX)
+        return byte_count;
+    memcpy(bytes + byte_count, secret, secret_bytes);
+    return byte_count + secret_bytes;
+}
+
 size_t hostile_message(struct sim_node *node, uint8_t *bytes, size_t byte_count)
 {
     if ((node->hostile & CLAIMS) != 0)

@@ -132,6 +132,12 @@ void pulls_piece(struct sim_node *node, uint32_t blob)
             stop(node, pull, false);
             continue;
         }
+        if (world->config.plant == WORLD_PLANT_HOLE && !complete &&
+            mine->have.set_count + 1 == mine->have.bit_count) {
+            *link = pull->next;
+            stop(node, pull, false);
+            continue;
+        }
         if (moved && !complete)
             transfer_read_move(host_transfer(node), host_now_us(node), pull->reader_id,
                                pull->position);

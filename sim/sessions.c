@@ -119,7 +119,7 @@ void session_connect(struct sim_node *node, const struct transfer_result *result
 {
     struct world *world = node->world;
     uint32_t peer = world__node_at(world, &result->peer_addr);
-    if (peer == INDEX_NONE) {
+    if (peer == INDEX_NONE || world->config.plant == WORLD_PLANT_ALONE) {
         transfer_session_down(host_transfer(node), host_now_us(node), &result->peer, E_UNREACHABLE);
         return;
     }

@@ -1,17 +1,55 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the messages of a world tell somebody who reads them all: who keeps leases and who has them,
- * so that a fault can be aimed. Told by what nodes say to each other, not by looking into cores.
+ * so that a fault can be aimed; and whether any of them holds what the mesh must never carry
+ * (ACL-9): names of registries, repositories and tags, credentials, digests. Told by what nodes say
+ * to each other, not by looking into cores.
  */
+#include <string.h>
+
 #include "host.h"
 #include "wire_transfer.h"
 
 /* A lease that was granted longer ago tells nothing of now. */
 #define LATELY_US 3000000
 
+/* What stands for everything that names an image: cores are given no names, so whatever looks like
+ * one in a message came there by a new way. */
+const char *const watch_private_name = "registry.private.test/team/payments:v7-internal";
+static const char *const private_words[] = {
+    "registry.", "team/payments", "v7-internal", "sha256:", "sha512:", "Bearer ", "Basic ", "/v2/"};
+
+/* Either half of a digest, in bytes or as text. */
+static bool has_digest(const struct digest *digest, const uint8_t *msg, size_t msg_bytes)
+{
+    static const char hex[] = "0123456789abcdef";
+    for (unsigned half = 0; half < 2; half++) {
+        const uint8_t *bytes = digest->bytes + 16ULL * half;
+        char text[16];
+        for (unsigned i = 0; i < sizeof text; i++)
+            text[i] = hex[i % 2 == 0 ? bytes[i / 2] >> 4 : bytes[i / 2] & 15];
+        if (memmem(msg, msg_bytes, bytes, 16) != NULL ||
+            memmem(msg, msg_bytes, text, sizeof text) != NULL)
+            return true;
+    }
+    return false;
+}
+
+static bool leaks(const struct world *world, const uint8_t *msg, size_t msg_bytes)
+{
+    for (size_t i = 0; i < sizeof private_words / sizeof private_words[0]; i++)
+        if (memmem(msg, msg_bytes, private_words[i], strlen(private_words[i])) != NULL)
+            return true;
+    for (uint32_t i = 0; i < world->blob_count; i++)
+        if (has_digest(&world->blobs[i].digest, msg, msg_bytes))
+            return true;
+    return false;
+}
+
 void watch_message(struct world *world, uint32_t from, uint32_t to, const uint8_t *msg,
                    size_t msg_bytes)
 {
+    world->totals.leaks += leaks(world, msg, msg_bytes);
     struct wire_transfer message;
     unsigned type = 0;
     if (wire_type(msg, msg_bytes, &type) != 0 || type != WIRE_TRANSFER_GRANT ||

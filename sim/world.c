@@ -164,17 +164,23 @@ int world__send(void *host, const struct peer_addr *to, const uint8_t *msg, size
     uint8_t changed[MESSAGE_BYTES_MAX];
     if (target == INDEX_NONE)
         return E_UNREACHABLE;
+    if (world->config.plant == WORLD_PLANT_NAME || world->config.plant == WORLD_PLANT_DIGEST) {
+        memcpy(changed, msg, msg_bytes);
+        msg = changed;
+        msg_bytes = hostile_leak(node, changed, msg_bytes);
+    }
     if (world->config.watch)
         watch_message(world, node->index, target, msg, msg_bytes);
     if (node->hostile != 0) {
-        memcpy(changed, msg, msg_bytes);
+        memmove(changed, msg, msg_bytes);
         msg = changed;
         msg_bytes = hostile_message(node, changed, msg_bytes);
         if (msg_bytes == 0)
             return 0;
     }
     world->totals.datagrams++;
-    world->totals.datagram_bytes += msg_bytes;
+    world->totals.datagram_bytes +=
+        world->config.plant == WORLD_PLANT_TALK ? 100 * msg_bytes : msg_bytes;
     node->bytes.control_sent += msg_bytes;
     if (world->series.began)
         world->series.samples[world->series.sample_count - 1].control_bytes += msg_bytes;

@@ -44,6 +44,23 @@ struct world_cpu {
     uint32_t tls_us;       /* of a new connection to the origin */
 };
 
+/* Bugs planted on purpose, one per invariant that is judged (SECURITY-RELIABILITY §6.1). */
+enum world_plant {
+    WORLD_PLANT_NONE = 0,
+    WORLD_PLANT_NAME,     /* a private name goes out with some messages (ACL-9) */
+    WORLD_PLANT_DIGEST,   /* so does a digest */
+    WORLD_PLANT_BELIEVE,  /* no piece is hashed before it counts (INT-1) */
+    WORLD_PLANT_NO_END,   /* clients are not told that their blob is complete */
+    WORLD_PLANT_NO_RETRY, /* nor is any on a node that was started before */
+    WORLD_PLANT_HOLE,     /* a client is told so when a piece is missing yet */
+    WORLD_PLANT_DEAF,     /* node 0 hears no gossip from some time on */
+    WORLD_PLANT_ALONE,    /* no session ever comes up: all is read from the origin */
+    WORLD_PLANT_TALK,     /* each datagram is sent a hundred times */
+    WORLD_PLANT_GREEDY,   /* nodes give more uploads at once than they should */
+    WORLD_PLANT_TWICE,    /* a running read from the origin is taken for dead */
+    WORLD_PLANT_COUNT,
+};
+
 struct world_config {
     uint64_t seed;
     uint32_t node_count;
@@ -113,7 +130,8 @@ struct world_config {
      * wrong by up to so many millionths. Nothing in the mesh may depend on either (D-11). */
     uint64_t clock_spread_us;
     uint32_t clock_drift_ppm;
-    bool watch; /* every message is read: world_aim and world_totals.leaks need it */
+    bool watch;     /* every message is read: world_aim and world_totals.leaks need it */
+    uint32_t plant; /* enum world_plant: a bug that a checker must catch */
 };
 
 /* Defaults: 16 nodes, 2 zones, 1 Gbit/s NICs, 10 Gbit/s origin, latencies of ALGORITHMS. */
@@ -156,8 +174,11 @@ struct world_totals {
     uint64_t lies;         /* pieces whose hash told that the sender lied */
     uint64_t refused;      /* messages a mesh refused */
     uint64_t throttled;    /* requests that the origin answered by 429 for their rate */
-    uint64_t spoiled;      /* pieces that could not be read from a disk (D-2) */
-    uint64_t unwritten;    /* pieces that could not be written to one (D-1, D-3) */
+    uint64_t leaks;        /* messages with a private name or a digest in them (ACL-9); watched */
+    uint64_t double_reads; /* pieces that one node read twice from the origin at the same time */
+    uint32_t most_uploads, most_reads; /* of one node at one time */
+    uint64_t spoiled;                  /* pieces that could not be read from a disk (D-2) */
+    uint64_t unwritten;                /* pieces that could not be written to one (D-1, D-3) */
 };
 
 struct world;

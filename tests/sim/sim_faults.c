@@ -4,6 +4,10 @@
  * checkers that stand outside the code they judge (sim/checkers.h). SEED replays one seed, SEEDS
  * tries so many.
  */
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../../sim/build_id.h"
 #include "../../sim/faults.h"
 #include "bytes.h"
 #include "sim_support.h"
@@ -22,7 +26,7 @@ static bool run_seed(uint64_t seed, struct sum *sum)
 {
     struct faults faults;
     struct faults_outcome outcome;
-    struct world *world = faults_prepare(seed, &faults);
+    struct world *world = faults_prepare(seed, WORLD_PLANT_NONE, &faults);
     assert_non_null(world);
     faults_play(world, &faults, &outcome, stdout);
     world_free(world);
@@ -52,6 +56,7 @@ static void pulls_end_under_faults(void **state)
         seeds = (uint32_t)strtoul(more, NULL, 10);
     struct sum sum = {0};
     uint32_t bad = 0;
+    printf("build: %s\n", build_id());
     for (uint32_t i = 0; i < seeds; i++)
         bad += !run_seed(first + i, &sum);
     printf("figure: %u seeds, %llu pulls, %u faults beside loss, %.0f node-hours, %llu lies: all "
@@ -97,8 +102,88 @@ static void planted_violations_are_caught(void **state)
     facts[CHECKER_VIEWS].agreeing = 4;
     facts[CHECKER_ORIGIN].origin_copies = 2.01;
     facts[CHECKER_CONTROL].control_bps = CHECKERS_CONTROL_BPS + 1;
+    facts[CHECKER_LEAKS].leaks = 1;
+    facts[CHECKER_BUDGETS].most_uploads = CHECKERS_UPLOADS + 1;
+    facts[CHECKER_OWNERS].double_reads = 1;
     for (unsigned i = 0; i < CHECKER_COUNT; i++)
         assert_int_equal(checkers_judge(&facts[i]), 1U << i);
+}
+
+static void every_budget_is_judged(void **state)
+{
+    (void)state;
+    struct checkers_facts reads = good_facts(), inflight = good_facts();
+    reads.most_reads = CHECKERS_READS + 1;
+    inflight.most_inflight = CHECKERS_INFLIGHT + 1;
+    assert_int_equal(checkers_judge(&reads), 1U << CHECKER_BUDGETS);
+    assert_int_equal(checkers_judge(&inflight), 1U << CHECKER_BUDGETS);
+}
+
+/* ---- tests of the tests: a bug is planted, and its checker catches it ---- */
+
+#define PLANT_SEEDS 60
+
+/* In a child, since a bug may break more than it is meant to: the checkers that caught it; 0 if it
+ * died. */
+static uint32_t caught_by(uint64_t seed, enum world_plant plant)
+{
+    int ends[2];
+    uint32_t bad = 0;
+    assert_int_equal(pipe(ends), 0);
+    (void)fflush(stdout);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct faults faults;
+        struct faults_outcome outcome;
+        FILE *nowhere = fopen("/dev/null", "w");
+        faults_play(faults_prepare(seed, plant, &faults), &faults, &outcome, nowhere);
+        _exit(write(ends[1], &outcome.bad, sizeof outcome.bad) == sizeof outcome.bad ? 0 : 1);
+    }
+    (void)close(ends[1]);
+    if (read(ends[0], &bad, sizeof bad) != (ssize_t)sizeof bad)
+        bad = 0;
+    (void)close(ends[0]);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    return bad;
+}
+
+static void planted_bugs_are_caught(void **state)
+{
+    (void)state;
+    static const struct {
+        enum world_plant plant;
+        enum checker checker;
+        const char *name;
+    } plants[] = {
+        {WORLD_PLANT_NO_END, CHECKER_PULLS_END, "clients are not told of the end"},
+        {WORLD_PLANT_NO_RETRY, CHECKER_RETRIES_END, "nor on nodes that came back"},
+        {WORLD_PLANT_BELIEVE, CHECKER_WRONG_BYTES, "nothing is hashed (INT-1)"},
+        {WORLD_PLANT_HOLE, CHECKER_WHOLE_BLOBS, "a pull ends a piece early"},
+        {WORLD_PLANT_DEAF, CHECKER_VIEWS, "a node hears no gossip"},
+        {WORLD_PLANT_ALONE, CHECKER_ORIGIN, "no session comes up"},
+        {WORLD_PLANT_TALK, CHECKER_CONTROL, "each datagram a hundred times"},
+        {WORLD_PLANT_NAME, CHECKER_LEAKS, "a private name in a message (ACL-9)"},
+        {WORLD_PLANT_DIGEST, CHECKER_LEAKS, "a digest in a message (ACL-9)"},
+        {WORLD_PLANT_GREEDY, CHECKER_BUDGETS, "uploads without a limit"},
+        {WORLD_PLANT_TWICE, CHECKER_OWNERS, "running reads are begun again"},
+    };
+    assert_int_equal(sizeof plants / sizeof plants[0], WORLD_PLANT_COUNT - 1);
+    uint32_t seen = 0, missed = 0;
+    for (size_t i = 0; i < sizeof plants / sizeof plants[0]; i++) {
+        uint64_t seed = 1000, end = seed + PLANT_SEEDS;
+        uint32_t bit = 1U << plants[i].checker;
+        while (seed < end && (caught_by(seed, plants[i].plant) & bit) == 0)
+            seed++;
+        if (seed < end)
+            printf("figure: %s: caught by seed %llu\n", plants[i].name, (unsigned long long)seed);
+        else
+            printf("figure: %s: NOT caught\n", plants[i].name);
+        missed += seed == end;
+        seen |= bit;
+    }
+    assert_int_equal(missed, 0);
+    assert_int_equal(seen, (1U << CHECKER_COUNT) - 1);
 }
 
 /* In worlds that are wrong on purpose: a pull that cannot end, and a view that is not right yet. */
@@ -131,10 +216,9 @@ static void facts_of_bad_worlds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pulls_end_under_faults),
-        cmocka_unit_test(same_seed_same_trace),
-        cmocka_unit_test(planted_violations_are_caught),
-        cmocka_unit_test(facts_of_bad_worlds),
+        cmocka_unit_test(pulls_end_under_faults),        cmocka_unit_test(same_seed_same_trace),
+        cmocka_unit_test(planted_violations_are_caught), cmocka_unit_test(every_budget_is_judged),
+        cmocka_unit_test(planted_bugs_are_caught),       cmocka_unit_test(facts_of_bad_worlds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
