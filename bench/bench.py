@@ -28,6 +28,7 @@ def parse():
     parser.add_argument("--shapes", default="", help="nodes x Mbit/s x MiB of the shaped runs, such as 16x100x64,8x200x256")
     parser.add_argument("--full", action="store_true", help="all six shapes: 8x200, 16x100, 32x50, with 64 and with 256 MiB; about an hour")
     parser.add_argument("--ways", default=",".join(WAYS), help="who runs in the shapes, besides shoal")
+    parser.add_argument("--patience", type=float, default=0, help="seconds to wait for an idle machine before each shaped run")
     options = parser.parse_args()
     options.ways = [name for name in WAYS if name == "shoal" or name in options.ways.split(",")]
     return options
@@ -93,7 +94,7 @@ def listening(quick: bool) -> bool:
 
 def many(options) -> bool:
     shapes = shaped.parse_shapes(options.shapes) if options.shapes else shaped.FULL if options.full else shaped.USUAL
-    return shaped.measure_all(shapes[:1] if options.quick else shapes, options.ways)
+    return shaped.measure_all(shapes[:1] if options.quick else shapes, options.ways, options.patience)
 
 
 PARTS = {"listening": listening, "idle": idle, "cached": cached, "peer": peer}

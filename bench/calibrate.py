@@ -39,6 +39,7 @@ def parse():
     parser.add_argument("--shapes", default=SHAPES, help="nodes x Mbit/s x MiB of the crowds")
     parser.add_argument("--runs", type=int, default=3, help="real runs of each; the median of the valid ones counts")
     parser.add_argument("--seeds", type=int, default=5, help="simulated runs of each; their mean counts")
+    parser.add_argument("--patience", type=float, default=0, help="seconds to wait for an idle machine before each run")
     options = parser.parse_args()
     try:
         options.shapes = shaped.parse_shapes(options.shapes)
@@ -108,6 +109,7 @@ def simulated(shape: shaped.Shape, links: dict, real: dict, seeds: int) -> tuple
 
 def compare(shape: shaped.Shape, options) -> dict:
     """One shape, for real and simulated."""
+    shaped.wait_idle(options.patience)
     others = shaped.busy_before()
     links = {**probe.carried(shape.lab), "first_byte_s": first_byte_s(shape)}
     print(f"\n{shape.nodes} nodes x {shape.mbit} Mbit/s, {shape.mib} MiB in {len(shape.image['layers'])} layers, size/rate {shape.bound_s:.2f} s;"
@@ -116,6 +118,7 @@ def compare(shape: shaped.Shape, options) -> dict:
           f" full ones; registry's first byte {links['first_byte_s'] * 1e3:.1f} ms", flush=True)
     runs = []
     for _ in range(options.runs):
+        shaped.wait_idle(options.patience)
         runs.append(shape.shoal())
         note = "" if shaped.valid(runs[-1]) else f"   REFUSED: more than {BUSY_CORES_MAX} cores busy"
         print(f"  real run: last {runs[-1]['last_s']:.2f} s, {runs[-1]['origin_copies']:.3f} copies, {runs[-1]['busy_cores']:.2f} cores busy{note}", flush=True)
