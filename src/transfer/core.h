@@ -139,7 +139,8 @@ struct loopback {
 /* Bytes had in each of the last slots of time: how fast this node gets what it asks for. */
 struct rate {
     uint64_t bytes[RATE_SLOTS];
-    uint64_t slot; /* number of the current one */
+    uint64_t slot;     /* number of the current one */
+    uint64_t asked_us; /* since when something is asked for */
     uint64_t started_us;
     uint64_t best; /* best rate seen, bytes/s */
 };
@@ -335,6 +336,10 @@ bool transfer__is_silent(const struct transfer *transfer, uint16_t node);
 
 /* ---- rate (link.c) ---- */
 
+/* Something is about to be asked for: if nothing was under way, the clock of the rate starts. The
+ * first pieces come all at once, a whole round after they were asked for: counted from the first
+ * arrival, a slow node took itself for a fast one. */
+void transfer__rate_asked(struct transfer *transfer);
 /* So many bytes of a peer or the origin arrived now. */
 void transfer__rate_add(struct transfer *transfer, uint64_t bytes);
 /* Bytes of the last second or two, as of the last arrival. */

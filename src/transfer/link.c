@@ -257,13 +257,19 @@ uint64_t transfer__rate(struct transfer *transfer)
     return span_us == 0 ? 0 : sum * S / span_us;
 }
 
+void transfer__rate_asked(struct transfer *transfer)
+{
+    if (transfer->inflight == 0 && transfer->fetch_count == 0)
+        transfer->rate.asked_us = transfer->now_us;
+}
+
 void transfer__rate_add(struct transfer *transfer, uint64_t bytes)
 {
     struct rate *rate = &transfer->rate;
     rate_turn(transfer);
     uint64_t before = transfer__rate(transfer);
     if (before == 0)
-        rate->started_us = transfer->now_us - RATE_SLOT_US; /* idle until now */
+        rate->started_us = rate->asked_us; /* idle until then */
     rate->bytes[rate->slot % RATE_SLOTS] += bytes;
     uint64_t now = transfer__rate(transfer);
     /* A burst after a pause is no rate. */

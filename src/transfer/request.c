@@ -63,6 +63,7 @@ static void count_inflight(struct transfer *transfer, const struct request *requ
     uint32_t bytes = piece_length(&request->blob->layout, request->piece);
     struct neighbour *neighbour = transfer__neighbour(request->blob->swarm, request->node);
     if (add) {
+        transfer__rate_asked(transfer);
         transfer->inflight++;
         transfer->inflight_bytes += bytes;
     } else {
@@ -170,8 +171,9 @@ void transfer__requests_unwanted(struct transfer *transfer, struct blob *blob)
 
 /* ---- filling ---- */
 
-/* May one more piece of this blob be asked for? At most half a second of the own rate, so that slow
- * nodes do not hoard what others wait for. */
+/* May one more piece of this blob be asked for? At most a second of the own rate, so that slow
+ * nodes do not hoard what others wait for. Half a second held down nodes whose sources were busy at
+ * first: what they asked for was too little to get more than they had got. */
 static bool has_room(struct transfer *transfer, const struct blob *blob)
 {
     if (transfer->inflight >= transfer->config.inflight)
@@ -183,7 +185,7 @@ static bool has_room(struct transfer *transfer, const struct blob *blob)
     if (transfer->inflight < LEAST_REQUESTS ||
         (transfer->inflight < STARVED_REQUESTS && transfer->inflight_bytes < STARVED_BYTES))
         return true;
-    return transfer->inflight_bytes + blob->layout.piece_bytes <= rate / 2;
+    return transfer->inflight_bytes + blob->layout.piece_bytes <= rate;
 }
 
 /* The blob to serve next; NULL if none is left. `passed` marks those that had nothing. */

@@ -435,6 +435,7 @@ static struct fetch *fetch_add(struct transfer *transfer, struct blob *blob, uin
     else
         transfer->fetches = fetch;
     transfer->fetches_last = fetch;
+    transfer__rate_asked(transfer);
     transfer->fetch_count++;
     transfer->fallbacks += is_fallback(reason) ? 1 : 0;
     transfer->stats.fetches_by_reason[reason]++;

@@ -682,7 +682,9 @@ void transfer__on_bye(struct transfer *transfer, uint16_t from, const struct wir
     const struct neighbour *neighbour = transfer__neighbour(blob->swarm, from);
     if (neighbour == NULL)
         return;
-    if (neighbour->state == NEIGHBOUR_ASKED && note->arg == WIRE_BYE_UNKNOWN_BLOB)
+    /* Of a member that was greeted at random it says nothing: most have not begun to pull yet. */
+    if (neighbour->state == NEIGHBOUR_ASKED && neighbour->referred &&
+        note->arg == WIRE_BYE_UNKNOWN_BLOB)
         transfer__avoid(transfer, blob->swarm, AVOID_WHOLE, from);
     transfer__requests_fail(transfer, blob, from);
     transfer__neighbour_remove(transfer, blob, from);

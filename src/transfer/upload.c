@@ -178,18 +178,19 @@ static struct upload *next_upload(struct transfer *transfer)
 }
 
 /* More slots keep the uplink busy, as long as receivers ask for clearly more pieces than there are
- * slots; where their in-flight budget is few pieces (half a second of a slow link), more slots only
- * make each piece late. Our own link stands for theirs. */
+ * slots; where half a second of a link is few pieces, more slots only make each piece late. Our own
+ * link stands for theirs: a slow node that alone has a piece in its zone must pass it on soon. */
 static uint32_t slots_for(const struct transfer *transfer, const struct blob *blob)
 {
-    uint32_t most = transfer->config.upload_slots, least = most - most / 3;
-    uint64_t asked = transfer__rate_best(transfer) / 2 / blob->layout.piece_bytes;
-    if (asked > transfer->config.inflight)
-        asked = transfer->config.inflight;
+    uint64_t rate = transfer__rate_best(transfer);
+    uint32_t most = transfer->config.upload_slots;
+    if (rate == 0)
+        return most - most / 3;
+    uint64_t asked = rate / 2 / blob->layout.piece_bytes;
     uint64_t slots = asked * 3 / 4;
-    if (slots < least)
-        return least;
-    return slots < most ? (uint32_t)slots : most;
+    if (slots < most / 3)
+        slots = most / 3;
+    return slots < 1 ? 1 : slots < most ? (uint32_t)slots : most;
 }
 
 void transfer__uploads_start(struct transfer *transfer)
