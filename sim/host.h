@@ -25,8 +25,7 @@
 #include "series.h"
 #include "world.h"
 
-#define WORLD_ZONES_MAX 64
-#define INDEX_NONE      UINT32_MAX
+#define INDEX_NONE UINT32_MAX
 /* A peer that vanished without a reset is noticed by TCP_USER_TIMEOUT (N-3). */
 #define WORLD_SILENT_US 3000000
 /* Idle connections to the origin that a node keeps (more than transfer ever has reads under way).

@@ -57,9 +57,16 @@ void places_of(const struct world *world, uint32_t node, struct place *out)
     const struct world_config *config = &world->config;
     uint32_t each = vswitches_per_zone(config);
     uint32_t regions = config->region_count == 0 ? 1 : config->region_count;
+    uint32_t in_zone = node / config->zone_count;
     out->zone = node % config->zone_count;
+    if (config->zone_nodes[0] > 0) {
+        in_zone = node;
+        for (out->zone = 0; in_zone >= config->zone_nodes[out->zone]; out->zone++)
+            in_zone -= config->zone_nodes[out->zone];
+    }
+    ASSERT(out->zone < config->zone_count);
     out->region = out->zone % regions;
-    out->vswitch = out->zone * each + node / config->zone_count % each;
+    out->vswitch = out->zone * each + in_zone % each;
 }
 
 enum distance world__distance(const struct world *world, uint32_t a, uint32_t b)

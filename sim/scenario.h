@@ -132,13 +132,14 @@ struct scenario_checks {
 struct scenario {
     struct scenario_text name, description;
     struct world_config world;
-    uint32_t zone_nodes[SCENARIO_ZONES_MAX]; /* zones as a list of node counts */
-    uint32_t zone_list_count;                /* 0: a number of zones */
-    uint64_t slow_ppm, slow_divisor_milli;   /* nic.slow */
-    uint32_t slow_count;                     /* values of nic.slow read */
-    uint64_t cache_mode;                     /* enum scenario_cache_mode */
-    uint64_t order;                          /* layers a client pulls at once; 0: all */
-    struct scenario_image image;             /* of the key image */
+    /* Zones as a list of node counts, or with SCENARIO_SHARE_BIT of shares in ppm. */
+    uint64_t zone_nodes[SCENARIO_ZONES_MAX];
+    uint32_t zone_list_count;              /* 0: a number of zones */
+    uint64_t slow_ppm, slow_divisor_milli; /* nic.slow */
+    uint32_t slow_count;                   /* values of nic.slow read */
+    uint64_t cache_mode;                   /* enum scenario_cache_mode */
+    uint64_t order;                        /* layers a client pulls at once; 0: all */
+    struct scenario_image image;           /* of the key image */
     struct scenario_image images[SCENARIO_IMAGES_MAX];
     uint32_t image_count; /* after loading at least 1 */
     uint64_t arrivals;    /* enum scenario_arrivals */
@@ -216,7 +217,7 @@ enum scenario_type {
     SCENARIO_TEXT,     /* struct scenario_text */
     SCENARIO_PATH,     /* the same, relative to the scenario's folder */
     SCENARIO_SIZES,    /* list of sizes: scenario_image.layers */
-    SCENARIO_ZONES,    /* a number of zones, or a list of node counts */
+    SCENARIO_ZONES,    /* a number of zones, or a list of node counts or shares */
     SCENARIO_SLOW,     /* [fraction, divisor] */
 };
 
@@ -252,7 +253,7 @@ size_t scenario_key_find(const char *name);
 /* Parses one scalar into its place in `base` (struct scenario, or the list's element); lists
  * append. 0 or E_CONFIG with *base unchanged. */
 MUST_USE int scenario_value_parse(const struct scenario_key *key, const char *text, void *base);
-/* One node count of zones given as a list. 0 or E_CONFIG. */
+/* One node count or share of zones given as a list. 0 or E_CONFIG. */
 MUST_USE int scenario_zone_append(const char *text, struct scenario *scenario);
 /* The value as text; lists as "[a, b]"; `out` is returned. */
 const char *scenario_value_text(const struct scenario_key *key, const void *base, char *out,

@@ -47,31 +47,67 @@ static bool was_set(const struct fit *fit, const char *key)
 
 /* ---- nodes and zones ---- */
 
-static int fit_zones(struct fit *fit)
+/* Shares of all nodes become counts; each sum of them is right to half a node. */
+static int fit_shares(struct fit *fit)
+{
+    struct scenario *scenario = fit->scenario;
+    uint64_t nodes = scenario->world.node_count, share_ppm = 0, dealt = 0;
+    for (uint32_t i = 0; i < scenario->zone_list_count; i++) {
+        share_ppm += scenario->zone_nodes[i] & ~SCENARIO_SHARE_BIT;
+        uint64_t until = (share_ppm * nodes + 500000) / 1000000;
+        if (until <= dealt)
+            return fail_key(fit, "zones", "zone %u would have no node of %" PRIu64, i, nodes);
+        scenario->world.zone_nodes[i] = (uint32_t)(until - dealt);
+        dealt = until;
+    }
+    if (share_ppm < 999900 || share_ppm > 1000100 || dealt != nodes)
+        return fail_key(fit, "zones", "the shares are %.2f %% in all; must be 100 %%",
+                        (double)share_ppm / 1e4);
+    scenario->world.zone_count = scenario->zone_list_count;
+    return 0;
+}
+
+static int fit_counts(struct fit *fit)
 {
     struct scenario *scenario = fit->scenario;
     struct world_config *world = &scenario->world;
     uint64_t sum = 0;
-    for (uint32_t i = 0; i < scenario->zone_list_count; i++)
+    bool equal = true;
+    for (uint32_t i = 0; i < scenario->zone_list_count; i++) {
+        if ((scenario->zone_nodes[i] & SCENARIO_SHARE_BIT) != 0)
+            return fail_key(fit, "zones", "node counts and shares in one list; use one of the two");
+        world->zone_nodes[i] = (uint32_t)scenario->zone_nodes[i];
         sum += scenario->zone_nodes[i];
+    }
     if (sum > WORLD_NODES_MAX)
         return fail_key(fit, "zones", "%" PRIu64 " nodes in all; at most %d", sum, WORLD_NODES_MAX);
-    if (scenario->zone_list_count > 0) {
-        if (was_set(fit, "nodes") && world->node_count != sum)
-            return fail_key(fit, "zones",
-                            "the list has %" PRIu64
-                            " nodes, but nodes is %u; leave out one of the two",
-                            sum, world->node_count);
-        world->node_count = (uint32_t)sum;
-        world->zone_count = scenario->zone_list_count;
-    }
-    /* The world deals nodes in turn. */
+    if (was_set(fit, "nodes") && world->node_count != sum)
+        return fail_key(fit, "zones",
+                        "the list has %" PRIu64
+                        " nodes, but nodes is %u; leave out one of the two, or write shares",
+                        sum, world->node_count);
+    world->node_count = (uint32_t)sum;
+    world->zone_count = scenario->zone_list_count;
+    /* Zones that differ by a node at most are what dealing in turn makes of a number of zones. */
     for (uint32_t i = 0; i < scenario->zone_list_count; i++)
-        if (scenario->zone_nodes[i] !=
-            (sum + scenario->zone_list_count - 1 - i) / scenario->zone_list_count)
-            return fail_key(fit, "zones",
-                            "zones of different sizes are not supported by this version; write "
-                            "the number of zones");
+        equal = equal && scenario->zone_nodes[i] ==
+                             (sum + scenario->zone_list_count - 1 - i) / scenario->zone_list_count;
+    if (equal)
+        world->zone_nodes[0] = 0;
+    return 0;
+}
+
+static int fit_zones(struct fit *fit)
+{
+    struct scenario *scenario = fit->scenario;
+    struct world_config *world = &scenario->world;
+    bool shares = (scenario->zone_nodes[0] & SCENARIO_SHARE_BIT) != 0;
+    int err = 0;
+    world->zone_nodes[0] = 0;
+    if (scenario->zone_list_count > 0)
+        err = shares ? fit_shares(fit) : fit_counts(fit);
+    if (err != 0)
+        return err;
     if (world->zone_count > world->node_count)
         return fail_key(fit, "zones", "%u zones for %u nodes; each zone needs a node",
                         world->zone_count, world->node_count);

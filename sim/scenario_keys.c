@@ -53,7 +53,8 @@ static const struct scenario_key keys[] = {
 
     {"nodes", SCENARIO_UINT, WORLD(node_count), RANGE(1, WORLD_NODES_MAX), .help = "nodes"},
     {"zones", SCENARIO_ZONES, WORLD(zone_count), RANGE(1, SCENARIO_ZONES_MAX),
-     .help = "zones, nodes dealt in turn; or a list of node counts, which also sets nodes"},
+     .help = "zones, nodes dealt in turn; or a list of node counts, which also sets nodes, or of "
+             "shares, as [50%, 30%, 20%]"},
     {"regions", SCENARIO_UINT, WORLD(region_count), RANGE(1, SCENARIO_ZONES_MAX), OR_ZERO,
      .help = "regions, zones dealt in turn; 0: one"},
     {"vswitches", SCENARIO_UINT, WORLD(vswitch_count), RANGE(1, 4096),

@@ -226,7 +226,7 @@ static int item_zones(struct load *load, const struct scenario_key *key,
     if (item->value == NULL || scenario_zone_append(item->value, load->scenario) != 0)
         return scenario_fail(load->error,
                              "zones: \"%.100s\" is not allowed; a list of zones has 1 to 64 node "
-                             "counts, each 1..16384",
+                             "counts, each 1..16384, or shares, as 50%%",
                              item->value == NULL ? "[]" : item->value);
     return 0;
 }

@@ -237,11 +237,12 @@ static int zones_parse(const struct scenario_key *key, const char *text, void *b
 
 int scenario_zone_append(const char *text, struct scenario *scenario)
 {
+    static const struct scenario_key count = {
+        .type = SCENARIO_NODES, .min = 1, .max = WORLD_NODES_MAX};
     uint64_t value = 0;
-    if (quantity_parse(text, no_units, 1, &value) != 0 || value == 0 || value > WORLD_NODES_MAX ||
-        scenario->zone_list_count == SCENARIO_ZONES_MAX)
+    if (scenario->zone_list_count == SCENARIO_ZONES_MAX || nodes_parse(&count, text, &value) != 0)
         return E_CONFIG;
-    scenario->zone_nodes[scenario->zone_list_count++] = (uint32_t)value;
+    scenario->zone_nodes[scenario->zone_list_count++] = value;
     return 0;
 }
 
@@ -390,25 +391,6 @@ static void sizes_text(const struct scenario_key *key, const struct scenario_ima
     (void)snprintf(out + used, out_bytes - used, "]");
 }
 
-static void zones_text(const struct scenario *scenario, char *out, size_t out_bytes)
-{
-    size_t used = 0;
-    if (scenario->zone_list_count == 0)
-        (void)snprintf(out, out_bytes, "%" PRIu32, scenario->world.zone_count);
-    for (uint32_t i = 0; i < scenario->zone_list_count && used + 16 < out_bytes; i++)
-        used += (size_t)snprintf(out + used, out_bytes - used, "%s%" PRIu32 "%s",
-                                 i == 0 ? "[" : ", ", scenario->zone_nodes[i],
-                                 i + 1 == scenario->zone_list_count ? "]" : "");
-}
-
-static void slow_text(const struct scenario *scenario, char *out, size_t out_bytes)
-{
-    char fraction[32], divisor[32];
-    decimal_text(scenario->slow_ppm, PPM, fraction, sizeof fraction);
-    decimal_text(scenario->slow_divisor_milli, 1000, divisor, sizeof divisor);
-    (void)snprintf(out, out_bytes, "[%s, %s]", fraction, divisor);
-}
-
 static void nodes_text(uint64_t value, char *out, size_t out_bytes)
 {
     if ((value & SCENARIO_SHARE_BIT) == 0) {
@@ -417,6 +399,27 @@ static void nodes_text(uint64_t value, char *out, size_t out_bytes)
     }
     decimal_text(value & ~SCENARIO_SHARE_BIT, PPM / 100, out, out_bytes);
     (void)snprintf(out + strlen(out), out_bytes - strlen(out), "%%");
+}
+
+static void zones_text(const struct scenario *scenario, char *out, size_t out_bytes)
+{
+    size_t used = 0;
+    if (scenario->zone_list_count == 0)
+        (void)snprintf(out, out_bytes, "%" PRIu32, scenario->world.zone_count);
+    for (uint32_t i = 0; i < scenario->zone_list_count && used + 32 < out_bytes; i++) {
+        char one[32];
+        nodes_text(scenario->zone_nodes[i], one, sizeof one);
+        used += (size_t)snprintf(out + used, out_bytes - used, "%s%s%s", i == 0 ? "[" : ", ", one,
+                                 i + 1 == scenario->zone_list_count ? "]" : "");
+    }
+}
+
+static void slow_text(const struct scenario *scenario, char *out, size_t out_bytes)
+{
+    char fraction[32], divisor[32];
+    decimal_text(scenario->slow_ppm, PPM, fraction, sizeof fraction);
+    decimal_text(scenario->slow_divisor_milli, 1000, divisor, sizeof divisor);
+    (void)snprintf(out, out_bytes, "[%s, %s]", fraction, divisor);
 }
 
 const char *scenario_value_text(const struct scenario_key *key, const void *base, char *out,

@@ -17,6 +17,7 @@
 
 #define WORLD_NODES_MAX 16384
 #define WORLD_BLOBS_MAX 64
+#define WORLD_ZONES_MAX 64
 /* Index of the origin as an end of a flow. */
 #define WORLD_ORIGIN UINT32_MAX
 
@@ -64,7 +65,9 @@ enum world_plant {
 struct world_config {
     uint64_t seed;
     uint32_t node_count;
-    uint32_t zone_count;    /* node i stands in zone i % zone_count */
+    uint32_t zone_count; /* node i stands in zone i % zone_count */
+    /* Nodes of each zone, node_count in all, the first ones in zone 0; [0] 0: as above. */
+    uint32_t zone_nodes[WORLD_ZONES_MAX];
     uint32_t vswitch_count; /* per zone */
     uint32_t region_count;  /* zone z stands in region z % region_count; 0: 1 */
 

@@ -148,6 +148,17 @@ static void zones_as_a_list_set_the_nodes(void **state)
     load_good("zones: [4, 3, 3]\n");
     assert_int_equal(scenario.world.node_count, 10);
     assert_int_equal(scenario.world.zone_count, 3);
+    assert_int_equal(scenario.world.zone_nodes[0], 0); /* dealt in turn */
+    load_good("zones: [8, 1, 3]\n");
+    assert_int_equal(scenario.world.node_count, 12);
+    assert_int_equal(scenario.world.zone_nodes[0], 8);
+    assert_int_equal(scenario.world.zone_nodes[2], 3);
+    load_good("nodes: 20\nzones: [50%, 33.3%, 16.7%]\n");
+    assert_int_equal(scenario.world.node_count, 20);
+    assert_int_equal(scenario.world.zone_count, 3);
+    assert_int_equal(scenario.world.zone_nodes[0], 10);
+    assert_int_equal(scenario.world.zone_nodes[1], 7);
+    assert_int_equal(scenario.world.zone_nodes[2], 3);
 }
 
 static void images_as_a_list(void **state)
@@ -200,7 +211,10 @@ static void every_mistake_has_its_line(void **state)
         {"copies: both\n", "s.yaml:1: copies: \"both\" is not allowed; allowed: mesh | zone"},
         {"silentDeath: maybe\n", "s.yaml:1: silentDeath: \"maybe\" is not allowed"},
         {"zones: 17\n", "s.yaml:1: zones: 17 zones for 16 nodes"},
-        {"zones: [8, 4]\n", "s.yaml:1: zones: zones of different sizes are not supported"},
+        {"zones: [50%, 40%]\n", "s.yaml:1: zones: the shares are 90.00 % in all; must be 100 %"},
+        {"zones: [99%, 1%]\n", "s.yaml:1: zones: zone 1 would have no node of 16"},
+        {"zones: [8, 50%]\n", "s.yaml:1: zones: node counts and shares in one list"},
+        {"zones: [50%, 8]\n", "s.yaml:1: zones: "},
         {"zones: [0, 4]\n", "s.yaml:1: zones: \"0\" is not allowed"},
         {"nodes: 9\nzones: [4, 4]\n", "s.yaml:2: zones: the list has 8 nodes, but nodes is 9"},
         {"zones: 2\nregions: 3\n", "s.yaml:2: regions: 3 regions for 2 zones"},
@@ -309,7 +323,6 @@ static void bad_sets_are_named(void **state)
         {"nodes=", "--set nodes=: nodes: \"\" is not allowed"},
         {"node=3", "--set node=3: node: unknown key; did you mean \"nodes\"?"},
         {"zones=99", "--set zones=99: zones: \"99\" is not allowed"},
-        {"zones=16,1", "zones of different sizes"},
         {"faults.kind=kill", "faults.kind: belongs to an element of a list; set the whole list"},
         {"faults=[{kind: kil}]", "--set faults=[{kind: kil}]: faults.kind: \"kil\""},
         {"faults=[{kind: kill", "not valid YAML"},

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "../../sim/host.h"
 #include "../../sim/scenario.h"
 
 #define S 1000000ULL
@@ -266,6 +267,25 @@ static void machines_fail_and_nodes_are_hostile(void **state)
     world_free(played.world);
 }
 
+static void zones_have_their_sizes(void **state)
+{
+    (void)state;
+    struct played played;
+    uint32_t nodes[3] = {0};
+    play("zones: [12, 1, 5]\nvswitches: 2\nimage: {layers: [16MiB]}\n"
+         "faults: [{kind: partition, zone: 0, to: 2, at: 100ms, for: 500ms}]\n",
+         &played);
+    assert_int_equal(played.result.report.nodes, 18);
+    assert_int_equal(played.result.report.zones, 3);
+    assert_int_equal(played.result.report.nodes_incomplete, 0);
+    for (uint32_t node = 0; node < 18; node++)
+        nodes[world__zone(played.world, node)]++;
+    assert_int_equal(nodes[0], 12);
+    assert_int_equal(nodes[1], 1);
+    assert_int_equal(nodes[2], 5);
+    world_free(played.world);
+}
+
 static void own_caches_give_what_was_pulled_before(void **state)
 {
     (void)state;
@@ -314,6 +334,7 @@ int main(void)
         cmocka_unit_test(limits_on_results_are_held),
         cmocka_unit_test(faults_are_aimed),
         cmocka_unit_test(machines_fail_and_nodes_are_hostile),
+        cmocka_unit_test(zones_have_their_sizes),
         cmocka_unit_test(own_caches_give_what_was_pulled_before),
         cmocka_unit_test(the_same_seed_is_the_same_run),
     };
