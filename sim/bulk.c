@@ -474,6 +474,7 @@ static void count_arrival(struct world *world, const struct bulk *bulk, uint32_t
     enum series_source source = SERIES_ORIGIN;
     if (bulk->from == WORLD_ORIGIN) {
         world->totals.origin_bytes += bytes;
+        world->origin_bytes[bulk->blob] += bytes;
     } else {
         enum distance distance = world__distance(world, bulk->from, bulk->to);
         source = sources[distance];

@@ -193,6 +193,7 @@ struct world {
     uint64_t *cut_links; /* owned; bit from * node_count + to; NULL: no link was ever cut */
     struct blob_info blobs[WORLD_BLOBS_MAX];
     struct piece_layout layouts[WORLD_BLOBS_MAX];
+    uint64_t origin_bytes[WORLD_BLOBS_MAX]; /* of each blob */
     uint32_t blob_count;
     struct world_pull *pulls; /* owned */
     size_t pull_count, pull_capacity, pulls_running;

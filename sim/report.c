@@ -236,12 +236,57 @@ void report__json_figures(const struct report *report, FILE *to)
             plain(report->cpu_s), plain(report->rss_mib), report->trace_hash);
 }
 
+void report_clients_times(double *seconds, size_t count, struct report_clients *out)
+{
+    if (count > 0)
+        qsort(seconds, count, sizeof *seconds, by_value);
+    out->p50_s = report__percentile(seconds, count, 0.5);
+    out->p90_s = report__percentile(seconds, count, 0.9);
+    out->p99_s = report__percentile(seconds, count, 0.99);
+    out->p999_s = report__percentile(seconds, count, 0.999);
+    out->last_s = report__percentile(seconds, count, 1);
+}
+
+static void json_clients(const struct report_clients *clients, FILE *to)
+{
+    fprintf(to,
+            "\"clients\": %u, \"retries\": %u, \"failed\": %u, \"bytes\": %" PRIu64
+            ", \"origin_bytes\": %" PRIu64 ", \"origin_copies\": %.4f, \"completion\": "
+            "{\"p50_s\": %.3f, \"p90_s\": %.3f, \"p99_s\": %.3f, \"p999_s\": %.3f, "
+            "\"last_s\": %.3f}}",
+            clients->count, clients->retries, clients->failed, clients->bytes,
+            clients->origin_bytes,
+            clients->bytes > 0 ? (double)clients->origin_bytes / (double)clients->bytes : 0,
+            plain(clients->p50_s), plain(clients->p90_s), plain(clients->p99_s),
+            plain(clients->p999_s), plain(clients->last_s));
+}
+
+/* All clients together, and one object per image where there are several. */
+static int json_images(const struct report *report, FILE *to)
+{
+    int err = 0;
+    if (report->clients.count == 0)
+        return 0;
+    fputs(",\n \"per_client\": {", to);
+    json_clients(&report->clients, to);
+    for (uint32_t i = 0; report->image_count > 1 && i < report->image_count && err == 0; i++) {
+        fputs(i == 0 ? ",\n \"images\": [{\"name\": " : ",\n  {\"name\": ", to);
+        err = html_json(to, report->images[i].name);
+        fputs(", ", to);
+        json_clients(&report->images[i].clients, to);
+        fputs(i + 1 == report->image_count ? "]" : "", to);
+    }
+    return err;
+}
+
 int report_write_json(const struct report *report, const struct report_context *context, FILE *to)
 {
     fputs("{\"scenario\": ", to);
     int err = html_json(to, context->scenario);
     fputs(", ", to);
     report__json_figures(report, to);
+    int images_err = json_images(report, to);
+    err = err != 0 ? err : images_err;
     fputs("}\n", to);
     return err != 0 ? err : html_done(to);
 }

@@ -14,6 +14,23 @@
 
 #include "world.h"
 
+/* Clients: an image on a node, from its own start to its last layer's end. One that pulls again
+ * after its node came back counts from then. */
+struct report_clients {
+    uint32_t count, retries;
+    uint32_t failed; /* or never ended */
+    double p50_s, p90_s, p99_s, p999_s, last_s;
+    uint64_t bytes;        /* of one */
+    uint64_t origin_bytes; /* of all layers together */
+};
+
+#define REPORT_IMAGES_MAX     16
+#define REPORT_IMAGE_NAME_MAX 63
+struct report_image {
+    char name[REPORT_IMAGE_NAME_MAX + 1];
+    struct report_clients clients;
+};
+
 /* Beside the same run without faults (report_faultless.c). */
 struct report_faultless {
     bool compared;
@@ -39,6 +56,9 @@ struct report {
     uint32_t nodes_incomplete;            /* those that did not */
     double no_mesh_p50_s, no_mesh_last_s; /* the same arrivals sharing the origin */
     struct report_faultless faultless;    /* of no run: not compared */
+    struct report_clients clients;        /* of all images; count 0: not known */
+    uint32_t image_count;                 /* of the scenario; 0: not known */
+    struct report_image images[REPORT_IMAGES_MAX];
     uint64_t events, trace_hash;
     double wall_s;  /* of the run; report_make leaves 0, who measured it sets it */
     double cpu_s;   /* of this process so far; set anew where several runs share one */
@@ -70,6 +90,8 @@ double report_levelled_p99_s(const struct world *world);
 /* Fills report->faultless. */
 void report_compare(struct report *report, double levelled_p99_s, const struct report *faultless,
                     double faultless_p99_s);
+/* Percentiles of `count` seconds, which are sorted, into *out. */
+void report_clients_times(double *seconds, size_t count, struct report_clients *out);
 /* One JSON object on `to`, with wall time and trace hash: a run without a scenario's name. */
 void report_json(const struct report *report, struct world *world,
                  const struct world_config *config, double wall_s, FILE *to);

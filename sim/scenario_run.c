@@ -32,7 +32,9 @@ struct client {
     uint32_t node, image;
     uint32_t next;  /* layer to start next */
     uint32_t first; /* index of its layers' pulls in drive.layer_pulls */
-    bool waits;     /* has layers to start */
+    uint32_t retries;
+    uint64_t started_us; /* or the last time it began again */
+    bool waits;          /* has layers to start */
 };
 
 enum action_kind {
@@ -115,7 +117,8 @@ static void begin_client(struct drive *drive, uint32_t node, uint32_t image, uin
 {
     uint32_t layers = drive->scenario->images[image].layer_count;
     uint64_t order = drive->scenario->order;
-    struct client client = {.node = node, .image = image, .first = (uint32_t)drive->layer_count};
+    struct client client = {
+        .node = node, .image = image, .first = (uint32_t)drive->layer_count, .started_us = at_us};
     for (uint32_t i = 0; i < layers; i++) {
         bool now = order == 0 || i < order;
         drive->layer_pulls = grown(drive->layer_pulls, drive->layer_count, &drive->layer_capacity,
@@ -191,13 +194,19 @@ static bool has_failed(const struct drive *drive, uint32_t node)
 static void retry(struct drive *drive, uint32_t node)
 {
     for (size_t c = 0; c < drive->client_count; c++) {
-        const struct client *client = &drive->clients[c];
+        struct client *client = &drive->clients[c];
+        bool again = false;
         for (uint32_t i = 0; client->node == node && i < client->next; i++) {
             size_t count;
             uint32_t *pull = &drive->layer_pulls[client->first + i];
-            if (world_pulls(drive->world, &count)[*pull].failed)
-                *pull = start_layer(drive, client, i, world_now_us(drive->world));
+            if (!world_pulls(drive->world, &count)[*pull].failed)
+                continue;
+            *pull = start_layer(drive, client, i, world_now_us(drive->world));
+            again = true;
         }
+        client->retries += again;
+        if (again)
+            client->started_us = world_now_us(drive->world);
     }
 }
 
@@ -664,6 +673,66 @@ static void count_pulls(const struct drive *drive, struct scenario_result *out)
     }
 }
 
+/* Seconds that a client took; < 0: it never had all its layers. */
+static double client_s(const struct drive *drive, const struct client *client)
+{
+    size_t count;
+    const struct world_pull *pulls = world_pulls(drive->world, &count);
+    uint32_t layers = drive->scenario->images[client->image].layer_count;
+    uint64_t done_us = client->started_us;
+    for (uint32_t i = 0; i < layers; i++) {
+        uint32_t index = drive->layer_pulls[client->first + i];
+        if (index == NO_PULL || pulls[index].done_us == 0 || pulls[index].failed)
+            return -1;
+        done_us = pulls[index].done_us > done_us ? pulls[index].done_us : done_us;
+    }
+    return (double)(done_us - client->started_us) / 1e6;
+}
+
+/* The clients of one image, or of all (SCENARIO_ALL_IMAGES); `seconds` has room for them. */
+static void count_clients(const struct drive *drive, uint32_t image, double *seconds,
+                          struct report_clients *out)
+{
+    size_t ended = 0;
+    for (size_t c = 0; c < drive->client_count; c++) {
+        const struct client *client = &drive->clients[c];
+        if (image != SCENARIO_ALL_IMAGES && client->image != image)
+            continue;
+        double took_s = client_s(drive, client);
+        out->count++;
+        out->retries += client->retries;
+        out->failed += took_s < 0;
+        if (took_s >= 0)
+            seconds[ended++] = took_s;
+    }
+    report_clients_times(seconds, ended, out);
+}
+
+static void count_images(const struct drive *drive, struct report *out)
+{
+    const struct scenario *scenario = drive->scenario;
+    static_assert(SCENARIO_IMAGES_MAX <= REPORT_IMAGES_MAX, "each image has its figures");
+    double *seconds = calloc(drive->client_count + 1, sizeof *seconds);
+    ASSERT(seconds != NULL);
+    out->image_count = scenario->image_count;
+    count_clients(drive, SCENARIO_ALL_IMAGES, seconds, &out->clients);
+    for (uint32_t i = 0; i < scenario->image_count; i++) {
+        struct report_image *image = &out->images[i];
+        (void)snprintf(image->name, sizeof image->name, "%.*s", REPORT_IMAGE_NAME_MAX,
+                       scenario->images[i].name.text);
+        if (image->name[0] == '\0')
+            (void)snprintf(image->name, sizeof image->name, "%u", i);
+        count_clients(drive, i, seconds, &image->clients);
+        image->clients.bytes = scenario_image_bytes(&scenario->images[i]);
+        for (uint32_t layer = 0; layer < scenario->images[i].layer_count; layer++)
+            image->clients.origin_bytes +=
+                world_origin_bytes(drive->world, drive->first_blob[i] + layer);
+        out->clients.bytes += image->clients.bytes;
+        out->clients.origin_bytes += image->clients.origin_bytes;
+    }
+    free(seconds);
+}
+
 static void count_bytes(const struct world *world, struct scenario_result *out)
 {
     size_t count;
@@ -734,6 +803,7 @@ int scenario_run(const struct scenario *scenario, struct world **world, struct s
     count_pulls(&drive, out);
     count_bytes(drive.world, out);
     report_make(drive.world, &scenario->world, &out->report);
+    count_images(&drive, &out->report);
     drive_close(&drive);
     *world = drive.world;
     return 0;

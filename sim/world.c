@@ -508,6 +508,12 @@ uint32_t world_pull(struct world *world, uint32_t node, uint32_t blob, uint64_t 
     return index;
 }
 
+uint64_t world_origin_bytes(const struct world *world, uint32_t blob)
+{
+    ASSERT(blob < world->blob_count);
+    return world->origin_bytes[blob];
+}
+
 const struct world_pull *world_pulls(const struct world *world, size_t *count)
 {
     *count = world->pull_count;

@@ -281,6 +281,8 @@ const struct blob_info *world_blob(const struct world *world, uint32_t blob);
 /* A pull begins at this time. Returns its index. */
 uint32_t world_pull(struct world *world, uint32_t node, uint32_t blob, uint64_t at_us,
                     enum transfer_read_mode mode);
+/* Bytes of a blob that the origin gave. */
+uint64_t world_origin_bytes(const struct world *world, uint32_t blob);
 const struct world_pull *world_pulls(const struct world *world, size_t *count);
 
 /* Runs until the time, or until all pulls ended when `until_pulls_done`. Returns false if it

@@ -85,6 +85,17 @@ def test_run_prints_the_contract():
     check(run["wrong_bytes"] == 0 and run["pulls_failed"] == 0, "bad pulls")
 
 
+def test_each_image_has_its_object():
+    run = json.loads(sim("run", "--nodes", "6", "--set", 'images=[{name: "a\\"b", layers: [4MiB]}, {layers: [8MiB], at: 3s}]').stdout)
+    check([(i["name"], i["clients"], i["bytes"]) for i in run["images"]] == [('a"b', 6, 4 << 20), ("1", 6, 8 << 20)], str(run["images"]))
+    check(run["per_client"]["clients"] == 12 and run["per_client"]["failed"] == 0, str(run["per_client"]))
+    for image in run["images"]:
+        check(0 < image["completion"]["p50_s"] <= image["completion"]["last_s"] < 3, str(image))
+    check(sum(i["origin_bytes"] for i in run["images"]) == run["origin_bytes"], "bytes by image")
+    one = json.loads(sim("run", "--nodes", "4", "--mib", "4").stdout)
+    check("images" not in one and one["per_client"]["clients"] == 4, "one image")
+
+
 def test_flags_and_keys_are_the_same_run():
     flags = json.loads(sim("run", "--nodes", "8", "--mbit", "200", "--mib", "16", "--arrival-ms", "500").stdout)
     keys = json.loads(sim("run", "--set", "nodes=8", "--set", "nic.up=200Mbit/s", "--set", "image.layers=16MiB",

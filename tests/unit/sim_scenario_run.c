@@ -286,6 +286,37 @@ static void zones_have_their_sizes(void **state)
     world_free(played.world);
 }
 
+/* Each client's time is its own: from when it began, and anew after its node came back. */
+static void clients_and_images_have_their_figures(void **state)
+{
+    (void)state;
+    struct played played;
+    play("nodes: 6\nimages: [{name: base, layers: [8MiB, 4MiB]}, {layers: [16MiB], nodes: 50%, "
+         "at: 20s}]\nfaults: [{kind: restart, node: 2, at: 1ms, down: 5s, keepCache: false}]\n"
+         "arrivals: {within: 0s}\n",
+         &played);
+    const struct report *report = &played.result.report;
+    const struct report_clients *base = &report->images[0].clients,
+                                *second = &report->images[1].clients;
+    assert_int_equal(report->image_count, 2);
+    assert_string_equal(report->images[0].name, "base");
+    assert_string_equal(report->images[1].name, "1");
+    assert_int_equal(base->count, 6);
+    assert_int_equal(base->retries, 1);
+    assert_int_equal(base->failed, 0);
+    assert_int_equal(base->bytes, 12 << 20);
+    assert_int_equal(second->bytes, 16 << 20);
+    assert_in_range(second->count, 1, 6);
+    assert_int_equal(report->clients.count, base->count + second->count);
+    assert_true(report->clients.origin_bytes == report->origin_bytes);
+    assert_true(base->origin_bytes >= 12 << 20);
+    assert_true(second->origin_bytes >= 16 << 20);
+    /* Nobody waited 5 s for its bytes, and 20 s are before the second image's start. */
+    assert_true(base->last_s < 5 && second->last_s < 5 && base->p50_s > 0);
+    assert_true(report->last_s > 5);
+    world_free(played.world);
+}
+
 static void own_caches_give_what_was_pulled_before(void **state)
 {
     (void)state;
@@ -335,6 +366,7 @@ int main(void)
         cmocka_unit_test(faults_are_aimed),
         cmocka_unit_test(machines_fail_and_nodes_are_hostile),
         cmocka_unit_test(zones_have_their_sizes),
+        cmocka_unit_test(clients_and_images_have_their_figures),
         cmocka_unit_test(own_caches_give_what_was_pulled_before),
         cmocka_unit_test(the_same_seed_is_the_same_run),
     };
