@@ -30,7 +30,14 @@ def parse():
     parser.add_argument("--ways", default=",".join(WAYS), help="who runs in the shapes, besides shoal")
     parser.add_argument("--patience", type=float, default=0, help="seconds to wait for an idle machine before each shaped run")
     options = parser.parse_args()
-    options.ways = [name for name in WAYS if name == "shoal" or name in options.ways.split(",")]
+    ways = [name for name in options.ways.split(",") if name]
+    if set(ways) - set(WAYS):
+        parser.error(f"--ways takes {', '.join(WAYS)}")
+    options.ways = [name for name in WAYS if name == "shoal" or name in ways]
+    try:
+        options.shapes = shaped.parse_shapes(options.shapes) if options.shapes else shaped.FULL if options.full else shaped.USUAL
+    except ValueError as error:
+        parser.error(str(error))
     return options
 
 
@@ -93,8 +100,7 @@ def listening(quick: bool) -> bool:
 # ---- many ----
 
 def many(options) -> bool:
-    shapes = shaped.parse_shapes(options.shapes) if options.shapes else shaped.FULL if options.full else shaped.USUAL
-    return shaped.measure_all(shapes[:1] if options.quick else shapes, options.ways, options.patience)
+    return shaped.measure_all(options.shapes[:1] if options.quick else options.shapes, options.ways, options.patience)
 
 
 PARTS = {"listening": listening, "idle": idle, "cached": cached, "peer": peer}
