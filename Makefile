@@ -186,9 +186,11 @@ calibrate: deps ## the same crowd for real and simulated, side by side (ARGS="--
 sim: $(BUILD)/shoal-sim ## one simulated pull (SEED=n)
 	$(Q)$(BUILD)/shoal-sim run --seed $(or $(SEED),1)
 PREFIX ?= /usr/local
-install: $(BUILD)/shoal $(BUILD)/shoal-sim ## copy the programs to PREFIX/bin
+install: $(BUILD)/shoal $(BUILD)/shoal-sim ## copy the programs to PREFIX/bin, shipped scenarios to PREFIX/share/shoal/scenarios
 	install -D -m 0755 $(BUILD)/shoal $(DESTDIR)$(PREFIX)/bin/shoal
 	install -D -m 0755 $(BUILD)/shoal-sim $(DESTDIR)$(PREFIX)/bin/shoal-sim
+	install -d $(DESTDIR)$(PREFIX)/share/shoal/scenarios
+	install -m 0644 $(wildcard sim/scenarios/*.yaml) $(DESTDIR)$(PREFIX)/share/shoal/scenarios/
 clean: ## remove build/
 	rm -rf build
 help: ## this list

@@ -6,12 +6,12 @@
  */
 #include <inttypes.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "build_id.h"
 #include "faults.h"
 #include "plan_jobs.h"
+#include "progress.h"
 #include "scenario_args.h"
 
 /* Failing seeds named at the end and in JSON. */
@@ -166,13 +166,6 @@ static void sum_up(const struct search *search, double wall_s)
            search->worst_copies, search->worst_control_bps, search->trace_hash, wall_s);
 }
 
-static double now_s(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
 int faults_command(int argc, char **argv)
 {
     struct search search = {
@@ -187,9 +180,9 @@ int faults_command(int argc, char **argv)
                         .done = done,
                         .count = (size_t)search.seeds,
                         .parallel = (unsigned)search.jobs};
-    double start_s = now_s();
+    double start_s = progress_now_s();
     int err = jobs_run(&jobs);
-    sum_up(&search, now_s() - start_s);
+    sum_up(&search, progress_now_s() - start_s);
     if (err != 0)
         fprintf(stderr, "shoal-sim: %s\n", err_text(err));
     return err == 0 && search.failed_count == 0 ? 0 : 1;

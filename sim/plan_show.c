@@ -4,19 +4,16 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "plan.h"
+#include "progress.h"
 
-#define BAR_CELLS 24
-#define GIB       (1024.0 * 1024 * 1024)
+#define GIB (1024.0 * 1024 * 1024)
 
 double plan__now_s(void)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+    return progress_now_s();
 }
 
 int plan__answer(struct plan *plan, const char *format, ...)
@@ -42,18 +39,9 @@ int plan__answer(struct plan *plan, const char *format, ...)
 
 /* ---- progress ---- */
 
-static void clock_text(double seconds, char out[32])
-{
-    unsigned long long all = seconds > 0 ? (unsigned long long)seconds : 0;
-    if (all >= 3600)
-        (void)snprintf(out, 32, "%llu:%02llu:%02llu", all / 3600, all / 60 % 60, all % 60);
-    else
-        (void)snprintf(out, 32, "%llu:%02llu", all / 60, all % 60);
-}
-
 void plan__progress(const struct plan *plan, bool last)
 {
-    char bar[BAR_CELLS + 1], gone[32], left[32];
+    char bar[PROGRESS_BAR_CELLS + 1], gone[PROGRESS_CLOCK_BYTES], left[PROGRESS_CLOCK_BYTES];
     if (plan->quiet || !isatty(STDERR_FILENO))
         return;
     if (last) {
@@ -61,7 +49,7 @@ void plan__progress(const struct plan *plan, bool last)
         return;
     }
     double elapsed_s = plan__now_s() - plan->start_s;
-    clock_text(elapsed_s, gone);
+    progress_clock(elapsed_s, gone);
     /* How many runs a search takes is known when it is over. */
     if (plan->find.key != NULL) {
         fprintf(stderr, "\r\033[K%zu runs done, searching %s, %s gone", plan->points_done,
@@ -70,12 +58,9 @@ void plan__progress(const struct plan *plan, bool last)
         return;
     }
     size_t total = plan->point_count > 0 ? plan->point_count : 1;
-    size_t cells = BAR_CELLS * plan->points_done / total;
-    memset(bar, '.', BAR_CELLS);
-    memset(bar, '#', cells);
-    bar[BAR_CELLS] = '\0';
+    progress_bar((double)plan->points_done / (double)total, bar);
     double each_s = plan->points_done > 0 ? elapsed_s / (double)plan->points_done : 0;
-    clock_text(each_s * (double)(total - plan->points_done), left);
+    progress_clock(each_s * (double)(total - plan->points_done), left);
     fprintf(stderr, "\r\033[K[%s] %zu/%zu runs, %s gone, %s%s", bar, plan->points_done, total, gone,
             plan->points_done > 0 ? left : "?", plan->points_done > 0 ? " left" : "");
     (void)fflush(stderr);

@@ -155,6 +155,10 @@ struct scenario {
     uint64_t settle_us; /* from the nodes' start to the first arrival */
     uint64_t warm_from; /* nodes; from so many on their views begin settled; 0: never */
     uint64_t limit_us;  /* what has not ended so long after the first arrival has failed */
+    /* Called now and then while it is played, borrowing the world; NULL: nobody wants to know. The
+     * run is the same with and without. */
+    void (*watcher)(void *arg, const struct world *world);
+    void *watcher_arg;
     uint32_t lines[SCENARIO_KEYS_MAX]; /* by key: line it was set on, UINT32_MAX: --set, 0: not */
 };
 

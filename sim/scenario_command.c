@@ -5,9 +5,9 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "progress.h"
 #include "scenario_args.h"
 
 #define COMMAND_BYTES 2048
@@ -74,13 +74,6 @@ static int parse(struct run *run, int argc, char **argv)
         }
     }
     return scenario_args_finish(&run->args);
-}
-
-static double wall_s(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
 static void print_people(const struct scenario *scenario, const struct scenario_result *result)
@@ -162,20 +155,32 @@ static int report_all(struct run *run, struct world *world, struct scenario_resu
     return err;
 }
 
+static void show_progress(void *arg, const struct world *world)
+{
+    progress_show(arg, world);
+}
+
 static int run_all(struct run *run)
 {
     struct world *world = NULL;
     struct scenario_result result;
-    double start_s = wall_s();
+    struct progress progress = {0};
+    double start_s = progress_now_s();
+    if (isatty(STDERR_FILENO)) {
+        run->scenario.watcher = show_progress;
+        run->scenario.watcher_arg = &progress;
+    }
     int err = scenario_run(&run->scenario, &world, &result);
+    progress_end(&progress);
     if (err != 0) {
         fprintf(stderr, "shoal-sim: %s for %u nodes\n", err_text(err),
                 run->scenario.world.node_count);
         return 1;
     }
-    result.report.wall_s = wall_s() - start_s;
+    result.report.wall_s = progress_now_s() - start_s;
     if (scenario_wants_faultless(&run->scenario))
         err = scenario_compare(&run->scenario, world, &result);
+    progress_end(&progress);
     int report_err = report_all(run, world, &result);
     err = err != 0 ? err : report_err;
     unsigned broken = scenario_check_result(&run->scenario, &result, stderr);

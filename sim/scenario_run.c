@@ -21,6 +21,8 @@
 #define RETRY_US (1 * SECOND_US)
 /* A client that waits for a layer to end looks so often. */
 #define POLL_US 1000ULL
+/* How often somebody who watches a run is told. */
+#define WATCH_US (20 * POLL_US)
 /* Deaths that churn may plan. */
 #define CHURN_MAX 1000000
 #define NO_PULL   UINT32_MAX
@@ -596,6 +598,10 @@ static void play(struct drive *drive)
             next_us = now_us + SECOND_US;
         if (drive->waiting > 0 && next_us > now_us + POLL_US)
             next_us = now_us + POLL_US;
+        if (drive->scenario->watcher != NULL) {
+            drive->scenario->watcher(drive->scenario->watcher_arg, drive->world);
+            next_us = next_us > now_us + WATCH_US ? now_us + WATCH_US : next_us;
+        }
         if (drive->action_next < drive->action_count &&
             next_us > drive->actions[drive->action_next].at_us)
             next_us = drive->actions[drive->action_next].at_us;

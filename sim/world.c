@@ -673,6 +673,20 @@ uint64_t world_uploaded(const struct world *world, uint32_t node)
     return world->nodes[node].uploaded_bytes;
 }
 
+void world_progress(const struct world *world, struct world_progress *out)
+{
+    *out = (struct world_progress){0};
+    for (uint32_t i = 0; i < world->config.node_count; i++) {
+        const struct sim_node *node = &world->nodes[i];
+        uint64_t wanted = node->bytes.wanted;
+        uint64_t got = node->got_bytes < wanted ? node->got_bytes : wanted;
+        out->nodes += wanted > 0;
+        out->nodes_done += wanted > 0 && got == wanted;
+        out->wanted_bytes += wanted;
+        out->got_bytes += got;
+    }
+}
+
 void world_check(struct world *world)
 {
     bulk_check(world);

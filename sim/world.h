@@ -299,6 +299,12 @@ void world_drain_node(struct world *world, uint32_t node);
 bool world_next_lookup(struct world *world, uint32_t *node, struct dht_result *out);
 /* Aborts if an invariant of a mesh or of the world itself is broken. Slow. */
 void world_check(struct world *world);
+/* How far the pulls are that were asked for up to now. */
+struct world_progress {
+    uint32_t nodes, nodes_done; /* that pull anything; that have all of it */
+    uint64_t wanted_bytes, got_bytes;
+};
+void world_progress(const struct world *world, struct world_progress *out);
 /* Bytes a node has uploaded. */
 uint64_t world_uploaded(const struct world *world, uint32_t node);
 

@@ -220,11 +220,10 @@ def test_plan_says_when_nothing_suffices():
     check("no value of origin.rate up to 1Gbit/s" in json.loads(run.stdout)["answers"][0], run.stdout)
 
 
-def test_plan_shows_progress_on_a_terminal_only():
-    quiet = sim("plan", "--mib", "4", "--sweep", "nodes=2,3")
-    check(quiet.stderr == "", quiet.stderr)
+def on_a_terminal(*words):
+    """What a command shows on stderr when that is a terminal, and what it prints."""
     reader, writer = pty.openpty()
-    run = subprocess.Popen([SIM, "plan", "--mib", "4", "--sweep", "nodes=2,3,4,5"], stdout=subprocess.DEVNULL, stderr=writer)
+    run = subprocess.Popen([SIM, *words], stdout=subprocess.PIPE, stderr=writer)
     os.close(writer)
     seen = b""
     while select.select([reader], [], [], 30)[0]:
@@ -236,8 +235,43 @@ def test_plan_shows_progress_on_a_terminal_only():
             break
         seen += part
     os.close(reader)
+    printed = run.stdout.read()
     check(run.wait(30) == 0, "exit code")
+    return seen, printed
+
+
+def test_plan_shows_progress_on_a_terminal_only():
+    quiet = sim("plan", "--mib", "4", "--sweep", "nodes=2,3")
+    check(quiet.stderr == "", quiet.stderr)
+    seen, _ = on_a_terminal("plan", "--mib", "4", "--sweep", "nodes=2,3,4,5")
     check(b"4/4 runs" in seen and b"[########################]" in seen, str(seen[-200:]))
+
+
+def test_run_shows_progress_on_a_terminal_only():
+    words = ["run", "--nodes", "60", "--zones", "3", "--mib", "256", "--json"]
+    quiet = sim(*words)
+    check(quiet.stderr == "", quiet.stderr)
+    seen, printed = on_a_terminal(*words)
+    lines = re.findall(rb"\[[#.]{24}\] (\d+) % of nodes done, ([\d.]+) s simulated, \d+:\d\d gone, ", seen)
+    check(lines, str(seen[-200:]))
+    check([float(line[1]) for line in lines] == sorted(float(line[1]) for line in lines), "time goes back")
+    check(json.loads(printed)["trace_hash"] == json.loads(quiet.stdout)["trace_hash"], "who watches changes the run")
+    check(seen.endswith(b"\r\x1b[K"), "the line stays")
+
+
+def test_installed_scenarios_are_found():
+    with tempfile.TemporaryDirectory() as folder:
+        run = subprocess.run(["make", "-s", "install", f"DESTDIR={folder}", "PREFIX=/opt/shoal"], capture_output=True, text=True)
+        check(run.returncode == 0, run.stderr[-300:])
+        program = f"{folder}/opt/shoal/bin/shoal-sim"
+        check(os.access(program, os.X_OK) and os.access(f"{folder}/opt/shoal/bin/shoal", os.X_OK), "no programs")
+        shipped = sorted(path.stem for path in Path("sim/scenarios").glob("*.yaml"))
+        listed = subprocess.run([program, "list"], capture_output=True, text=True, cwd="/").stdout
+        check(listed.splitlines()[0] == f"{folder}/opt/shoal/bin/../share/shoal/scenarios", listed[:120])
+        check(re.findall(r"^  (\S+) +\d+ nodes", listed, re.M) == shipped, listed)
+        run = subprocess.run([program, "run", "acr-300", "--set", "nodes=6", "--set", "image.layers=2MiB", "--json"],
+                             capture_output=True, text=True, cwd="/")
+        check(json.loads(run.stdout)["scenario"] == "acr-300", run.stderr)
 
 
 def test_faults_replay():
