@@ -57,7 +57,9 @@ struct transfer_config {
 enum transfer_read_mode {
     TRANSFER_READ_STREAM = 1, /* a client reads in order: window first, rarest behind it */
     TRANSFER_READ_RANGE,      /* only these pieces, no prefetch behind them */
-    TRANSFER_READ_PREFETCH,   /* nobody waits: rarest first, after interactive reads */
+    /* Nobody waits: rarest first. While clients wait for other blobs it comes behind them: a part
+       of what may be in flight, one lease, no read without one. */
+    TRANSFER_READ_PREFETCH,
 };
 
 /* Where a piece came from. */

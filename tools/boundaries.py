@@ -21,7 +21,7 @@ PUBLIC = {
     "session": {"session.h"},
     "gossip": {"gossip.h"},
     "dht": {"dht.h"},
-    "transfer": {"transfer.h"},
+    "transfer": {"transfer.h", "prefetch.h"},
     "mesh": {"mesh.h"},
     "cache": {"cache.h"},
     "registry": {"registry.h"},

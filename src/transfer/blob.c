@@ -594,6 +594,19 @@ bool transfer__interactive(const struct transfer *transfer, const struct blob *b
     return false;
 }
 
+bool transfer__is_behind(const struct transfer *transfer, const struct blob *blob)
+{
+    bool others = false;
+    for (const struct reader *reader = transfer->readers; reader != NULL; reader = reader->next) {
+        if (reader->mode == TRANSFER_READ_PREFETCH)
+            continue;
+        if (reader->blob == blob)
+            return false;
+        others = others || bitfield_next_clear(&reader->blob->have, reader->at) < reader->limit;
+    }
+    return others;
+}
+
 uint32_t transfer__front(const struct transfer *transfer, const struct blob *blob)
 {
     for (const struct reader *reader = transfer->readers; reader != NULL; reader = reader->next) {

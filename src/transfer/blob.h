@@ -179,6 +179,8 @@ void transfer__piece_give_up(struct transfer *transfer, struct blob *blob, uint3
                              int status);
 /* An interactive reader is on the blob. */
 bool transfer__interactive(const struct transfer *transfer, const struct blob *blob);
+/* Nobody waits for the blob, but clients wait for pieces of others, which go first. */
+bool transfer__is_behind(const struct transfer *transfer, const struct blob *blob);
 /* First piece the foremost interactive reader waits for; piece_count if none waits. */
 uint32_t transfer__front(const struct transfer *transfer, const struct blob *blob);
 void transfer__blob_tick(struct transfer *transfer, struct blob *blob);

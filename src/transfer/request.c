@@ -26,6 +26,10 @@
 /* Whatever the rate was: a node that starves for lack of sources must be able to ask several. */
 #define STARVED_REQUESTS 6
 #define STARVED_BYTES    (4u * 1024 * 1024)
+/* Blobs behind others ask no more when this part of what may be in flight is, or as much as comes
+ * in so long: pieces that clients wait for must not queue behind what nobody waits for. */
+#define BEHIND_PART 2
+#define BEHIND_US   (250 * MS)
 
 static struct peer *peer_of(const struct transfer *transfer, uint16_t node)
 {
@@ -179,6 +183,10 @@ static bool has_room(struct transfer *transfer, const struct blob *blob)
     if (transfer->inflight >= transfer->config.inflight)
         return false;
     uint64_t rate = transfer__rate_best(transfer);
+    if (transfer__is_behind(transfer, blob) &&
+        (transfer->inflight >= transfer->config.inflight / BEHIND_PART ||
+         transfer->inflight_bytes + blob->layout.piece_bytes > rate * BEHIND_US / S))
+        return transfer->inflight == 0;
     if (rate == 0) /* one more for each that came: a slow node is to know itself before it hoards */
         return transfer->inflight <
                UNKNOWN_REQUESTS + transfer__rate_bytes(transfer) / blob->layout.piece_bytes;
