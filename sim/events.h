@@ -26,6 +26,7 @@ enum event_kind {
     EVENT_NODE_LEAVE,
     EVENT_NODE_FREEZE,
     EVENT_PULL,
+    EVENT_REST,   /* layers of image `other` may have been brought in in vain */
     EVENT_CUT,    /* zone `node` no longer reaches zone `other`, or does again (version 0) */
     EVENT_ORIGIN, /* its state is `version` now */
     EVENT_NIC,    /* the node's rates are those numbered `version` now */

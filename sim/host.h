@@ -14,6 +14,7 @@
  *   - hostile.c: messages that a hostile node changes
  *   - watch.c: what messages tell of leases
  *   - pulls.c: blobs a node has, and who waits for them
+ *   - ahead.c: layers that are brought in before they are asked for
  *   - series.c: what happened when
  */
 #ifndef SHOAL_SIM_HOST_H
@@ -22,6 +23,7 @@
 #include "directory.h"
 #include "events.h"
 #include "flows.h"
+#include "prefetch.h"
 #include "series.h"
 #include "world.h"
 
@@ -115,6 +117,16 @@ struct place {
 
 struct keep; /* a piece cache, keep.c */
 
+/* An image at a node while clients pull it. */
+struct sim_image {
+    struct prefetch plan;
+    struct prefetch_layer *layers; /* owned; NULL: nobody pulled it yet */
+    uint64_t *readers;             /* owned; by layer: reader of transfer; 0: none */
+};
+struct world_image {
+    uint32_t first_blob, blob_count;
+};
+
 struct sim_node {
     struct world *world;
     uint32_t index;
@@ -154,6 +166,7 @@ struct sim_node {
     struct bulk_list own;      /* its uploads, fetches and verifications, oldest first */
     struct bulk_list incoming; /* uploads of others to it */
     struct sim_blob blobs[WORLD_BLOBS_MAX];
+    struct sim_image images[WORLD_BLOBS_MAX];
 };
 
 struct world_lookup {
@@ -195,6 +208,8 @@ struct world {
     struct piece_layout layouts[WORLD_BLOBS_MAX];
     uint64_t origin_bytes[WORLD_BLOBS_MAX]; /* of each blob */
     uint32_t blob_count;
+    struct world_image images[WORLD_BLOBS_MAX];
+    uint32_t image_count;
     struct world_pull *pulls; /* owned */
     size_t pull_count, pull_capacity, pulls_running;
     struct world_rates *rates; /* owned */
@@ -428,5 +443,17 @@ void pulls_end(struct sim_node *node, uint32_t blob, bool failed);
 /* The node died: its running pulls failed; its blobs are closed, and forgotten unless kept. */
 void pulls_drop(struct sim_node *node);
 void pulls_forget(struct sim_node *node);
+/* The node's progress counts this blob from now on. */
+void pulls_count(struct sim_node *node, uint32_t blob);
+
+/* ---- ahead.c; all do nothing unless the world prefetches, and for blobs of no image ---- */
+
+/* A client begins to read a whole blob, or ends. */
+void ahead_began(struct sim_node *node, uint32_t blob);
+void ahead_ended(struct sim_node *node, uint32_t blob);
+/* EVENT_REST */
+void ahead_rest(struct sim_node *node, uint32_t image);
+/* The node died: nothing is read ahead any more. */
+void ahead_drop(struct sim_node *node);
 
 #endif

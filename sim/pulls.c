@@ -41,8 +41,7 @@ static void end_pull(struct world *world, struct world_pull *pull, bool failed)
     *(failed ? &world->pulls_failed : &world->pulls_done) += 1;
 }
 
-/* The node's progress counts this blob from now on. */
-static void count_blob(struct sim_node *node, uint32_t blob)
+void pulls_count(struct sim_node *node, uint32_t blob)
 {
     struct sim_blob *mine = &node->blobs[blob];
     const struct piece_layout *layout = &node->world->layouts[blob];
@@ -83,12 +82,15 @@ void pulls_begin(struct sim_node *node, uint32_t pull_index, enum transfer_read_
         end_pull(world, pull, true);
         return;
     }
-    count_blob(node, pull->blob);
+    pulls_count(node, pull->blob);
     bool full = bitfield_full(&mine->have);
     if (full)
         (void)move(node, pull);
     if (full && pull->position == mine->have.bit_count) {
+        ahead_began(node, pull->blob);
         end_pull(world, pull, false);
+        ahead_ended(node, pull->blob);
+        host_drain(node);
         return;
     }
     int err = transfer_read_start(host_transfer(node), host_now_us(node), mine->handle, 0,
@@ -99,6 +101,7 @@ void pulls_begin(struct sim_node *node, uint32_t pull_index, enum transfer_read_
         pull->next = mine->first_pull;
         mine->first_pull = pull_index;
         pull->held = keep_hold(node, pull->blob);
+        ahead_began(node, pull->blob);
         pulls_piece(node, pull->blob);
     }
     host_drain(node);
@@ -117,6 +120,7 @@ static void stop(struct sim_node *node, struct world_pull *pull, bool failed)
     transfer_read_stop(host_transfer(node), host_now_us(node), pull->reader_id);
     unhold(node, pull);
     end_pull(world, pull, failed);
+    ahead_ended(node, pull->blob);
 }
 
 void pulls_piece(struct sim_node *node, uint32_t blob)
@@ -173,6 +177,7 @@ void pulls_drop(struct sim_node *node)
         mine->first_pull = INDEX_NONE;
         mine->handle = 0;
     }
+    ahead_drop(node);
 }
 
 void pulls_forget(struct sim_node *node)
@@ -183,6 +188,7 @@ void pulls_forget(struct sim_node *node)
         free(node->blobs[i].touched);
         node->blobs[i] = (struct sim_blob){.first_pull = INDEX_NONE};
     }
+    ahead_drop(node);
     node->got_bytes = 0;
     keep_close(node);
     keep_init(node);

@@ -168,6 +168,8 @@ static const struct scenario_key keys[] = {
      .help = "or a file with what `skopeo inspect --raw` prints"},
     {"image.order", SCENARIO_UINT, SELF(order), RANGE(1, IMAGE_LAYERS_MAX), .word = "all",
      .help = "layers a client pulls at once: 3 as containerd does, or all"},
+    {"image.prefetch", SCENARIO_BOOL, WORLD(prefetch), RANGE(0, 1),
+     .help = "nodes bring in the next layers meanwhile (the agent's transfer.prefetch)"},
     {"images.name", SCENARIO_TEXT, IMAGE(name), RANGE(0, 63), .help = "for people"},
     {"images.layers", SCENARIO_SIZES, IMAGE(layers), RANGE(1, 1ULL << 40),
      .help = "sizes of its layers"},

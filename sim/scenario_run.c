@@ -642,6 +642,8 @@ static void prepare(struct drive *drive)
             uint32_t blob = world_add_blob(drive->world, scenario->images[i].layers[layer]);
             drive->first_blob[i] = layer == 0 ? blob : drive->first_blob[i];
         }
+    for (uint32_t i = 0; i < scenario->image_count; i++)
+        world_add_image(drive->world, drive->first_blob[i], scenario->images[i].layer_count);
     draw_images(drive);
     plan_faults(drive);
     bool warm = scenario->warm_from > 0 && nodes >= scenario->warm_from;

@@ -49,6 +49,7 @@ void world_config_defaults(struct world_config *config)
         .jitter_percent = 20,
         .seed_count = 3,
         .trace_level = LOG_ERROR,
+        .prefetch = true,
     };
     config->mesh.cluster_id = "sim";
     config->mesh.dht.one_hop = true;
@@ -478,6 +479,13 @@ uint32_t world_add_blob(struct world *world, uint64_t size_bytes)
     return index;
 }
 
+void world_add_image(struct world *world, uint32_t first_blob, uint32_t blob_count)
+{
+    ASSERT(world->image_count < WORLD_BLOBS_MAX && blob_count <= PREFETCH_LAYERS_MAX);
+    ASSERT(first_blob + blob_count <= world->blob_count);
+    world->images[world->image_count++] = (struct world_image){first_blob, blob_count};
+}
+
 const struct blob_info *world_blob(const struct world *world, uint32_t blob)
 {
     return &world->blobs[blob];
@@ -582,6 +590,9 @@ static void dispatch(struct world *world, const struct event *event)
         break;
     case EVENT_PULL:
         pulls_begin(node, event->other, (enum transfer_read_mode)event->version);
+        break;
+    case EVENT_REST:
+        ahead_rest(node, event->other);
         break;
     case EVENT_CUT:
         cut_zones(world, event->node, event->other, event->version != 0);

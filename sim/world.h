@@ -126,6 +126,7 @@ struct world_config {
 
     uint32_t seed_count;        /* bootstrap addresses each node knows; 0: 3 */
     struct mesh_config mesh;    /* tunables of all nodes */
+    bool prefetch;              /* nodes bring in an image's next layers (prefetch.h) */
     enum log_level trace_level; /* lines up to this level are printed to stderr */
     bool silent_death;          /* kill: peers notice by time-out (3 s) instead of a reset */
     uint64_t series_period_us;  /* of the first samples; 0: SERIES_PERIOD_US */
@@ -277,6 +278,9 @@ void world_set_origin_rate(struct world *world, uint64_t origin_bps, uint64_t fi
 /* Makes a blob of this size known to the world; its digest follows from the index. Returns its
  * index. */
 uint32_t world_add_blob(struct world *world, uint64_t size_bytes);
+/* Blobs [first, first + count) are the layers of an image, in manifest order: clients that read one
+ * whole have the next ones brought in, if the configuration says so. At most WORLD_BLOBS_MAX. */
+void world_add_image(struct world *world, uint32_t first_blob, uint32_t blob_count);
 const struct blob_info *world_blob(const struct world *world, uint32_t blob);
 /* A pull begins at this time. Returns its index. */
 uint32_t world_pull(struct world *world, uint32_t node, uint32_t blob, uint64_t at_us,
