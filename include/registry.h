@@ -303,6 +303,7 @@ struct manifest_descriptor {
     struct digest digest;
     uint64_t size_bytes;
     bool is_manifest; /* child of an index */
+    bool is_layer;    /* of an image, kept in the registry itself: it names no `urls` */
 };
 #define MANIFEST_DESCRIPTORS_MAX 1024
 /* Parses OCI and Docker v2s2 manifests and indexes with jansson (depth <= 32). 0 with *count,

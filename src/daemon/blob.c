@@ -156,9 +156,11 @@ void blob__piece_gone(struct blob *blob, uint32_t piece)
     slot->checked_us = 0;
     blob->have_count--;
     blob_memory__drop(blob, piece);
-    if (blob->handle != 0 && !blob->blobs->closing)
-        transfer_piece_lost(node_transfer(blob->blobs->config.node),
-                            loop_now_us(blob->blobs->config.loop), blob->handle, piece);
+    if (blob->handle == 0 || blob->blobs->closing)
+        return;
+    blob__ahead_lost(blob);
+    transfer_piece_lost(node_transfer(blob->blobs->config.node),
+                        loop_now_us(blob->blobs->config.loop), blob->handle, piece);
 }
 
 void blobs__evictions(struct blobs *blobs)

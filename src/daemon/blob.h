@@ -66,6 +66,7 @@ struct blobs_counters {
     uint64_t scrubbed; /* pieces read back unasked */
     uint64_t memory_bytes;
     uint32_t blobs, readers, fetches;
+    uint32_t ahead; /* readers for whom nobody waits; `readers` are the others */
 };
 
 /* 0 or E_NO_MEMORY. Everything in `config` is borrowed for the object's life. */
@@ -86,13 +87,15 @@ void blobs_on_refusal(struct blobs *blobs, void (*refused)(void *arg, const stru
  * piece by piece (D-5) and to give up idle memory. Returns how many blobs, or E_*. */
 MUST_USE int blobs_recover(struct blobs *blobs);
 void blobs_counters(const struct blobs *blobs, struct blobs_counters *out);
-/* Readers or fetches are under way (orderly stop). */
+/* Readers that somebody waits for are under way (orderly stop). */
 bool blobs_busy(const struct blobs *blobs);
 
 /* Finds or opens a blob and takes a reference. 0, E_NO_MEMORY, E_TOO_LARGE, E_INVALID (a size that
  * contradicts what is known). */
 MUST_USE int blobs_get(struct blobs *blobs, const struct digest *digest, uint64_t size_bytes,
                        struct blob **out);
+/* How many bytes may be read ahead of clients in all; 0 while the cache takes nothing. */
+uint64_t blobs_ahead_max(const struct blobs *blobs);
 void blob_put(struct blob *blob);
 uint64_t blob_size(const struct blob *blob);
 /* All pieces are here and the whole digest matched. */
@@ -128,6 +131,7 @@ struct blob_reader {
     uint64_t offset, end;
     uint32_t piece_told; /* last position told to transfer */
     bool whole;
+    bool ahead; /* TRANSFER_READ_PREFETCH: it takes no spans, and ends if its pieces do not stay */
     bool waiting;
     bool ended;
     struct buffer_waiter buffers;
@@ -136,7 +140,9 @@ struct blob_reader {
 /*
  * Starts reading [first, end) with first < end <= size. `caller` (may be NULL: peers and cache
  * only) is referenced. `whole` reads hold the tail back until the digest matched. 0, E_NO_MEMORY,
- * E_RANGE. `ready` follows when bytes are there.
+ * E_RANGE. `ready` follows when bytes are there. With TRANSFER_READ_PREFETCH nobody waits: bytes
+ * come behind all others', stay in the cache, and `ready` is never called; E_NO_SPACE: the blob is
+ * too large to be kept whole.
  */
 MUST_USE int blob_read_start(struct blob *blob, struct blob_reader *reader, uint64_t first,
                              uint64_t end, enum transfer_read_mode mode,
@@ -144,6 +150,9 @@ MUST_USE int blob_read_start(struct blob *blob, struct blob_reader *reader, uint
 /* The next span, at most max_bytes. 0; E_AGAIN (ready will be called); E_CLOSED at the end; E_*
  * after `failed`. */
 MUST_USE int blob_read_next(struct blob_reader *reader, uint32_t max_bytes, struct blob_chunk *out);
+/* For a reader of TRANSFER_READ_PREFETCH: what it brings in does not stay here, so it goes on no
+ * more. */
+bool blob_read_lost(const struct blob_reader *reader);
 /* Where the reader stands, bytes from the start of the blob. */
 uint64_t blob_read_position(const struct blob_reader *reader);
 /* Bytes of the blob that came from anywhere so far, with what the origin has sent of the reader's

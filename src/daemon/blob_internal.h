@@ -100,6 +100,8 @@ void blob__wake(struct blob *blob);
 void blob__fail(struct blob *blob, int status);
 /* A whole read is under way, so the digest must be made. */
 bool blob__wants_digest(const struct blob *blob);
+/* A piece did not stay: whoever reads ahead would bring it in again and again, and ends. */
+void blob__ahead_lost(struct blob *blob);
 struct blob *blob__ref(struct blob *blob);
 
 /* Gives back a reference of blob__ref; the blob closes when nothing of it is left. */

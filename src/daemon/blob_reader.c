@@ -8,13 +8,14 @@
 
 #include "blob_internal.h"
 #include "log.h"
+#include "prefetch.h"
 
 bool blob__wants_digest(const struct blob *blob)
 {
     if (blob->repairing)
         return true;
     for (const struct blob_reader *reader = blob->readers; reader != NULL; reader = reader->next) {
-        if (reader->whole || blob->blobs->config.verified_only)
+        if (reader->whole || reader->ahead || blob->blobs->config.verified_only)
             return true;
     }
     return false;
@@ -118,6 +119,19 @@ static struct cache_blob *held_place(struct blob *blob)
     return held ? blob->cached : NULL;
 }
 
+uint64_t blobs_ahead_max(const struct blobs *blobs)
+{
+    struct cache_stats stats;
+    cache_stats(blobs->config.cache, &stats);
+    return stats.degraded ? 0 : prefetch_room(stats.capacity_bytes);
+}
+
+static uint32_t *counter_of(const struct blob_reader *reader)
+{
+    struct blobs_counters *counters = &reader->blob->blobs->counters;
+    return reader->ahead ? &counters->ahead : &counters->readers;
+}
+
 int blob_read_start(struct blob *blob, struct blob_reader *reader, uint64_t first, uint64_t end,
                     enum transfer_read_mode mode, struct blob_caller *caller)
 {
@@ -131,13 +145,16 @@ int blob_read_start(struct blob *blob, struct blob_reader *reader, uint64_t firs
     reader->whole = first == 0 && end == blob->info.size_bytes;
     reader->waiting = reader->ended = false;
     reader->buffers = (struct buffer_waiter){.ready = buffers_ready, .arg = reader};
+    reader->ahead = mode == TRANSFER_READ_PREFETCH;
     reader->next = blob->readers;
     blob->readers = reader;
-    blob->blobs->counters.readers++;
+    (*counter_of(reader))++;
     reader->held = held_place(blob);
     if (caller != NULL)
         add_caller(blob, caller);
-    int err = pull(blob, reader, mode);
+    int err = reader->ahead && reader->held == NULL ? E_NO_SPACE : 0;
+    if (err == 0)
+        err = pull(blob, reader, mode);
     if (err != 0) {
         blob_read_stop(reader);
         return err;
@@ -163,9 +180,27 @@ void blob_read_stop(struct blob_reader *reader)
     if (reader->held != NULL)
         cache_unhold(blobs->config.cache, reader->held);
     blobs__evictions(blobs);
-    blobs->counters.readers--;
+    (*counter_of(reader))--;
     reader->blob = NULL;
     blob__unref(blob);
+}
+
+void blob__ahead_lost(struct blob *blob)
+{
+    for (struct blob_reader *reader = blob->readers; reader != NULL; reader = reader->next) {
+        if (!reader->ahead || reader->ended)
+            continue;
+        reader->ended = true;
+        if (reader->reader_id != 0)
+            transfer_read_stop(node_transfer(blob->blobs->config.node),
+                               loop_now_us(blob->blobs->config.loop), reader->reader_id);
+        reader->reader_id = 0;
+    }
+}
+
+bool blob_read_lost(const struct blob_reader *reader)
+{
+    return reader->ended;
 }
 
 uint64_t blob_read_position(const struct blob_reader *reader)

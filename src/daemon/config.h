@@ -103,7 +103,7 @@ struct config {
 
     uint64_t copies;         /* enum transfer_copies */
     uint64_t trust;          /* enum config_trust */
-    bool prefetch_layers;    /* prefetch an authorised manifest's layers (ALGORITHMS §6) */
+    bool prefetch_layers;    /* an image's next layers, before they are asked for (prefetch.h) */
     uint64_t grant_stale_us; /* ACL-6: grants outlive an unreachable registry so long; 0 never */
 
     uint64_t upload_mbit;     /* 0: no limit */

@@ -102,6 +102,8 @@ static void bytes_page(struct page *page, struct agent *agent)
     one(page, "blob_repairs_total", "counter", "Blobs repaired from the registry.", blobs.repairs);
     one(page, "blobs", "gauge", "Blobs open in the mesh.", blobs.blobs);
     one(page, "readers", "gauge", "Local readers of blobs.", blobs.readers);
+    one(page, "readers_ahead", "gauge", "Layers being brought in before a client asks.",
+        blobs.ahead);
     one(page, "memory_tier_bytes", "gauge", "Pieces kept in memory.", blobs.memory_bytes);
     one(page, "cache_scrubbed_total", "counter", "Stored pieces read back unasked, to find damage.",
         blobs.scrubbed);
@@ -122,6 +124,12 @@ static void pulls_page(struct page *page, struct agent *agent)
     family(page, "fallbacks_total", "counter", "Answers around the mesh, by reason.");
     labelled(page, "fallbacks_total", "reason", "configured", mirror->direct);
     labelled(page, "fallbacks_total", "reason", "no_first_byte", mirror->direct_fallback);
+    family(page, "prefetched_layers_total", "counter",
+           "Layers brought in before a client asked, by what became of them.");
+    labelled(page, "prefetched_layers_total", "outcome", "begun", mirror->ahead_begun);
+    labelled(page, "prefetched_layers_total", "outcome", "used", mirror->ahead_used);
+    labelled(page, "prefetched_layers_total", "outcome", "unused", mirror->ahead_unused);
+    labelled(page, "prefetched_layers_total", "outcome", "failed", mirror->ahead_failed);
     one(page, "registry_unavailable_total", "counter", "Requests the registry did not answer.",
         mirror->unavailable);
     family(page, "first_byte_seconds", "histogram", "Time to a blob's first byte.");

@@ -20,6 +20,7 @@ static void caller_refused(void *arg, const struct blob_caller *caller)
     struct mirror *mirror = arg;
     grants_revoke(mirror->config.grants, caller->registry->name, caller->repository,
                   caller->credential_hash);
+    mirror_prefetch__refused(mirror->prefetch, caller);
 }
 
 int mirror_new(const struct mirror_config *config, struct mirror **out)
@@ -31,6 +32,8 @@ int mirror_new(const struct mirror_config *config, struct mirror **out)
     int err = manifest_store_new(&mirror->manifests);
     if (err == 0)
         err = challenges_new(&config->loop->env, &mirror->challenges);
+    if (err == 0)
+        err = mirror_prefetch__new(mirror);
     if (err != 0) {
         mirror_free(mirror);
         return err;
@@ -46,6 +49,7 @@ void mirror_free(struct mirror *mirror)
         return;
     manifest_store_free(mirror->manifests);
     challenges_free(mirror->challenges);
+    mirror_prefetch__free(mirror->prefetch);
     (void)loop_alloc(NULL, mirror, 0);
 }
 

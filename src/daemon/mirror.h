@@ -29,6 +29,9 @@ extern const uint32_t mirror_ttfb_bounds_ms[MIRROR_TTFB_BUCKETS];
 struct mirror_counters {
     uint64_t manifests, manifests_cached, blobs, passed, refused, unavailable, wrong_manifests;
     uint64_t blobs_done, blobs_cut, direct, direct_fallback; /* direct: around the mesh */
+    /* Layers that a client had not asked for: each begun one is used, unused or failed in the end.
+     */
+    uint64_t ahead_begun, ahead_used, ahead_unused, ahead_failed;
     uint64_t ttfb_count[MIRROR_TTFB_BUCKETS + 1];
     uint64_t ttfb_sum_us, pull_sum_us;
     uint64_t first_tier[BLOB_TIER_COUNT];

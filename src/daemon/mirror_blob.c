@@ -26,6 +26,7 @@ struct blob_answer {
     struct mirror_request *request;
     struct blob *blob;
     struct blob_reader reader;
+    struct prefetch_image *image; /* told of this read; NULL: not */
     uv_timer_t timer;
     struct blob_span span;
     uint64_t opened;         /* progress when it began; a read that only started adds 1 */
@@ -51,6 +52,8 @@ static void answer_close(struct blob_answer *answer)
     answer->over = true;
     if (answer->has_chunk)
         blob_chunk_done(&answer->chunk);
+    if (answer->image != NULL)
+        mirror_prefetch__ended(answer->image);
     blob_read_stop(&answer->reader);
     blob_put(answer->blob);
     (void)uv_timer_stop(&answer->timer);
@@ -244,6 +247,8 @@ static int open_answer(struct mirror_request *request, const struct blob_span *s
     answer->timer.data = answer;
     (void)uv_timer_start(&answer->timer, on_timer, first_byte_us(request) / 1000, 0);
     exchange_on_gone(request->exchange, client_gone, answer);
+    if (http_request_header(exchange_request(request->exchange), "range") == NULL)
+        answer->image = mirror_prefetch__began(request);
     try_first(answer);
     return 0;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Shared by the files of the mirror: mirror.c (routes), relay.c (one whole answer of the origin),
- * mirror_manifest.c, mirror_blob.c, direct.c (bytes around the mesh), manifest_store.c. */
+ * mirror_manifest.c, mirror_blob.c, mirror_prefetch.c (layers before they are asked for), direct.c
+ * (bytes around the mesh), manifest_store.c. */
 #ifndef SHOAL_DAEMON_MIRROR_INTERNAL_H
 #define SHOAL_DAEMON_MIRROR_INTERNAL_H
 
@@ -19,6 +20,7 @@ struct mirror {
     struct mirror_counters counters;
     struct manifest_store *manifests;
     struct challenges *challenges;
+    struct mirror_prefetch *prefetch;
     struct direct *direct_queue; /* direct.c: bodies to be kept whole that wait for memory */
     uint64_t direct_whole_bytes; /* of those that have it */
 };
@@ -85,6 +87,27 @@ void relay_free(struct relay *relay);
 void relay_answer(struct mirror_request *request);
 /* OCI distribution-spec "Error Codes" for the registry's status. */
 const char *mirror__oci_code(const struct mirror_request *request, int status);
+
+/* ---- mirror_prefetch.c ---- */
+struct prefetch_image;
+/* Makes mirror->prefetch, a part of the loop. 0, E_NO_MEMORY, E_INTERNAL. */
+MUST_USE int mirror_prefetch__new(struct mirror *mirror);
+/* After the loop has run out; NULL is fine. */
+void mirror_prefetch__free(struct mirror_prefetch *prefetch);
+/* A manifest is answered to a caller who may read it: its layers (copied) may be brought in ahead,
+ * if the configuration says so. Indexes and images of one layer are nothing to it. */
+void mirror_prefetch__manifest(const struct mirror_request *request, const struct digest *manifest,
+                               const struct manifest_descriptor *found, size_t count);
+/* The same manifest is answered from memory. If its image was forgotten meanwhile it stays so:
+ * answers from memory do not parse. */
+void mirror_prefetch__touch(const struct mirror_request *request, const struct digest *manifest);
+/* A client whose right is proven begins to read a whole blob through the mesh: what comes next in
+ * its image is begun with its credentials. NULL: of no image; else mirror_prefetch__ended is due
+ * when that read ends. */
+struct prefetch_image *mirror_prefetch__began(const struct mirror_request *request);
+void mirror_prefetch__ended(struct prefetch_image *image);
+/* The registry refused this caller: nothing more is brought in on its behalf (ACL-2). */
+void mirror_prefetch__refused(struct mirror_prefetch *prefetch, const struct blob_caller *caller);
 
 /* ---- mirror_manifest.c, mirror_blob.c, direct.c: each takes the request over ---- */
 void mirror_manifest(struct mirror_request *request);

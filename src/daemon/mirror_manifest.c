@@ -37,12 +37,14 @@ static bool answer_cached(struct mirror_request *request)
     response_add(&response, "Docker-Distribution-Api-Version", "registry/2.0");
     response_add(&response, "Shoal-Source", "memory");
     mirror->counters.manifests_cached++;
+    mirror_prefetch__touch(request, &request->route.digest);
     exchange_respond(request->exchange, &response, manifest.bytes, manifest.byte_count);
     mirror_request__free(request);
     return true;
 }
 
-static void link_references(struct mirror_request *request, const char *body, size_t bytes)
+static void link_references(struct mirror_request *request, const struct digest *manifest,
+                            const char *body, size_t bytes)
 {
     size_t count = 0, room = MANIFEST_DESCRIPTORS_MAX * sizeof(struct manifest_descriptor);
     struct manifest_descriptor *found = loop_alloc(NULL, NULL, room);
@@ -51,6 +53,7 @@ static void link_references(struct mirror_request *request, const char *body, si
     if (manifest_parse(body, bytes, found, MANIFEST_DESCRIPTORS_MAX, &count) == 0) {
         for (size_t i = 0; i < count; i++)
             mirror__link(request, &found[i].digest, found[i].size_bytes);
+        mirror_prefetch__manifest(request, manifest, found, count);
     }
     (void)loop_alloc(NULL, found, 0);
 }
@@ -95,7 +98,7 @@ static void take_manifest(struct mirror_request *request)
     const struct manifest_key key = {request->registry->name, request->route.repository, &digest};
     struct manifest manifest = {body, bytes, type};
     mirror__link(request, &digest, bytes);
-    link_references(request, body, bytes);
+    link_references(request, &digest, body, bytes);
     if (type != NULL)
         manifest_store_put(mirror->manifests, &key, &manifest);
     relay_answer(request);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Descriptors of OCI and Docker v2s2 manifests and indexes (OCI image-spec "manifest", "image
- * index"). Only digests and sizes are read; `urls` are never followed and layers never opened
- * (INT-10). A document that is both manifest and index, or repeats a key, means different things to
- * different readers and is refused.
+ * index"). Only digests and sizes are read; `urls` are seen to be there, but never followed and
+ * layers never opened (INT-10). A document that is both manifest and index, or repeats a key, means
+ * different things to different readers and is refused.
  */
 #include "registry.h"
 
@@ -49,11 +49,17 @@ struct collector {
     size_t count;
 };
 
-static int descriptor_add(struct collector *to, const json_t *descriptor, bool is_manifest)
+enum descriptor_role {
+    ROLE_OTHER,
+    ROLE_MANIFEST,
+    ROLE_LAYER,
+};
+
+static int descriptor_add(struct collector *to, const json_t *descriptor, enum descriptor_role role)
 {
     const json_t *digest = json_object_get(descriptor, "digest");
     const json_t *size = json_object_get(descriptor, "size");
-    struct manifest_descriptor parsed = {.is_manifest = is_manifest};
+    struct manifest_descriptor parsed = {.is_manifest = role == ROLE_MANIFEST};
     int err;
 
     if (!json_is_string(digest) || !json_is_integer(size))
@@ -64,20 +70,21 @@ static int descriptor_add(struct collector *to, const json_t *descriptor, bool i
     if (json_integer_value(size) < 0)
         return E_MALFORMED;
     parsed.size_bytes = (uint64_t)json_integer_value(size);
+    parsed.is_layer = role == ROLE_LAYER && json_object_get(descriptor, "urls") == NULL;
     if (parsed.size_bytes > BLOB_BYTES_MAX || to->count >= to->out_max)
         return E_TOO_LARGE;
     to->out[to->count++] = parsed;
     return 0;
 }
 
-static int array_add(struct collector *to, const json_t *array, bool is_manifest)
+static int array_add(struct collector *to, const json_t *array, enum descriptor_role role)
 {
     size_t count = json_array_size(array);
 
     if (!json_is_array(array))
         return E_MALFORMED;
     for (size_t i = 0; i < count; i++) {
-        int err = descriptor_add(to, json_array_get(array, i), is_manifest);
+        int err = descriptor_add(to, json_array_get(array, i), role);
 
         if (err != 0)
             return err;
@@ -99,16 +106,16 @@ static int document_read(const json_t *root, struct collector *to)
     if (manifests != NULL) {
         if (config != NULL || layers != NULL || blobs != NULL)
             return E_MALFORMED;
-        return array_add(to, manifests, true);
+        return array_add(to, manifests, ROLE_MANIFEST);
     }
     if (config == NULL && blobs == NULL)
         return E_MALFORMED;
     if (config != NULL)
-        err = descriptor_add(to, config, false);
+        err = descriptor_add(to, config, ROLE_OTHER);
     if (err == 0 && layers != NULL)
-        err = array_add(to, layers, false);
+        err = array_add(to, layers, ROLE_LAYER);
     if (err == 0 && blobs != NULL)
-        err = array_add(to, blobs, false);
+        err = array_add(to, blobs, ROLE_OTHER);
     return err;
 }
 

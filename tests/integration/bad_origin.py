@@ -13,7 +13,7 @@ from pathlib import Path
 import it
 import stub_registry as stub
 from lab import REGISTRY_NAME, Lab, Process, run
-from pull import fetch
+from pull import fetch, wait_outcomes
 
 NS = f"?ns={REGISTRY_NAME.replace(':', '%3A')}"
 STORE_PORT = 5001
@@ -203,6 +203,20 @@ def test_a_token_that_expires_in_mid_pull():
             it.check(took < 4, f"{nodes} nodes: {took:.1f} s for a refusal")
             ask_stub(lab, "/heal")
             pulls_right(node, "lib/denied-later", "big", 10, "-H", "Authorization: Bearer fresh")
+
+
+def test_acl_2_layers_ahead_end_with_the_credentials():
+    """The next layer's second range meets 401: it is left to the client, who has a fresh token then."""
+    with bad_registry() as lab:
+        node = lab.nodes[0]
+        old, fresh = ("-H", "Authorization: Bearer token0"), ("-H", "Authorization: Bearer fresh")
+        pulls_right(node, "lib/denied-later", "small", 10, *old)
+        wait_outcomes(node, begun=1, failed=1, used=0)
+        before = len(asked(lab, "lib/denied-later"))
+        time.sleep(2)
+        it.check(len(asked(lab, "lib/denied-later")) == before, "the registry is asked again with credentials that it refused")
+        ask_stub(lab, "/heal")
+        pulls_right(node, "lib/denied-later", "big", 10, *fresh)
 
 
 # ---- O-1, O-2: a registry that says nothing ----

@@ -1,12 +1,14 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """The pull path with a plain HTTP client: manifests, blobs, ranges, HEAD, ns, what a mirror must answer (OCI pull, CLIENTS 11)."""
+import base64
 import hashlib
 import json
 import sys
+import time
 
 import it
-from lab import REGISTRY_NAME, Lab
+from lab import REGISTRY_NAME, Lab, run
 
 NS = f"?ns={REGISTRY_NAME.replace(':', '%3A')}"
 
@@ -100,6 +102,159 @@ def test_second_node_pulls_from_the_first():
         origin = [n.sources()["origin_bytes"] for n in lab.nodes]
         it.check(origin[0] > layer["size"], f"first node read {origin[0]} from the registry")
         it.check(origin[1] < layer["size"] // 10, f"second node read {origin[1]} from the registry")
+
+
+# ---- layers before they are asked for ----
+
+def outcomes(node) -> dict[str, int]:
+    """Layers begun ahead of the client, and what became of them."""
+    prefix = 'shoal_prefetched_layers_total{outcome="'
+    page = node.get("/metrics", admin=True)
+    return {line[len(prefix):].split('"')[0]: int(line.rsplit(" ", 1)[1]) for line in page.splitlines() if line.startswith(prefix)}
+
+
+def wait_outcomes(node, seconds=5, **wanted):
+    end = time.monotonic() + seconds
+    while any(outcomes(node)[k] != v for k, v in wanted.items()) and time.monotonic() < end:
+        time.sleep(0.05)
+    it.check(all(outcomes(node)[k] == v for k, v in wanted.items()), f"{outcomes(node)}, wanted {wanted}")
+
+
+def wait_origin_bytes(node, wanted, seconds=15):
+    """Until so many pieces' bytes came from the registry; then no more may come for a moment."""
+    name = 'shoal_piece_bytes_total{source="origin"}'
+
+    def value():
+        return sum(float(line.rsplit(" ", 1)[1]) for line in node.get("/metrics", admin=True).splitlines() if line.startswith(name))
+    end = time.monotonic() + seconds
+    while value() < wanted and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    it.check(value() == wanted, f"{value():.0f} bytes from the registry, wanted {wanted}")
+
+
+def ahead_lab(settings=None, private=False, nodes=1):
+    lab = Lab(nodes, settings=settings)
+    lab.start_registry()
+    image = lab.push_image("lib/ahead", [12 << 20] * 5)
+    if private:
+        passwords = lab.dir / "htpasswd"
+        passwords.write_text(run("htpasswd", "-Bbn", "user", "secret").stdout)
+        lab.processes.pop().kill()
+        lab.start_registry({"htpasswd": {"realm": "lab", "path": str(passwords)}})
+    lab.start_nodes()
+    return lab, image
+
+
+def get_manifest(node, image, *args):
+    return fetch(node, f"/v2/lib/ahead/manifests/1{NS}", "-H", f"Accept: {image['mediaType']}", *args)[0]
+
+
+def get_layer(node, image, layer, *args):
+    status, _, body = fetch(node, f"/v2/lib/ahead/blobs/{image['layers'][layer]['digest']}{NS}", *args)
+    right = status != 200 or "sha256:" + hashlib.sha256(body).hexdigest() == image["layers"][layer]["digest"]
+    it.check(right, f"layer {layer}: wrong bytes")
+    return status
+
+
+def test_next_layers_are_here_before_they_are_asked_for():
+    lab, image = ahead_lab()
+    with lab:
+        node, layers = lab.nodes[0], image["layers"]
+        it.check(get_layer(node, image, 0) == 200, "layer 0")
+        wait_outcomes(node, begun=0)  # no manifest: nobody knows what comes next
+        it.check(get_manifest(node, image) == 200, "manifest")
+        it.check(get_layer(node, image, 1) == 200, "layer 1")
+        wait_outcomes(node, begun=3, used=0)
+        wait_origin_bytes(node, sum(layer["size"] for layer in layers))
+        node.count_sources()
+        for layer in (2, 3, 4):
+            it.check(get_layer(node, image, layer) == 200, f"layer {layer}")
+        wait_outcomes(node, begun=3, used=3, unused=0, failed=0)
+        it.check(node.sources()["origin_bytes"] < 64 << 10, f"read again: {node.sources()}")
+        it.check(node.metric("shoal_readers_ahead") == 0, "still reading ahead")
+
+
+def test_next_layers_come_from_peers_too():
+    lab, image = ahead_lab(nodes=2)
+    with lab:
+        lab.wait_members()
+        for node in lab.nodes:
+            node.count_sources()
+            get_manifest(node, image)
+            it.check(get_layer(node, image, 0) == 200, "layer 0")
+            wait_outcomes(node, begun=4)
+            for layer in (1, 2, 3, 4):
+                it.check(get_layer(node, image, layer) == 200, f"layer {layer}")
+            wait_outcomes(node, begun=4, used=4)
+        origin = [n.sources()["origin_bytes"] for n in lab.nodes]
+        it.check(origin[1] < image["size"] // 20, f"second node read {origin[1]} from the registry, the first {origin[0]}")
+
+
+def test_layers_that_a_client_passes_over_are_let_go_of():
+    lab, image = ahead_lab()
+    with lab:
+        node = lab.nodes[0]
+        get_manifest(node, image)
+        it.check(get_layer(node, image, 0) == 200, "layer 0")
+        wait_outcomes(node, begun=4)
+        it.check(get_layer(node, image, 4) == 200, "layer 4")
+        wait_outcomes(node, begun=4, used=1, unused=3)
+        it.check(lab.nodes[0].process.stop(10) == 0, "exit code")
+
+
+def test_ranges_and_heads_bring_in_nothing_else():
+    lab, image = ahead_lab()
+    with lab:
+        node = lab.nodes[0]
+        get_manifest(node, image)
+        for args in (("-H", "Range: bytes=0-1023"), ("-H", f"Range: bytes=0-{image['layers'][0]['size'] - 1}"), ("-I",)):
+            status, _, _ = fetch(node, f"/v2/lib/ahead/blobs/{image['layers'][0]['digest']}{NS}", *args)
+            it.check(status in (200, 206), f"{args}: {status}")
+        fetch(node, f"/v2/lib/ahead/blobs/{image['config']['digest']}{NS}")  # as `skopeo inspect` does
+        time.sleep(0.5)
+        wait_outcomes(node, begun=0)
+
+
+def test_nothing_is_brought_in_when_switched_off():
+    lab, image = ahead_lab({"transfer.prefetch": False})
+    with lab:
+        node = lab.nodes[0]
+        get_manifest(node, image)
+        it.check(get_layer(node, image, 0) == 200, "layer 0")
+        wait_origin_bytes(node, image["layers"][0]["size"])
+        wait_outcomes(node, begun=0)
+
+
+def test_small_caches_bring_in_little():
+    lab, image = ahead_lab({"cache.capacity": "64MiB"})
+    with lab:
+        node = lab.nodes[0]
+        get_manifest(node, image)
+        it.check(get_layer(node, image, 0) == 200, "layer 0")
+        wait_outcomes(node, begun=1)  # an eighth of the cache: 8 MiB of the next layer
+        wait_origin_bytes(node, image["layers"][0]["size"] + (8 << 20))
+        it.check(get_layer(node, image, 1) == 200, "layer 1")
+        wait_outcomes(node, used=1)
+
+
+def basic(password: str) -> tuple[str, str]:
+    return "-H", "Authorization: Basic " + base64.b64encode(f"user:{password}".encode()).decode()
+
+
+def test_acl_1_layers_ahead_need_a_right():
+    lab, image = ahead_lab(private=True)
+    with lab:
+        node, good = lab.nodes[0], basic("secret")
+        it.check(get_manifest(node, image, *good) == 200, "manifest")
+        for bad in ((), basic("wrong")):
+            it.check(get_manifest(node, image, *bad) == 401, "manifest without a right")
+            it.check(get_layer(node, image, 0, *bad) == 401, "layer without a right")
+        wait_outcomes(node, begun=0)
+        it.check(get_layer(node, image, 0, *good) == 200, "layer 0")
+        wait_outcomes(node, begun=4)
+        it.check(get_layer(node, image, 1) == 401, "what was brought in for one is not for all")
+        wait_outcomes(node, begun=4, used=0)
 
 
 def test_stop_is_orderly():

@@ -44,6 +44,9 @@ static void manifests(void **state)
     assert_true(out[2].size_bytes == BLOB_BYTES_MAX);
     for (size_t i = 0; i < count; i++)
         assert_false(out[i].is_manifest);
+    /* Not the config, nor what the registry need not have. */
+    assert_false(out[0].is_layer || out[1].is_layer);
+    assert_true(out[2].is_layer);
     /* An artifact without layers; unknown fields and a subject are none of our business. */
     assert_int_equal(parse("{\"schemaVersion\":2,\"subject\":" B ",\"x\":{\"y\":[1,null,true]},"
                            "\"config\":" A "}"),
@@ -52,6 +55,7 @@ static void manifests(void **state)
     assert_int_equal(parse("{\"schemaVersion\":2,\"config\":" A ",\"layers\":[]}"), 0);
     assert_int_equal(parse("{\"schemaVersion\":2,\"blobs\":[" A "]}"), 0);
     assert_int_equal(count, 1);
+    assert_false(out[0].is_layer);
 }
 
 static void indexes(void **state)
@@ -60,6 +64,7 @@ static void indexes(void **state)
     assert_int_equal(parse("{\"schemaVersion\":2,\"manifests\":[" A "," B "]}"), 0);
     assert_int_equal(count, 2);
     assert_true(out[0].is_manifest && out[1].is_manifest);
+    assert_false(out[0].is_layer || out[1].is_layer);
     assert_int_equal(parse("{\"schemaVersion\":2,\"manifests\":[]}"), 0);
     assert_int_equal(count, 0);
 }
