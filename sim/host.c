@@ -118,14 +118,25 @@ struct transfer *host_transfer(struct sim_node *node)
 
 /* ---- life ---- */
 
+/* Bootstrap addresses: those of the first nodes, of which a name service leaves out who died. With
+ * all of them dead it still gives the first ones. */
+static void seeds_of(const struct world *world, uint32_t count, struct peer_addr *out)
+{
+    uint32_t nodes = world->config.node_count, found = 0;
+    for (uint32_t i = 0; i < nodes && found < count; i++)
+        if (!world->nodes[i].died)
+            world_node_addr(i, &out[found++]);
+    for (uint32_t i = 0; found < count; i++)
+        world_node_addr(i % nodes, &out[found++]);
+}
+
 void host_join(struct sim_node *node)
 {
     const struct world *world = node->world;
     struct peer_addr seeds[SEEDS_MAX];
     uint32_t count = world->config.seed_count == 0 ? 3 : world->config.seed_count;
     count = count > SEEDS_MAX ? SEEDS_MAX : count;
-    for (uint32_t i = 0; i < count; i++)
-        world_node_addr(i % world->config.node_count, &seeds[i]);
+    seeds_of(world, count, seeds);
     gossip_join(mesh_gossip(node->mesh), host_now_us(node), seeds, count);
     if (!world->config.mesh.dht.one_hop)
         dht_bootstrap(mesh_dht(node->mesh), host_now_us(node), seeds, count);
@@ -164,6 +175,7 @@ void host_boot(struct sim_node *node, bool keep_cache)
 {
     struct world *world = node->world;
     ASSERT(node->mesh == NULL);
+    node->died = false;
     if (!keep_cache)
         pulls_forget(node);
     struct mesh_config config;
@@ -196,6 +208,7 @@ void host_kill(struct sim_node *node, bool silent)
     sessions_drop(node, silent ? WORLD_SILENT_US : world->config.latency_zone_us);
     mesh_free(node->mesh);
     node->mesh = NULL;
+    node->died = true;
     world->nodes_up--;
     node->origin_idle_count = 0;
     work_stop(node);

@@ -136,6 +136,7 @@ struct sim_node {
     struct prng prng;
     struct node_id id;
     struct mesh *mesh; /* NULL while down */
+    bool died;         /* and was not started again */
     uint64_t timer_us; /* time of the scheduled timer event, UINT64_MAX if none */
     uint64_t timer_version;
     uint32_t upload_count, read_count; /* BULK_UPLOAD and BULK_FETCH in `own` */
