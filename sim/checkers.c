@@ -106,7 +106,7 @@ static void explain(const struct checkers_facts *facts, enum checker which, FILE
         fprintf(to, "%" PRIu64 " pulls stuck, or failed without a cause\n", facts->stuck);
         break;
     case CHECKER_RETRIES_END:
-        fprintf(to, "%" PRIu64 " retries failed though all faults were over\n",
+        fprintf(to, "%" PRIu64 " retries or later pulls failed though the storm was over\n",
                 facts->failed_again);
         break;
     case CHECKER_WRONG_BYTES:

@@ -10,6 +10,9 @@
 #define MIB       (1ULL << 20)
 #define PULL_AT   (15 * SECOND_US)
 #define FAULTS_US (8 * SECOND_US)
+/* The time after the storm: something happens in each step. */
+#define LATER_STEP_US (20 * SECOND_US)
+#define LATER_STEPS   47
 
 static bool one_in(struct prng *prng, uint64_t count)
 {
@@ -441,6 +444,47 @@ double faults_copies_allowed(const struct faults *faults)
     return copies + faults->liars + faults->hostiles + 1;
 }
 
+/* One fault of a quiet time, at a node with an odd number; or a pull, at one with an even number,
+ * which nothing may fail. */
+static void draw_later(struct world *world, struct prng *prng, struct faults *faults)
+{
+    uint32_t half = faults->config.node_count / 2;
+    uint32_t node = 2 * (uint32_t)prng_below(prng, half) + 1;
+    uint32_t other = 2 * (uint32_t)prng_below(prng, half);
+    uint64_t now_us = world_now_us(world), for_us = 1 + prng_below(prng, LATER_STEP_US / 2);
+    uint64_t what = prng_below(prng, 4);
+    faults->later += what > 0;
+    if (what == 0 && world_node_up(world, other)) {
+        (void)world_pull(world, other, (uint32_t)prng_below(prng, faults->blobs), now_us,
+                         TRANSFER_READ_STREAM);
+    } else if (what == 1) {
+        world_kill_node(world, node, now_us);
+        world_start_node(world, node, now_us + for_us, true);
+    } else if (what == 2) {
+        world_freeze_node(world, node, now_us, for_us);
+    } else if (what == 3) {
+        world_cut_link(world, node, other, true, now_us);
+        world_cut_link(world, node, other, false, now_us + for_us);
+    }
+}
+
+static void live_on(struct world *world, struct faults *faults, struct checkers_facts *facts)
+{
+    struct prng prng;
+    uint64_t seed[2] = {faults->seed, 0x6c61746572};
+    size_t first;
+    (void)world_pulls(world, &first);
+    prng_seed(&prng, (const uint8_t *)seed, sizeof seed);
+    for (uint32_t i = 0; i < LATER_STEPS; i++) {
+        draw_later(world, &prng, faults);
+        (void)world_run(world, world_now_us(world) + LATER_STEP_US, false);
+        world_check(world);
+        checkers_look(world, faults->config.node_count, facts);
+    }
+    (void)world_run(world, world_now_us(world) + 40 * SECOND_US, false);
+    facts->failed_again += checkers_bad_pulls(world, first);
+}
+
 void faults_play(struct world *world, struct faults *faults, struct faults_outcome *out, FILE *to)
 {
     size_t first_pulls;
@@ -462,13 +506,21 @@ void faults_play(struct world *world, struct faults *faults, struct faults_outco
     for (uint32_t node = 0; node < FAULTS_NODES_MAX; node++)
         excused[node] = faults->died[node] || faults->forgets[node];
     checkers_gather(world, nodes, excused, &out->facts);
+    struct checkers_facts storm = out->facts;
+    live_on(world, faults, &out->facts);
+    checkers_gather(world, nodes, excused, &out->facts);
+    out->facts.control_bps = storm.control_bps; /* quiet would hide it */
+    if (storm.agreeing != storm.live) {
+        out->facts.agreeing = storm.agreeing;
+        out->facts.live = storm.live;
+    }
     out->bad = checkers_judge(&out->facts);
     out->fault_count = faults->deaths + faults->leaves + faults->freezes + faults->cuts +
                        faults->liars + faults->slow + faults->origin + faults->links +
                        faults->slow_cpus + faults->slow_disks + faults->disk_errors +
-                       faults->hostiles + faults->aimed;
+                       faults->hostiles + faults->aimed + faults->later;
     out->node_seconds = (double)world_now_us(world) / 1e6 * faults->config.node_count;
-    out->pulls = first_pulls;
+    (void)world_pulls(world, &out->pulls);
     out->lies = world_totals(world)->lies;
     out->trace_hash = world_trace_hash(world);
 }

@@ -5,7 +5,8 @@
  * fails; hostile ones; deaths, restarts, leaves, some aimed at those who keep or have leases;
  * partitions of zones and of single links, one way and both, healed link by link; clocks that
  * differ; an origin that refuses, is silent, busy or breaks off. First the faults, then quiet, in
- * which all must come right. The command `faults` and the test share it; the same seed gives the
+ * which all must come right; then a quarter of an hour of life with now and then a fault, and quiet
+ * again. The command `faults` and the test share it; the same seed gives the
  * same run.
  */
 #ifndef SHOAL_SIM_FAULTS_H
@@ -32,6 +33,7 @@ struct faults {
         enum world_aim aim;
     } aims[FAULTS_AIMS_MAX];   /* by time */
     uint32_t aim_count, aimed; /* deaths drawn, and those that found somebody */
+    uint32_t later;            /* faults of the time after the storm */
     uint64_t bytes;            /* of all blobs */
     uint64_t over_us;          /* no fault goes on after this, but for hostile nodes */
     bool origin;               /* it failed in some way */
@@ -44,7 +46,8 @@ struct faults_outcome {
     struct checkers_facts facts;
     uint32_t bad; /* bits of enum checker */
     uint32_t fault_count;
-    uint64_t pulls, lies, trace_hash;
+    size_t pulls;
+    uint64_t lies, trace_hash;
     double node_seconds;
 };
 
