@@ -312,6 +312,9 @@ void transfer__on_busy(struct transfer *transfer, uint16_t from, const struct wi
 /* Room beyond the queue's limit for imports of other zones: they must not starve. */
 #define UPLOADS_EXTRA 8
 
+/* Running at a time, of config.upload_slots. */
+#define UPLOADS_RUNNING_MAX(slots) ((slots) + (slots) / 3)
+
 struct upload {
     uint64_t id;
     struct blob *blob;

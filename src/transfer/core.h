@@ -336,6 +336,9 @@ bool transfer__is_silent(const struct transfer *transfer, uint16_t node);
 
 /* ---- rate (link.c) ---- */
 
+/* Most pieces in flight now, and uploads at a time for those who have as many. */
+uint32_t transfer__inflight_max(const struct transfer *transfer);
+uint32_t transfer__slots_max(const struct transfer *transfer);
 /* Something is about to be asked for: if nothing was under way, the clock of the rate starts. The
  * first pieces come all at once, a whole round after they were asked for: counted from the first
  * arrival, a slow node took itself for a fast one. */

@@ -162,8 +162,8 @@ static void fill_defaults(struct transfer_config *config)
         config->upload_queue = 24;
     if (config->inflight == 0)
         config->inflight = INFLIGHT;
-    if (config->inflight > REQUESTS_MAX / 2)
-        config->inflight = REQUESTS_MAX / 2;
+    if (config->inflight > REQUESTS_MAX / 4)
+        config->inflight = REQUESTS_MAX / 4;
     if (config->neighbours == 0)
         config->neighbours = 16;
     if (config->neighbours > NEIGHBOURS_ACCEPT)
@@ -185,7 +185,7 @@ static void fill_defaults(struct transfer_config *config)
 /* Uploads that wait, those for other zones on top, and those that run. */
 static uint32_t uploads_max(const struct transfer_config *config)
 {
-    return config->upload_queue + config->upload_slots + UPLOADS_EXTRA;
+    return config->upload_queue + UPLOADS_RUNNING_MAX(config->upload_slots) + UPLOADS_EXTRA;
 }
 
 static int allocate(struct transfer *transfer)
@@ -771,7 +771,7 @@ static void check_requests(const struct transfer *transfer)
     }
     ASSERT(inflight == transfer->inflight && transfer->request_count <= REQUESTS_MAX);
     ASSERT(running == transfer->uploads_running);
-    ASSERT(running <= transfer->config.upload_slots);
+    ASSERT(running <= UPLOADS_RUNNING_MAX(transfer->config.upload_slots));
     ASSERT(transfer->upload_count <= uploads_max(&transfer->config));
 }
 

@@ -177,13 +177,20 @@ static struct upload *next_upload(struct transfer *transfer)
     return best;
 }
 
+uint32_t transfer__slots_max(const struct transfer *transfer)
+{
+    const struct transfer_config *config = &transfer->config;
+    uint32_t more = transfer__inflight_max(transfer) - config->inflight;
+    return config->upload_slots + config->upload_slots * more / config->inflight / 3;
+}
+
 /* More slots keep the uplink busy, as long as receivers ask for clearly more pieces than there are
  * slots; where half a second of a link is few pieces, more slots only make each piece late. Our own
  * link stands for theirs: a slow node that alone has a piece in its zone must pass it on soon. */
 static uint32_t slots_for(const struct transfer *transfer, const struct blob *blob)
 {
     uint64_t rate = transfer__rate_best(transfer);
-    uint32_t most = transfer->config.upload_slots;
+    uint32_t most = transfer__slots_max(transfer);
     if (rate == 0)
         return most - most / 3;
     uint64_t asked = rate / 2 / blob->layout.piece_bytes;
@@ -195,7 +202,7 @@ static uint32_t slots_for(const struct transfer *transfer, const struct blob *bl
 
 void transfer__uploads_start(struct transfer *transfer)
 {
-    while (transfer->uploads_running < transfer->config.upload_slots) {
+    while (transfer->uploads_running < UPLOADS_RUNNING_MAX(transfer->config.upload_slots)) {
         struct upload *upload = next_upload(transfer);
         if (upload != NULL)
             transfer->slots = slots_for(transfer, upload->blob);

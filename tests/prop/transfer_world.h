@@ -187,7 +187,8 @@ static inline void w_drain(struct w_world *world, struct w_node *node)
     if (!node->alive)
         return;
     unsigned slots = world->config.transfer.upload_slots;
-    assert_true(node->uploads <= (slots == 0 ? 12 : slots));
+    slots = slots == 0 ? 12 : slots;
+    assert_true(node->uploads <= slots + slots / 3);
     unsigned every = world->config.check_every == 0 ? 64 : world->config.check_every;
     if (world->events % every == 0)
         transfer__check_invariants(node->core);
