@@ -15,15 +15,18 @@
 /* TCP and TLS 1.3 (RFC 8446 §2), each one round trip. */
 #define ORIGIN_HANDSHAKE_LATENCIES 4
 
-static void decay(const struct world_config *config, struct tcp_window *window, uint64_t now_us)
+/* RFC 2861 halves the window for each retransmission time-out without a byte: Linux' is the round
+ * trip and at least 200 ms. */
+static void decay(const struct world_config *config, struct tcp_window *window,
+                  const struct tcp_burst *burst)
 {
+    uint64_t timeout_us = config->tcp_idle_us + burst->round_us;
     if (window->bytes < config->tcp_initial_bytes)
         window->bytes = config->tcp_initial_bytes;
     if (config->tcp_idle_us == 0)
         return;
-    for (uint64_t idle_us = now_us - window->used_us;
-         idle_us >= config->tcp_idle_us && window->bytes > config->tcp_initial_bytes;
-         idle_us -= config->tcp_idle_us)
+    for (uint64_t idle_us = burst->now_us - window->used_us;
+         idle_us >= timeout_us && window->bytes > config->tcp_initial_bytes; idle_us -= timeout_us)
         window->bytes /= 2;
     if (window->bytes < config->tcp_initial_bytes)
         window->bytes = config->tcp_initial_bytes;
@@ -34,7 +37,7 @@ uint64_t tcp_delay_us(const struct world_config *config, struct tcp_window *wind
 {
     if (config->tcp_initial_bytes == 0)
         return 0;
-    decay(config, window, burst->now_us);
+    decay(config, window, burst);
     window->used_us = burst->now_us;
     uint64_t full_bytes = burst->rate_bps * burst->round_us / 1000000;
     uint64_t left = burst->bytes, delay_us = 0;

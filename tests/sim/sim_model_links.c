@@ -238,7 +238,8 @@ static void slow_start_loses_what_it_should(void **state)
     assert_in_range(tcp_delay_us(&config, &window, &burst), 13046, 13054);
     assert_int_equal(window.bytes, 14480 << 8);
     assert_int_equal(tcp_delay_us(&config, &window, &burst), 0);
-    burst.now_us += 2 * config.tcp_idle_us; /* halved twice: 926,720 and 1,853,440 fit in */
+    burst.now_us +=
+        2 * (config.tcp_idle_us + burst.round_us); /* halved twice: 926,720 and 1,853,440 fit in */
     assert_in_range(tcp_delay_us(&config, &window, &burst), 4000 - 2225, 4000 - 2220);
     burst.now_us += 60000000;
     (void)tcp_delay_us(&config, &window, &burst);
