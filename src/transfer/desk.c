@@ -284,7 +284,8 @@ static void replicate(struct transfer *transfer, const struct desk *desk, uint16
 static bool is_leased(const struct transfer *transfer, const struct desk *desk)
 {
     return desk->state == DESK_LEASED && transfer->now_us - desk->renewed_us < LEASE_SILENT_US &&
-           transfer->now_us - desk->moved_us < LEASE_STUCK_US;
+           transfer->now_us - desk->moved_us < LEASE_STUCK_US &&
+           (desk->lessee == NODE_NONE || !transfer__is_silent(transfer, desk->lessee));
 }
 
 /* Hands the WANT on to the home keeper, whose answer goes to the asker. If that is us, the grant of

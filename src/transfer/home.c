@@ -160,7 +160,8 @@ static void reset_claim(struct claim *claim)
 static bool is_alive(const struct transfer *transfer, const struct claim *claim)
 {
     return transfer->now_us - claim->renewed_us < CLAIM_SILENT_US &&
-           transfer->now_us - claim->moved_us < CLAIM_STUCK_US;
+           transfer->now_us - claim->moved_us < CLAIM_STUCK_US &&
+           (claim->node == NODE_NONE || !transfer__is_silent(transfer, claim->node));
 }
 
 static bool is_active(const struct transfer *transfer, const struct claim *claim,

@@ -635,6 +635,19 @@ void transfer__leases_forget(struct transfer *transfer, uint16_t node)
     }
 }
 
+void transfer__leases_silent(struct transfer *transfer, uint16_t node)
+{
+    for (struct lease *lease = transfer->leases; lease != NULL; lease = lease->next) {
+        bool asked = (lease->state == LEASE_ASKING && lease->zone_keeper == node) ||
+                     (lease->state == LEASE_HOME && lease->home_keeper == node);
+        if (!asked)
+            continue;
+        if (transfer->now_us >= transfer->config.lease_timeout_us)
+            lease->rank_us = transfer->now_us - transfer->config.lease_timeout_us;
+        lease->due_us = transfer->now_us;
+    }
+}
+
 /* ---- time ---- */
 
 static void next_rank(struct transfer *transfer, struct lease *lease)

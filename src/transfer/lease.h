@@ -101,6 +101,8 @@ void transfer__import_later(struct transfer *transfer, struct blob *blob, uint32
 void transfer__leases_end(struct transfer *transfer, struct blob *blob);
 void transfer__leases_unwanted(struct transfer *transfer, struct blob *blob);
 void transfer__leases_forget(struct transfer *transfer, uint16_t node);
+/* It turned out not to answer: what it was asked for as keeper, the next one is asked at once. */
+void transfer__leases_silent(struct transfer *transfer, uint16_t node);
 void transfer__leases_tick(struct transfer *transfer);
 uint64_t transfer__leases_deadline(const struct transfer *transfer);
 /* Answers, and answers of ourselves as keeper. */

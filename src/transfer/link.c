@@ -3,7 +3,7 @@
  * Links: what this node knows of the nodes it deals with: is there a session, do they answer. Asks
  * the host for sessions and lets them go. Also measures how fast this node gets its bytes.
  */
-#include "core.h"
+#include "lease.h"
 
 /* The host gives up a handshake after 3 s; without any answer we do after this. */
 #define CONNECT_TIMEOUT_US (5 * S)
@@ -211,9 +211,12 @@ void transfer__silent(struct transfer *transfer, uint16_t slot)
     struct peer *peer = transfer__peer(transfer, slot);
     if (slot == NODE_SELF || peer == NULL)
         return;
-    if (peer->silent_until_us <= transfer->now_us)
-        (void)transfer__push_peer(transfer, TRANSFER_PEER_SILENT, slot);
+    bool news = peer->silent_until_us <= transfer->now_us;
     peer->silent_until_us = transfer->now_us + SILENT_US;
+    if (!news)
+        return;
+    (void)transfer__push_peer(transfer, TRANSFER_PEER_SILENT, slot);
+    transfer__leases_silent(transfer, slot);
 }
 
 bool transfer__is_silent(const struct transfer *transfer, uint16_t slot)

@@ -464,6 +464,44 @@ static void test_keeper_gives_a_silent_lessee_up(void **state)
     t_close(&t);
 }
 
+/* Nobody listens at its address any more. */
+static void refuse(struct t_host *t, uint32_t node)
+{
+    struct member member = t_member(node);
+    transfer_session_down(t->core, t->now_us, &member.id, E_REFUSED);
+    t_drain(t);
+}
+
+static void test_keeper_gives_a_refused_lessee_up_at_once(void **state)
+{
+    (void)state;
+    struct t_host t;
+    t_open(&t, 2, T_MIB / 4);
+    want(&t, 1, 0);
+    want(&t, 2, 0);
+    assert_false(granted(&t, 2));
+    refuse(&t, 1);
+    want(&t, 2, 0);
+    assert_true(granted(&t, 2));
+    t_close(&t);
+}
+
+static void test_a_refused_keeper_is_passed_over_at_once(void **state)
+{
+    (void)state;
+    struct t_host t;
+    asking(&t);
+    uint32_t first = keeper(&t);
+    t_clear(&t);
+    t_wait(&t, 10 * T_MS);
+    assert_null(t_sent(&t, WIRE_TRANSFER_WANT, 0));
+    refuse(&t, first);
+    t_wait(&t, T_MS);
+    assert_int_equal(wants(&t, first), 0);
+    assert_non_null(t_sent(&t, WIRE_TRANSFER_WANT, 0)); /* asked of the next one */
+    t_close(&t);
+}
+
 /* Rule 7: alive, but without a byte for long. */
 static void test_keeper_gives_a_stuck_lessee_up(void **state)
 {
@@ -573,6 +611,8 @@ int main(void)
         cmocka_unit_test(test_keeper_grants_one),
         cmocka_unit_test(test_keeper_refers_and_notifies),
         cmocka_unit_test(test_keeper_gives_a_silent_lessee_up),
+        cmocka_unit_test(test_keeper_gives_a_refused_lessee_up_at_once),
+        cmocka_unit_test(test_a_refused_keeper_is_passed_over_at_once),
         cmocka_unit_test(test_keeper_gives_a_stuck_lessee_up),
         cmocka_unit_test(test_keeper_passes_a_returned_lease_on),
         cmocka_unit_test(test_keeper_knows_its_neighbours),
