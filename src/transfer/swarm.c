@@ -21,10 +21,10 @@
 #define RESYNC_US       (200 * MS)
 /* Others are thought interested so long after the last sign of it. */
 #define CROWD_US (3 * S)
-/* Copies of a blob that a node gives like any other; nodes of a crowd give 1.4 at most.
+/* Half copies of a blob that a node gives like any other; nodes of a crowd give 1.4 copies at most.
  * For each more it is asked as if it had so much to send first (20 % at a time, 150-300 nodes, most
  * / mean uploaded: 3.4-4.0 without, 2.9 with 1 s, 2.5 with 5 s; no crowd is slower). */
-#define GIVEN_COPIES  2u
+#define GIVEN_HALVES  3u
 #define GIVEN_STEPS   1000u
 #define GIVEN_COPY_US (5 * S)
 #define GIVEN_MAX_US  (50 * S)
@@ -153,7 +153,7 @@ static uint32_t clamped(uint32_t us)
  * that those who were early do not serve everybody who comes later. */
 static uint32_t given_us(const struct blob *blob)
 {
-    uint64_t part = GIVEN_COPIES * blob->info.size_bytes;
+    uint64_t part = blob->info.size_bytes / 2 * GIVEN_HALVES;
     if (blob->given_bytes <= part)
         return 0;
     uint64_t us = (blob->given_bytes - part) / (blob->info.size_bytes / GIVEN_STEPS + 1) *
