@@ -44,6 +44,11 @@ struct blob *transfer__blob_by_key(const struct transfer *transfer, const struct
     return blob;
 }
 
+bool transfer__is_brief(const struct transfer *transfer, const struct blob *blob)
+{
+    return blob->info.size_bytes <= BRIEF_BLOB_BYTES && transfer->nodes.live >= MESH_SMALL_MEMBERS;
+}
+
 /* ---- swarm ---- */
 
 static void swarm_free(struct transfer *transfer, struct swarm *swarm)
@@ -62,13 +67,14 @@ static void swarm_free(struct transfer *transfer, struct swarm *swarm)
 static int swarm_arrays(struct transfer *transfer, const struct blob *blob, struct swarm *swarm)
 {
     size_t pieces = blob->layout.piece_count, segments = blob->layout.segment_count;
-    swarm->flags = transfer__zalloc(transfer, 3 * pieces + pieces / 8 + 1);
+    swarm->flags = transfer__zalloc(transfer, 3 * pieces + 2 * (pieces / 8 + 1));
     swarm->retry_ms = transfer__zalloc(transfer, segments * (sizeof *swarm->retry_ms + 1) + 1);
     if (swarm->flags == NULL || swarm->retry_ms == NULL)
         return E_NO_MEMORY;
     swarm->avail = swarm->flags + pieces;
     swarm->asked = swarm->avail + pieces;
     swarm->mask = swarm->asked + pieces;
+    swarm->near = swarm->mask + pieces / 8 + 1;
     swarm->fails = (uint8_t *)(swarm->retry_ms + segments);
     int err = bitfield_init(&swarm->open, transfer->env, blob->layout.piece_count);
     if (err == 0)
@@ -92,6 +98,7 @@ struct swarm *transfer__swarm(struct transfer *transfer, struct blob *blob)
     uint64_t now_us = transfer->now_us;
     swarm->started_us = swarm->working_us = swarm->progress_us = now_us;
     swarm->have_due_us = UINT64_MAX;
+    swarm->have_credit = HAVE_CREDIT_MAX;
     swarm->announce_due_us = swarm->grow_due_us = now_us;
     swarm->run_bytes = transfer__live(transfer) <= 1 ? RUN_BYTES_MIN : RUN_BYTES_FIRST;
     for (uint32_t i = 0; i < AVOIDS_MAX; i++)
@@ -219,8 +226,7 @@ void transfer__blob_changed(struct transfer *transfer, struct blob *blob, uint32
         return;
     uint32_t page = piece / 8 / WIRE_PAGE_BYTES;
     blob->swarm->dirty[page / 8] |= (uint8_t)(1u << (page % 8));
-    if (blob->swarm->have_due_us == UINT64_MAX)
-        blob->swarm->have_due_us = transfer->now_us;
+    transfer__have_earn(blob);
 }
 
 bool transfer__can_fetch(const struct transfer *transfer, const struct blob *blob)

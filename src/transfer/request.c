@@ -21,8 +21,9 @@
 #define PENALTY_US (2 * S)    /* not asked again for so long after such an end */
 #define VERIFY_US  (30 * S)   /* the host verifies and stores; its disk may be slow */
 /* Requests while nothing is known of the own rate, and at least. */
-#define UNKNOWN_REQUESTS 8
-#define LEAST_REQUESTS   2
+#define UNKNOWN_REQUESTS       8
+#define UNKNOWN_REQUESTS_BRIEF 16
+#define LEAST_REQUESTS         2
 /* In flight is at most this part of all pieces that are read, between config.inflight and twice
  * that. Four layers of 256 pieces keep 32 in flight (300 nodes, 2 GiB: p50 1.031 with 16, 1.016
  * with 32); one layer with 32 ends late (1.20 with 16, 1.43 with 32). */
@@ -189,6 +190,12 @@ uint32_t transfer__inflight_max(const struct transfer *transfer)
     return (uint32_t)(most < 2 * least ? most : 2 * least);
 }
 
+/* The rate is known too late for a brief blob. */
+static uint32_t unknown_requests(const struct transfer *transfer, const struct blob *blob)
+{
+    return transfer__is_brief(transfer, blob) ? UNKNOWN_REQUESTS_BRIEF : UNKNOWN_REQUESTS;
+}
+
 /* May one more piece of this blob be asked for? At most a second of the own rate, so that slow
  * nodes do not hoard what others wait for. Half a second held down nodes whose sources were busy at
  * first: what they asked for was too little to get more than they had got. */
@@ -203,8 +210,8 @@ static bool has_room(struct transfer *transfer, const struct blob *blob)
          transfer->inflight_bytes + blob->layout.piece_bytes > rate * BEHIND_US / S))
         return transfer->inflight == 0;
     if (rate == 0) /* one more for each that came: a slow node is to know itself before it hoards */
-        return transfer->inflight <
-               UNKNOWN_REQUESTS + transfer__rate_bytes(transfer) / blob->layout.piece_bytes;
+        return transfer->inflight < unknown_requests(transfer, blob) +
+                                        transfer__rate_bytes(transfer) / blob->layout.piece_bytes;
     if (transfer->inflight < LEAST_REQUESTS ||
         (transfer->inflight < STARVED_REQUESTS && transfer->inflight_bytes < STARVED_BYTES))
         return true;

@@ -10,6 +10,8 @@
  * mixing. */
 #define URGENT_PIECES  4
 #define URGENT_WAIT_US (1 * S)
+/* A piece that this part of the neighbours has is common. */
+#define COMMON_PART 3u
 /* Requests to one neighbour: as many pieces as make up this, and as come in so long at the own
  * rate; but one that flows and one that waits. More would pile up at whoever has the rarest pieces.
  */
@@ -18,6 +20,11 @@
 #define NEIGHBOUR_LEAST 2
 #define UNHEARD_US      (2500 * MS)
 #define NEIGHBOURS_MANY 6
+/* With fewer requests under way than this a node asks beyond a zone border for what others on its
+ * side are to bring over, too. */
+#define BORDER_IDLE 2
+/* Whoever is on this side of the border is asked before those beyond it, however busy. */
+#define BORDER_WAIT_US (3600 * (uint64_t)S)
 /* With many neighbours one piece of this size each is enough to keep the link busy. */
 #define NEIGHBOUR_ONE_BYTES (1u * 1024 * 1024)
 
@@ -60,21 +67,99 @@ static size_t mask_bytes(const struct blob *blob)
     return ((size_t)blob->layout.piece_count + 7) / 8;
 }
 
+/* Beyond a zone border: small zones merge, and their borders are to be crossed once per piece all
+ * the same. */
+static bool is_far(const struct transfer *transfer, const struct neighbour *neighbour)
+{
+    return transfer__node_distance(transfer, neighbour->node) > DISTANCE_ZONE;
+}
+
+/* Who of those that pull on this side of a border brings a piece over it: number `rank` of `count`
+ * by id. */
+struct border {
+    uint32_t count, rank;
+};
+
+/* Also fills `near` with what neighbours on this side have, whether they are free or not. */
+static struct border border_of(const struct transfer *transfer, const struct blob *blob)
+{
+    struct swarm *swarm = blob->swarm;
+    struct border border = {.count = 1};
+    size_t bytes = mask_bytes(blob);
+    memset(swarm->near, 0, bytes);
+    for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
+        const struct neighbour *neighbour = &swarm->neighbours[i];
+        if (!neighbour->useful || is_far(transfer, neighbour) || !is_heard(transfer, neighbour))
+            continue;
+        for (size_t at = 0; at < bytes; at++)
+            swarm->near[at] |= neighbour->known.bits[at];
+        if (!neighbour->wants)
+            continue;
+        border.count++;
+        if (node_id_compare(&transfer->nodes.slots[neighbour->node].id, &transfer->config.self_id) <
+            0)
+            border.rank++;
+    }
+    return border;
+}
+
+/* The bits of one byte, its first piece being `first`, that are ours to bring over. */
+static uint8_t own_share(const struct border *border, uint32_t first, uint8_t byte)
+{
+    uint8_t own = 0;
+    for (uint32_t bit = 0; bit < 8 && byte != 0; bit++) {
+        if ((first + bit) % border->count == border->rank)
+            own |= (uint8_t)(0x80u >> bit);
+    }
+    return byte & own;
+}
+
+/* Marks what free neighbours beyond the border have and nobody on this side: each of those who pull
+ * here asks for its share, unless it has nothing else to do. False if nobody there is free. */
+static bool mark_far(const struct transfer *transfer, const struct blob *blob)
+{
+    struct swarm *swarm = blob->swarm;
+    bool idle = transfer->inflight < BORDER_IDLE, any = false;
+    struct border border = border_of(transfer, blob);
+    for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
+        const struct neighbour *neighbour = &swarm->neighbours[i];
+        if (neighbour->known.set_count == 0 || !is_far(transfer, neighbour) ||
+            !is_free(transfer, blob, neighbour, 0))
+            continue;
+        any = true;
+        for (uint32_t at = 0; at < mask_bytes(blob); at++) {
+            uint8_t byte = neighbour->known.bits[at] & swarm->open.bits[at];
+            if (!idle)
+                byte = own_share(&border, 8 * at, byte & (uint8_t)~swarm->near[at]);
+            swarm->mask[at] |= byte;
+        }
+    }
+    return any;
+}
+
 /* Marks what free neighbours have; false if nobody is free. */
 static bool fill_mask(const struct transfer *transfer, const struct blob *blob)
 {
     struct swarm *swarm = blob->swarm;
     size_t bytes = mask_bytes(blob);
-    bool any = false;
+    bool any = false, far = false;
     memset(swarm->mask, 0, bytes);
     for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
         const struct neighbour *neighbour = &swarm->neighbours[i];
-        if (neighbour->known.set_count == 0 || !is_free(transfer, blob, neighbour, 0))
+        if (neighbour->known.set_count == 0)
+            continue;
+        if (is_far(transfer, neighbour)) {
+            far = true;
+            continue;
+        }
+        if (!is_free(transfer, blob, neighbour, 0))
             continue;
         for (size_t at = 0; at < bytes; at++)
             swarm->mask[at] |= neighbour->known.bits[at];
         any = true;
     }
+    if (far && mark_far(transfer, blob))
+        any = true;
     for (size_t at = 0; at < bytes; at++)
         swarm->mask[at] &= swarm->open.bits[at];
     return any;
@@ -127,12 +212,22 @@ static uint32_t capped_end(uint32_t at, uint32_t count, uint32_t end)
     return count < end - at ? at + count : end;
 }
 
-/* A piece that one neighbour alone has is better asked for at random: all clients wait for much the
- * same pieces, and that one would send each of them to everybody instead of different ones that can
- * be passed on. Unless the client has waited for long. */
-static bool is_urgent(const struct transfer *transfer, const struct swarm *swarm, uint32_t piece)
+/* Few have it: it is better asked for at random. All clients wait for much the same pieces, and who
+ * has one would send it to everybody instead of different ones that can be passed on. Of a brief
+ * blob, and in a small mesh, all that not every neighbour has is rare. */
+static bool is_rare(const struct transfer *transfer, const struct blob *blob, uint32_t piece)
 {
-    return swarm->avail[piece] > 1 || swarm->neighbour_count < 3 ||
+    const struct swarm *swarm = blob->swarm;
+    bool small = transfer__is_brief(transfer, blob) || transfer->nodes.live < MESH_SMALL_MEMBERS;
+    return swarm->avail[piece] * (small ? 1u : COMMON_PART) < swarm->neighbour_count;
+}
+
+/* Asked for before others, unless it is rare; it is all the same when the client has waited for
+ * long. */
+static bool is_urgent(const struct transfer *transfer, const struct blob *blob, uint32_t piece)
+{
+    const struct swarm *swarm = blob->swarm;
+    return !is_rare(transfer, blob, piece) || swarm->neighbour_count < 3 ||
            transfer->now_us - swarm->front_us > URGENT_WAIT_US;
 }
 
@@ -145,11 +240,14 @@ static uint32_t for_reader(struct transfer *transfer, const struct blob *blob,
         return none;
     uint32_t urgent_end = capped_end(front, URGENT_PIECES, reader->limit);
     uint32_t piece = next_marked(blob->swarm, front, urgent_end);
-    while (piece < urgent_end && !is_urgent(transfer, blob->swarm, piece))
+    while (piece < urgent_end && !is_urgent(transfer, blob, piece))
         piece = next_marked(blob->swarm, piece + 1, urgent_end);
     if (piece < urgent_end)
         return piece;
-    uint32_t window_end = capped_end(front, transfer->config.window_pieces, reader->limit);
+    /* A brief one mixes better without order. */
+    bool brief = transfer__is_brief(transfer, blob);
+    uint32_t window = brief ? blob->layout.piece_count : transfer->config.window_pieces;
+    uint32_t window_end = capped_end(front, window, reader->limit);
     piece = rarest(transfer, blob->swarm, front, window_end);
     return piece < window_end ? piece : none;
 }
@@ -199,6 +297,8 @@ static uint16_t pick_holder(struct transfer *transfer, const struct blob *blob, 
             transfer__request_find(transfer, blob, piece, neighbour->node) != NULL)
             continue;
         uint64_t wait_us = expected_wait_us(transfer, swarm, neighbour);
+        if (is_far(transfer, neighbour))
+            wait_us += BORDER_WAIT_US;
         if (wait_us < best_us) {
             best = neighbour->node;
             best_us = wait_us;

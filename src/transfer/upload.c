@@ -11,6 +11,9 @@
 /* Uploads of one peer, queued and running (P-8). */
 #define UPLOADS_PER_PEER 16
 #define BUSY_MIN_US      (20 * MS)
+/* Uploads of one blob at a time: one per so many of its pieces, but so many. */
+#define BLOB_UPLOAD_PIECES 4
+#define BLOB_UPLOADS_LEAST 2
 /* A node is refused for so long when it asks without proof, or for what is not here. */
 #define REFUSED_US (1 * S)
 
@@ -150,6 +153,16 @@ static uint32_t running_to(const struct transfer *transfer, uint16_t node)
     return count;
 }
 
+/* Uploads of a blob at a time: of few pieces few are sent at once, so that each is somewhere soon
+ * and can be passed on from there. */
+static bool is_full(const struct transfer *transfer, const struct blob *blob)
+{
+    uint32_t running = 0, most = blob->layout.piece_count / BLOB_UPLOAD_PIECES;
+    for (uint32_t i = 0; i < transfer->upload_count; i++)
+        running += transfer->uploads[i].running && transfer->uploads[i].blob == blob ? 1 : 0;
+    return running >= (most < BLOB_UPLOADS_LEAST ? BLOB_UPLOADS_LEAST : most);
+}
+
 /* Imports of other zones first. Then the peer with the fewest running uploads, of these the one
  * served longest ago: two slots filled for the same busy receiver would leave the uplink idle, and
  * a peer with many requests would hold up the others. */
@@ -165,6 +178,8 @@ static struct upload *next_upload(struct transfer *transfer)
             continue;
         if (upload->lease)
             return upload;
+        if (is_full(transfer, upload->blob))
+            continue;
         uint32_t running = running_to(transfer, upload->node);
         uint64_t served_us = transfer->nodes.slots[upload->node].peer->served_us;
         if (best != NULL &&
