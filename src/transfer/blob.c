@@ -46,7 +46,10 @@ struct blob *transfer__blob_by_key(const struct transfer *transfer, const struct
 
 bool transfer__is_brief(const struct transfer *transfer, const struct blob *blob)
 {
-    return blob->info.size_bytes <= BRIEF_BLOB_BYTES && transfer->nodes.live >= MESH_SMALL_MEMBERS;
+    uint64_t rate = transfer__rate_best(transfer);
+    return blob->info.size_bytes <= BRIEF_BLOB_BYTES &&
+           transfer->nodes.live >= MESH_SMALL_MEMBERS &&
+           (rate == 0 || blob->info.size_bytes <= rate * BRIEF_SECONDS);
 }
 
 /* ---- swarm ---- */

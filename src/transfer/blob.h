@@ -30,6 +30,7 @@
 
 /* See transfer__is_brief. */
 #define BRIEF_BLOB_BYTES   (64u * 1024 * 1024)
+#define BRIEF_SECONDS      2u
 #define MESH_SMALL_MEMBERS 32
 /* HAVE messages a swarm may save up, and begins with: 16 rounds to 24 neighbours. */
 #define HAVE_CREDIT_MAX 384u

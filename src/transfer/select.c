@@ -2,7 +2,8 @@
 /*
  * Which piece to ask for next, and whom (ALGORITHMS §3.4). In order: the very next pieces of an
  * interactive reader; the rarest piece of its window; the rarest of all. Ties are broken at random.
- * The holder is the one with the least expected wait.
+ * The holder is the one with the least expected wait, on this side of a zone border if there is
+ * one.
  */
 #include "blob.h"
 
