@@ -30,7 +30,7 @@
 #define RECORD_BYTES_MAX       (64 * 1024)
 
 /* Piece sizes (ALGORITHMS §3.4): size/256 rounded to a power of two, kept in this interval. */
-#define PIECE_BYTES_MIN        (256 * 1024)
+#define PIECE_BYTES_MIN        (128 * 1024)
 #define PIECE_BYTES_MAX        (4 * 1024 * 1024)
 /* Largest blob: 1 TiB keeps a 4 MiB piece index within 18 bits and every bitfield within 32 KiB. */
 #define BLOB_BYTES_MAX         (1ULL << 40)

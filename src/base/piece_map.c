@@ -8,7 +8,9 @@
 #include "log.h"
 
 /* A piece is at most 1/256 of its blob: more than 1 % of the transfer time per hop of the pipeline
- * hurts, and half the size doubles the control bytes (ALGORITHMS §3.4). */
+ * hurts, and half the size doubles the control bytes (ALGORITHMS §3.4). Small blobs are cut
+ * down to 128 KiB: 16 nodes behind a registry as slow as they are pull 64 MiB in 1.18 times the
+ * bound instead of 1.25 with 256 KiB; 64 KiB give no more, and control bytes above 1 %. */
 #define PIECES_WANTED 256
 
 /* What one origin lease covers at least: a range request costs a round trip and some 10 ms to its

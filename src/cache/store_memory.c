@@ -18,8 +18,8 @@
 #include "log.h"
 #include "store_internal.h"
 
-/* One pool for each size a full piece can have: 256 KiB .. 4 MiB. */
-#define POOL_COUNT 5
+/* One pool for each size a full piece can have: 128 KiB .. 4 MiB. */
+#define POOL_COUNT 6
 static_assert((PIECE_BYTES_MIN << (POOL_COUNT - 1)) == PIECE_BYTES_MAX, "a pool for each size");
 
 struct buffer {

@@ -196,10 +196,12 @@ static void test_piece_size_follows_blob_size(void **state)
         uint64_t blob_bytes;
         uint32_t piece_bytes, pieces, segment_pieces, segments;
     } rows[] = {
-        {0, 256 * 1024, 0, 4, 0},
-        {1, 256 * 1024, 1, 4, 1},
-        {MIB, 256 * 1024, 4, 4, 1},
-        {MIB + 1, 256 * 1024, 5, 4, 2},
+        {0, 128 * 1024, 0, 8, 0},
+        {1, 128 * 1024, 1, 8, 1},
+        {MIB, 128 * 1024, 8, 8, 1},
+        {MIB + 1, 128 * 1024, 9, 8, 2},
+        {32ull * MIB, 128 * 1024, 256, 8, 32},
+        {64ull * MIB - 1, 128 * 1024, 512, 8, 64},
         {64ull * MIB, 256 * 1024, 256, 4, 64},
         {128ull * MIB - 1, 256 * 1024, 512, 4, 128},
         {128ull * MIB, 512 * 1024, 256, 2, 128},
@@ -233,19 +235,19 @@ static void test_last_piece_and_segment_are_short(void **state)
 {
     (void)state;
     struct piece_layout layout;
-    assert_int_equal(piece_layout_of(MIB + 256 * 1024 + 10, &layout), 0);
-    assert_int_equal(layout.piece_count, 6);
-    assert_int_equal(piece_length(&layout, 0), 256 * 1024);
-    assert_int_equal(piece_length(&layout, 5), 10);
-    assert_int_equal(piece_offset(&layout, 5), 5 * 256 * 1024);
+    assert_int_equal(piece_layout_of(MIB + 128 * 1024 + 10, &layout), 0);
+    assert_int_equal(layout.piece_count, 10);
+    assert_int_equal(piece_length(&layout, 0), 128 * 1024);
+    assert_int_equal(piece_length(&layout, 9), 10);
+    assert_int_equal(piece_offset(&layout, 9), 9 * 128 * 1024);
     assert_int_equal(piece_at(&layout, 0), 0);
-    assert_int_equal(piece_at(&layout, 256 * 1024 - 1), 0);
-    assert_int_equal(piece_at(&layout, 256 * 1024), 1);
-    assert_int_equal(piece_at(&layout, layout.blob_bytes - 1), 5);
-    assert_int_equal(segment_of(&layout, 3), 0);
-    assert_int_equal(segment_of(&layout, 4), 1);
-    assert_int_equal(segment_first(&layout, 1), 4);
-    assert_int_equal(segment_length(&layout, 0), 4);
+    assert_int_equal(piece_at(&layout, 128 * 1024 - 1), 0);
+    assert_int_equal(piece_at(&layout, 128 * 1024), 1);
+    assert_int_equal(piece_at(&layout, layout.blob_bytes - 1), 9);
+    assert_int_equal(segment_of(&layout, 7), 0);
+    assert_int_equal(segment_of(&layout, 8), 1);
+    assert_int_equal(segment_first(&layout, 1), 8);
+    assert_int_equal(segment_length(&layout, 0), 8);
     assert_int_equal(segment_length(&layout, 1), 2);
 }
 
