@@ -10,8 +10,9 @@
 
 #include "../../src/transfer/core.h"
 
-#define PEERS  5
-#define PIECES 12
+#define PEERS      5
+#define BLOB_BYTES (3 * (uint64_t)T_MIB) /* three segments */
+#define PIECES     ((uint32_t)(BLOB_BYTES / T_PIECE))
 
 struct life {
     struct t_host t; /* first: t_host's functions get the same pointer */
@@ -107,7 +108,7 @@ static void serve(struct t_host *t)
         if (result.kind == TRANSFER_CONNECT)
             transfer_session_up(t->core, t->now_us, &result.peer);
         else if (result.kind == TRANSFER_UPLOAD || result.kind == TRANSFER_UPLOAD_CANCEL)
-            transfer_upload_end(t->core, t->now_us, result.id, T_MIB / 4, 0);
+            transfer_upload_end(t->core, t->now_us, result.id, T_PIECE, 0);
         else if (result.kind == TRANSFER_FETCH)
             fetch(t, &result);
         else if (result.kind == TRANSFER_LOCATE)
@@ -159,7 +160,7 @@ static bool live(struct life *life)
     expect_one_of(err);
     serve(t);
     for (uint32_t i = 1; i <= 3; i++)
-        hello(t, i, 2 * i);
+        hello(t, i, PIECES / 6 * i);
     for (uint32_t segment = 0; segment < 3; segment++) {
         lease(t, 4, WIRE_TRANSFER_WANT, WIRE_LEVEL_ZONE, segment, 0);
         lease(t, 5, WIRE_TRANSFER_WANT, WIRE_LEVEL_HOME, segment, 0);
@@ -206,7 +207,7 @@ static void start(struct life *life, size_t fail_at, bool fail_on)
     t->env = (struct env){
         .host = t, .send = t_send, .random = t_random, .alloc = failing_alloc, .trace = t_trace};
     prng_seed(&t->prng, (const uint8_t *)"fault", 5);
-    t->info.size_bytes = PIECES * (uint64_t)T_MIB / 4;
+    t->info.size_bytes = BLOB_BYTES;
     digest_of(DIGEST_SHA256, "blob", 4, &t->info.digest);
     blob_key_of(lookup, &t->info.digest, &t->info.key);
 }

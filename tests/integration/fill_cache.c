@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * fill_cache DIRECTORY PIECES: makes blobs of 200 pieces in a disk cache, with true records over
- * sparse data, so that a start with a full cache can be timed without writing 25 GB.
+ * sparse data, so that a start with a full cache can be timed without writing 12 GB.
  */
 #include <errno.h>
 #include <fcntl.h>

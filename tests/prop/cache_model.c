@@ -9,9 +9,9 @@
 #define PIECE        ((uint64_t)PIECE_BYTES_MIN)
 #define NUMBERS      12
 #define BLOBS_MODEL  64
-#define PIECES       12
-#define SEGMENT      4
-#define SEGMENTS     (PIECES / SEGMENT)
+#define SEGMENT      TEST_SEGMENT
+#define SEGMENTS     3
+#define PIECES       (SEGMENTS * SEGMENT)
 #define OPEN_MAX     40
 #define BLOBS_MAX    8
 #define RESERVE      (5 * PIECE)
@@ -70,8 +70,10 @@ static uint64_t model_bytes(const struct model *model, bool writing_only)
 
 static bool segment_any(const bool *flags, unsigned segment)
 {
-    return flags[SEGMENT * segment] || flags[SEGMENT * segment + 1] ||
-           flags[SEGMENT * segment + 2] || flags[SEGMENT * segment + 3];
+    bool any = false;
+    for (uint32_t p = SEGMENT * segment; p < SEGMENT * (segment + 1); p++)
+        any = any || flags[p];
+    return any;
 }
 
 static bool holds_anything(const struct model_blob *blob)
@@ -351,7 +353,8 @@ static struct model_blob *any_blob(void)
 
 static uint64_t size_of(uint32_t number)
 {
-    return number % 4 == 0 ? 77 + number : (1 + number) * PIECE - (number % 2) * 1000;
+    return number % 4 == 0 ? 77 + number
+                           : (1 + number) * PIECES / NUMBERS * PIECE - (number % 2) * 1000;
 }
 
 static void step_get(void)
@@ -580,7 +583,8 @@ static void cache_agrees_with_the_list_model(void **state) /* DSK-4 */
 {
     (void)state;
     uint64_t seed = test_seed();
-    static const uint64_t capacities[] = {0, 3 * PIECE, 9 * PIECE + 5, 16 * PIECE, 500 * PIECE};
+    static const uint64_t capacities[] = {0, 3 * SEGMENT * PIECE / 4, 9 * SEGMENT * PIECE / 4 + 5,
+                                          4 * SEGMENT * PIECE, 500 * PIECE};
     unsigned counts[6] = {0};
     for (unsigned i = 0; i < 5; i++) {
         run(seed + i, capacities[i]);

@@ -7,7 +7,9 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "../../src/cache/crc32c.h"
 #include "../../src/cache/record.h"
+#include "bytes.h"
 
 #define PIECE ((uint32_t)PIECE_BYTES_MIN)
 
@@ -348,23 +350,25 @@ static void evicted_pieces_give_their_room_back(void **state)
     struct rig rig;
     char path[TEST_PATH_BYTES];
     rig_start(&rig);
-    struct cache_blob *a = whole(&rig, 1, 8), *b;
+    const uint32_t some = TEST_SEGMENT;
+    struct cache_blob *a = whole(&rig, 1, 2 * some), *b;
     assert_true(path_of(&rig, 1, ".data", path));
-    assert_true(blocks_bytes(path) >= 8 * PIECE);
+    assert_true(blocks_bytes(path) >= 2 * some * PIECE);
     cache_drop_piece(rig.cache, a, 2);
     store_disk__settle(&rig.store);
-    assert_in_range(blocks_bytes(path), 7 * PIECE, 7 * PIECE + 64 * 1024);
+    uint64_t rest = (2 * some - 1) * PIECE;
+    assert_in_range(blocks_bytes(path), rest, rest + 64 * 1024);
     cache_put(rig.cache, a);
     rig_close(&rig);
-    rig.capacity_bytes = 4 * PIECE + 100;
+    rig.capacity_bytes = some * PIECE + 100;
     rig_open(&rig); /* a smaller cache than before */
     struct cache_stats stats;
     cache_stats(rig.cache, &stats);
     assert_true(stats.bytes <= rig.capacity_bytes);
     assert_int_equal(test_drain(rig.cache), 0); /* nobody knew them yet */
     store_disk__settle(&rig.store);
-    assert_true(blocks_bytes(path) <= 4 * PIECE + 64 * 1024);
-    b = whole(&rig, 2, 4);
+    assert_in_range(blocks_bytes(path), some * PIECE, some * PIECE + 64 * 1024);
+    b = whole(&rig, 2, some);
     assert_null(find(&rig, 1));
     store_disk__settle(&rig.store);
     assert_int_equal(access(path, F_OK), -1); /* the whole blob went */
@@ -452,6 +456,78 @@ static void damaged_record_is_discarded_at_start(void **state) /* DSK-2, D-5, D-
         b = find(&rig, 2);
         cache_drop_blob(rig.cache, b);
         cache_put(rig.cache, b);
+    }
+    rig_stop(&rig);
+}
+
+/* Blobs that were cut in longer pieces: as many of them as today, or fewer. */
+static const uint32_t sizes_cut_anew[] = {1, PIECE, PIECE + 1, 2 * PIECE, 21 * PIECE + 100};
+
+/* The record of a whole blob as a build writes it that cuts in pieces twice as long. */
+static void write_coarse_record(const char *path, uint64_t size_bytes)
+{
+    static uint8_t bytes[PIECE_BYTES_MIN], old[RECORD_HEADER_BYTES + 256 * RECORD_SLOT_BYTES];
+    uint32_t length = 2 * PIECE, count = (uint32_t)((size_bytes + length - 1) / length);
+    struct record_header header;
+    struct piece_layout layout;
+    int fd = open(path, O_RDWR);
+    assert_true(fd >= 0 && count <= 256);
+    assert_int_equal(pread(fd, old, RECORD_HEADER_BYTES, 0), RECORD_HEADER_BYTES);
+    assert_int_equal(record_decode_header(old, RECORD_HEADER_BYTES, &header, &layout), 0);
+    store_be32(old + 96, length);
+    store_be32(old + 100, count);
+    store_be32(old + RECORD_HEADER_BYTES - 4, crc32c(old, RECORD_HEADER_BYTES - 4));
+    for (uint32_t piece = 0; piece < count; piece++) {
+        struct record_slot slot = {.state = RECORD_HAVE};
+        slot.voucher = test_record(piece, bytes, PIECE).voucher;
+        slot.voucher.piece_bytes =
+            piece + 1 < count ? length : (uint32_t)(size_bytes - (uint64_t)piece * length);
+        record_encode_slot(&slot, header.serial, old + record_slot_offset(piece));
+    }
+    size_t old_bytes = record_slot_offset(count);
+    assert_int_equal(pwrite(fd, old, old_bytes, 0), (ssize_t)old_bytes);
+    assert_int_equal(ftruncate(fd, (off_t)old_bytes), 0);
+    close(fd);
+}
+
+/* After an upgrade: what was cut otherwise is dropped whole, with its room; no byte of it is read
+ * as a piece of today's; the rest of the cache stays. */
+static void records_of_an_older_layout_are_dropped_at_start(void **state) /* DSK-1, DSK-2 */
+{
+    (void)state;
+    struct rig rig;
+    char path[TEST_PATH_BYTES];
+    rig_start(&rig);
+    for (unsigned i = 0; i < 2 * sizeof sizes_cut_anew / sizeof sizes_cut_anew[0]; i++) {
+        uint64_t size_bytes = sizes_cut_anew[i / 2];
+        bool sealed = i % 2 == 1;
+        struct cache_blob *old = get(&rig, 1, size_bytes), *kept = whole(&rig, 2, 2);
+        uint32_t pieces = cache_blob_layout(old)->piece_count;
+        for (uint32_t piece = 0; piece < pieces; piece++)
+            assert_int_equal(test_write(rig.cache, old, piece, 1), 0);
+        if (sealed)
+            seal(&rig, old);
+        cache_put(rig.cache, old);
+        cache_put(rig.cache, kept);
+        rig_close(&rig);
+        assert_true(path_of(&rig, 1, sealed ? ".rec" : ".part", path));
+        write_coarse_record(path, size_bytes);
+        rig_open(&rig);
+        assert_int_equal(rig.recovered, 1);
+        assert_null(find(&rig, 1));
+        assert_int_equal(access(path, F_OK), -1);
+        assert_false(path_of(&rig, 1, ".data", path));
+        old = get(&rig, 1, size_bytes); /* anew, as if it had never been there */
+        assert_int_equal(cache_blob_have(old)->set_count, 0);
+        assert_int_equal(test_read(rig.cache, old, 0, 1), E_NOT_FOUND);
+        assert_int_equal(test_write(rig.cache, old, pieces - 1, 1), 0);
+        assert_int_equal(test_read(rig.cache, old, pieces - 1, 1), 0);
+        kept = find(&rig, 2);
+        assert_int_equal(cache_blob_have(kept)->set_count, 3);
+        cache_drop_blob(rig.cache, old);
+        cache_drop_blob(rig.cache, kept);
+        cache_put(rig.cache, old);
+        cache_put(rig.cache, kept);
     }
     rig_stop(&rig);
 }
@@ -667,21 +743,22 @@ static void room_that_a_crash_left_taken_is_given_back(void **state) /* D-6 */
     (void)state;
     struct rig rig;
     char data[TEST_PATH_BYTES], record[TEST_PATH_BYTES];
+    const uint32_t some = TEST_SEGMENT;
     rig_start(&rig);
-    struct cache_blob *a = whole(&rig, 1, 16);
+    struct cache_blob *a = whole(&rig, 1, 4 * some);
     cache_put(rig.cache, a);
     rig_close(&rig);
     assert_true(path_of(&rig, 1, ".data", data));
     assert_true(path_of(&rig, 1, ".part", record));
-    for (uint32_t piece = 4; piece < 12; piece++)
+    for (uint32_t piece = some; piece < 3 * some; piece++)
         change_byte(record, RECORD_HEADER_BYTES + piece * RECORD_SLOT_BYTES + 20);
     rig_open(&rig);
     store_disk__settle(&rig.store);
-    assert_in_range(blocks_bytes(data), 8 * PIECE, 8 * PIECE + 64 * 1024);
+    assert_in_range(blocks_bytes(data), 2 * some * PIECE, 2 * some * PIECE + 64 * 1024);
     a = find(&rig, 1);
-    for (uint32_t piece = 0; piece <= 16; piece++)
+    for (uint32_t piece = 0; piece <= 4 * some; piece++)
         assert_int_equal(test_read(rig.cache, a, piece, 1),
-                         piece < 4 || piece >= 12 ? 0 : E_NOT_FOUND);
+                         piece < some || piece >= 3 * some ? 0 : E_NOT_FOUND);
     cache_put(rig.cache, a);
     rig_stop(&rig);
 }
@@ -842,6 +919,7 @@ int main(void)
         cmocka_unit_test(piece_written_again_at_once_is_not_punched),
         cmocka_unit_test(any_changed_byte_is_found),
         cmocka_unit_test(damaged_record_is_discarded_at_start),
+        cmocka_unit_test(records_of_an_older_layout_are_dropped_at_start),
         cmocka_unit_test(damaged_slot_unseals_the_blob_at_start),
         cmocka_unit_test(sizes_that_do_not_fit_are_discarded_at_start),
         cmocka_unit_test(record_of_another_blob_is_discarded_at_start),

@@ -318,28 +318,29 @@ static void segment_used_longest_ago_goes_first_and_whole(void **state)
 {
     (void)state;
     struct rig rig;
-    rig_start(&rig, 8 * PIECE, 0);
-    struct cache_blob *a = get(&rig, 1, 8 * PIECE), *b = get(&rig, 2, 8 * PIECE);
-    assert_int_equal(cache_blob_layout(a)->segment_pieces, 4);
-    for (uint32_t piece = 0; piece < 4; piece++) {
+    const uint32_t some = TEST_SEGMENT;
+    rig_start(&rig, 2 * some * PIECE, 0);
+    struct cache_blob *a = get(&rig, 1, 2 * some * PIECE), *b = get(&rig, 2, 2 * some * PIECE);
+    assert_int_equal(cache_blob_layout(a)->segment_pieces, some);
+    for (uint32_t piece = 0; piece < some; piece++) {
         have(&rig, a, piece, 1);
         have(&rig, b, piece, 2);
     }
     assert_int_equal(cache_pin(rig.cache, a, 1, 3), 0); /* a's first segment is now younger */
     cache_unpin(rig.cache, a, 1);
-    have(&rig, a, 5, 4);
+    have(&rig, a, some + 1, 4);
     assert_int_equal(cache_blob_have(b)->set_count, 0);
-    assert_int_equal(cache_blob_have(a)->set_count, 5);
+    assert_int_equal(cache_blob_have(a)->set_count, some + 1);
     struct cache_eviction eviction;
     assert_true(cache_next_eviction(rig.cache, &eviction));
     assert_true(digest_equal(&eviction.digest, cache_blob_digest(b)));
     assert_int_equal(eviction.first_piece, 0);
-    assert_int_equal(eviction.piece_count, 4);
+    assert_int_equal(eviction.piece_count, some);
     assert_false(cache_next_eviction(rig.cache, &eviction));
     assert_int_equal(rig.notes.drops, 1);
-    assert_int_equal(rig.notes.last_count, 4);
+    assert_int_equal(rig.notes.last_count, some);
     assert_int_equal(stats_of(&rig).evictions, 1);
-    assert_int_equal(stats_of(&rig).evicted_bytes, 4 * PIECE);
+    assert_int_equal(stats_of(&rig).evicted_bytes, some * PIECE);
     cache_put(rig.cache, a);
     cache_put(rig.cache, b);
     rig_stop(&rig);

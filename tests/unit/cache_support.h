@@ -23,6 +23,9 @@
 #include "digest.h"
 #include "log.h"
 
+/* Pieces in a segment of a small blob, which is 1 MiB (ALGORITHMS §3.4). */
+#define TEST_SEGMENT ((uint32_t)(1024 * 1024 / PIECE_BYTES_MIN))
+
 /* ---- env ---- */
 
 struct test_env {

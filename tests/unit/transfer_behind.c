@@ -10,7 +10,7 @@ static blob_handle second(struct t_host *t, struct blob_info *info)
     blob_handle blob;
     uint8_t lookup[32] = {3}, key[32];
     uint16_t keepers[KEEPERS];
-    *info = (struct blob_info){.size_bytes = T_MIB / 4};
+    *info = (struct blob_info){.size_bytes = T_PIECE};
     for (unsigned name = 0, own = 1; own > 0; name++) {
         digest_of(DIGEST_SHA256, &name, sizeof name, &info->digest);
         blob_key_of(lookup, &info->digest, &info->key);
@@ -77,7 +77,7 @@ static void test_what_waits_behind_does_not_fall_back(void **state)
     (void)state;
     struct t_host t;
     struct blob_info info;
-    t_open(&t, 40, T_MIB / 4);
+    t_open(&t, 40, T_PIECE);
     blob_handle next = second(&t, &info);
     (void)read_blob(&t, t.blob, TRANSFER_READ_STREAM);
     (void)read_blob(&t, next, TRANSFER_READ_PREFETCH);
@@ -99,7 +99,7 @@ static void test_what_is_behind_nothing_falls_back(void **state)
 {
     (void)state;
     struct t_host t;
-    t_open(&t, 40, T_MIB / 4);
+    t_open(&t, 40, T_PIECE);
     (void)read_blob(&t, t.blob, TRANSFER_READ_PREFETCH);
     others_are_at_it(&t, 12 * T_S);
     assert_true(fetches_of(&t, t.blob) > 0);
@@ -112,7 +112,7 @@ static void test_leases_go_to_what_clients_wait_for(void **state)
     (void)state;
     struct t_host t;
     struct blob_info info;
-    t_open(&t, 40, T_MIB / 4);
+    t_open(&t, 40, T_PIECE);
     blob_handle next = second(&t, &info);
     (void)read_blob(&t, next, TRANSFER_READ_PREFETCH); /* begun a moment earlier */
     t_clear(&t);
@@ -123,7 +123,7 @@ static void test_leases_go_to_what_clients_wait_for(void **state)
     assert_true(wants(&t, &t.info) > 0);
     t_close(&t);
 
-    t_open(&t, 40, T_MIB / 4);
+    t_open(&t, 40, T_PIECE);
     next = second(&t, &info);
     (void)read_blob(&t, t.blob, TRANSFER_READ_STREAM);
     (void)read_blob(&t, next, TRANSFER_READ_PREFETCH);
@@ -147,7 +147,7 @@ static void test_a_read_may_outlive_its_swarm(void **state)
 {
     (void)state;
     struct t_host t;
-    t_open(&t, 0, T_MIB / 4);
+    t_open(&t, 0, T_PIECE);
     uint64_t reader = t_read(&t, TRANSFER_READ_STREAM, true);
     const struct transfer_result *fetch = t_result(&t, TRANSFER_FETCH, 0);
     assert_non_null(fetch);

@@ -14,13 +14,13 @@ static void test_blob_calls(void **state)
     assert_true(transfer_blob_find(t.core, &t.info.key) == t.blob);
     struct blob_key other = {.bytes = {1}};
     assert_true(transfer_blob_find(t.core, &other) == 0);
-    assert_int_equal(transfer_blob_layout(t.core, t.blob)->piece_count, 12);
+    assert_int_equal(t_pieces(&t), 3 * T_MIB / T_PIECE);
     assert_null(transfer_blob_layout(t.core, t.blob + 7));
     assert_null(transfer_blob_have(t.core, t.blob + 7));
     struct blob_info huge = {.key = other, .size_bytes = BLOB_BYTES_MAX + 1};
     assert_int_equal(transfer_blob_open(t.core, t.now_us, &huge, NULL, &again), E_TOO_LARGE);
     struct bitfield have;
-    assert_int_equal(bitfield_init(&have, &t.env, 5), 0);
+    assert_int_equal(bitfield_init(&have, &t.env, t_pieces(&t) / 2), 0);
     huge.size_bytes = 3 * T_MIB;
     assert_int_equal(transfer_blob_open(t.core, t.now_us, &huge, &have, &again), E_INVALID);
     bitfield_close(&have, &t.env);
@@ -36,9 +36,9 @@ static void test_read_errors(void **state)
     assert_int_equal(
         transfer_read_start(t.core, t.now_us, 99, 0, 1, TRANSFER_READ_STREAM, true, &reader),
         E_NOT_FOUND);
-    assert_int_equal(
-        transfer_read_start(t.core, t.now_us, t.blob, 10, 3, TRANSFER_READ_STREAM, true, &reader),
-        E_INVALID);
+    assert_int_equal(transfer_read_start(t.core, t.now_us, t.blob, t_pieces(&t) - 2, 3,
+                                         TRANSFER_READ_STREAM, true, &reader),
+                     E_INVALID);
     assert_int_equal(transfer_read_start(t.core, t.now_us, t.blob, 0, 1, (enum transfer_read_mode)9,
                                          true, &reader),
                      E_INVALID);
@@ -61,20 +61,21 @@ static void test_alone(void **state)
     assert_non_null(fetch);
     assert_int_equal(fetch->reason, FETCH_ALONE);
     assert_int_equal(fetch->piece, 0);
-    assert_int_equal(fetch->piece_count, 16); /* 4 MiB to begin with */
+    uint32_t begun = 4 * T_MIB / transfer_blob_layout(t.core, t.blob)->piece_bytes;
+    assert_int_equal(fetch->piece_count, begun); /* 4 MiB to begin with */
     assert_non_null(t_result(&t, TRANSFER_FETCH, 1));
     assert_null(t_result(&t, TRANSFER_LOCATE, 0));
     assert_int_equal(t.sent_count, 0);
     uint64_t id = fetch->id;
-    for (uint32_t piece = 0; piece < 16; piece++)
+    for (uint32_t piece = 0; piece < begun; piece++)
         t_piece(&t, piece, PIECE_FROM_ORIGIN, 0, 0);
-    assert_non_null(t_result(&t, TRANSFER_PIECE_READY, 15));
+    assert_non_null(t_result(&t, TRANSFER_PIECE_READY, begun - 1));
     t_clear(&t);
     transfer_fetch_end(t.core, t.now_us, id, 0, 0);
     t_drain(&t);
     fetch = t_result(&t, TRANSFER_FETCH, 0);
     assert_non_null(fetch);
-    assert_true(fetch->piece_count > 16); /* and growing */
+    assert_true(fetch->piece_count > begun); /* and growing */
     t_close(&t);
 }
 
@@ -112,9 +113,9 @@ static void test_reads_stay_near_their_clients(void **state)
 {
     (void)state;
     struct t_host t;
-    const uint32_t ahead = 32; /* pieces of 256 KiB */
     t_open_ahead(&t, 0, 64 * (uint64_t)T_MIB, 8 * (uint64_t)T_MIB);
-    uint32_t slack = transfer_blob_layout(t.core, t.blob)->segment_pieces;
+    const uint32_t ahead = t_pieces(&t) / 8, half = t_pieces(&t) / 2;
+    uint32_t slack = t_segment_pieces(&t);
     uint64_t reader = t_read(&t, TRANSFER_READ_STREAM, true);
     for (unsigned i = 0; i < 8 && fetched_end(&t) > 0; i++) {
         assert_true(fetched_end(&t) < ahead + slack);
@@ -127,22 +128,22 @@ static void test_reads_stay_near_their_clients(void **state)
     assert_true(fetched_end(&t) > ahead && fetched_end(&t) < 2 * ahead + slack);
     deliver_fetches(&t);
     uint64_t second; /* halves the share */
-    assert_int_equal(transfer_read_start(t.core, t.now_us, t.blob, 128, 128, TRANSFER_READ_STREAM,
+    assert_int_equal(transfer_read_start(t.core, t.now_us, t.blob, half, half, TRANSFER_READ_STREAM,
                                          true, &second),
                      0);
     t_drain(&t);
     while (fetched_end(&t) > 0) {
-        assert_true(fetched_end(&t) < 128 + ahead / 2 + slack);
+        assert_true(fetched_end(&t) < half + ahead / 2 + slack);
         deliver_fetches(&t);
     }
     const struct bitfield *have = transfer_blob_have(t.core, t.blob);
-    assert_true(bitfield_next_clear(have, 128) >= 128 + ahead / 2);
+    assert_true(bitfield_next_clear(have, half) >= half + ahead / 2);
     transfer_piece_lost(t.core, t.now_us, t.blob, 3); /* behind its client: nobody misses it */
     t_wait(&t, 2 * T_S);
     assert_int_equal(fetched_end(&t), 0);
-    transfer_piece_lost(t.core, t.now_us, t.blob, 130);
+    transfer_piece_lost(t.core, t.now_us, t.blob, half + 2);
     t_wait(&t, 2 * T_S);
-    assert_int_equal(fetched_end(&t), 131);
+    assert_int_equal(fetched_end(&t), half + 3);
     t_close(&t);
 }
 
@@ -162,7 +163,7 @@ static void test_complete_is_told_once(void **state)
 {
     (void)state;
     struct t_host t;
-    t_open(&t, 0, T_MIB / 2);
+    t_open(&t, 0, 2 * T_PIECE);
     (void)t_read(&t, TRANSFER_READ_STREAM, true);
     t_piece(&t, 0, PIECE_FROM_ORIGIN, 0, 0);
     assert_null(t_result(&t, TRANSFER_BLOB_COMPLETE, 0));
@@ -192,7 +193,7 @@ static void test_three_failures_of_the_origin_are_told(void **state)
 {
     (void)state;
     struct t_host t;
-    t_open(&t, 0, T_MIB / 4);
+    t_open(&t, 0, T_PIECE);
     (void)t_read(&t, TRANSFER_READ_STREAM, true);
     for (unsigned i = 0; i < 3; i++) {
         const struct transfer_result *fetch = t_result(&t, TRANSFER_FETCH, 0);
@@ -218,7 +219,7 @@ static void test_the_origin_asks_for_a_pause(void **state)
 {
     (void)state;
     struct t_host t;
-    t_open(&t, 0, T_MIB / 4);
+    t_open(&t, 0, T_PIECE);
     (void)t_read(&t, TRANSFER_READ_STREAM, true);
     uint64_t id = t_result(&t, TRANSFER_FETCH, 0)->id;
     t_clear(&t);
@@ -235,7 +236,7 @@ static void test_what_is_wrong_here_is_read_from_the_origin(void **state)
 {
     (void)state;
     struct t_host t;
-    t_open(&t, 2, T_MIB / 2);
+    t_open(&t, 2, 2 * T_PIECE);
     (void)t_read(&t, TRANSFER_READ_STREAM, true);
     t_hello(&t, 1, true, WIRE_HAVE_COMPLETE, 2);
     t_piece(&t, 0, PIECE_FROM_PEER, 1, 0);
@@ -266,7 +267,7 @@ static void request(struct t_host *t, uint32_t from, uint32_t piece, uint32_t se
 static void holder(struct t_host *t)
 {
     t_open(t, 4, 3 * T_MIB);
-    for (uint32_t piece = 0; piece < 12; piece++)
+    for (uint32_t piece = 0; piece < t_pieces(t); piece++)
         t_piece(t, piece, PIECE_FROM_CACHE, 0, 0);
     t_clear(t);
 }
@@ -356,7 +357,7 @@ static void test_a_flood_of_requests(void **state)
     t_hello(&t, 1, true, 0, 0);
     t_hello(&t, 2, true, 0, 0);
     for (uint32_t i = 0; i < 40; i++)
-        request(&t, 1, i % 12, 100 + i, false);
+        request(&t, 1, i % t_pieces(&t), 100 + i, false);
     assert_non_null(t_sent(&t, WIRE_TRANSFER_BUSY, 0));
     request(&t, 2, 0, 1, false);
     uint64_t first = t_result(&t, TRANSFER_UPLOAD, 0)->id;
@@ -406,7 +407,7 @@ static void test_asking_waits_for_the_session(void **state)
     struct t_host t;
     t_open(&t, 3, 3 * T_MIB);
     (void)t_read(&t, TRANSFER_READ_STREAM, false);
-    t_hello(&t, 1, true, WIRE_HAVE_COMPLETE, 12);
+    t_hello(&t, 1, true, WIRE_HAVE_COMPLETE, t_pieces(&t));
     assert_int_equal(asked_of(&t, 1), 0);
     t_wait(&t, 400 * T_MS);
     assert_non_null(t_result(&t, TRANSFER_CONNECT, 0));
@@ -418,7 +419,7 @@ static void test_asking_waits_for_the_session(void **state)
     struct member peer = t_member(1), other = t_member(2);
     assert_true(transfer_expects(t.core, &t.info.key, 0, &peer.id));
     assert_false(transfer_expects(t.core, &t.info.key, 0, &other.id));
-    assert_false(transfer_expects(t.core, &t.info.key, 11, &peer.id));
+    assert_false(transfer_expects(t.core, &t.info.key, t_pieces(&t) - 1, &peer.id));
     t_close(&t);
 }
 
@@ -426,7 +427,7 @@ static void test_a_broken_session_moves_requests_at_once(void **state)
 {
     (void)state; /* P-1 */
     struct t_host t;
-    t_open(&t, 3, T_MIB / 4);
+    t_open(&t, 3, T_PIECE);
     (void)t_read(&t, TRANSFER_READ_STREAM, false);
     t_hello(&t, 1, true, WIRE_HAVE_COMPLETE, 1);
     t_hello(&t, 2, true, WIRE_HAVE_COMPLETE, 1);
@@ -448,7 +449,7 @@ static void test_a_liar_is_asked_no_more(void **state)
     struct t_host t;
     t_open(&t, 3, 3 * T_MIB);
     (void)t_read(&t, TRANSFER_READ_STREAM, false);
-    t_hello(&t, 1, true, WIRE_HAVE_COMPLETE, 12);
+    t_hello(&t, 1, true, WIRE_HAVE_COMPLETE, t_pieces(&t));
     t_session(&t, 1);
     t_clear(&t);
     t_piece(&t, 0, PIECE_FROM_PEER, 1, E_DIGEST);
@@ -471,11 +472,11 @@ static void test_who_lied_is_neither_asked_nor_served(void **state)
     t_clear(&t);
     request(&t, 1, 0, 1, true);
     assert_null(t_result(&t, TRANSFER_UPLOAD, 0));
-    t_hello(&t, 1, true, 0, 12);
+    t_hello(&t, 1, true, 0, t_pieces(&t));
     assert_non_null(t_sent(&t, WIRE_TRANSFER_BYE, 0));
     t_wait(&t, 3601 * (uint64_t)T_S);
     t_clear(&t);
-    t_hello(&t, 1, true, 0, 12);
+    t_hello(&t, 1, true, 0, t_pieces(&t));
     assert_non_null(t_sent(&t, WIRE_TRANSFER_HELLO, 0)); /* an hour later */
     t_close(&t);
 }
@@ -484,7 +485,7 @@ static void test_an_unstored_piece_is_had_but_not_given(void **state)
 {
     (void)state; /* D-1 */
     struct t_host t;
-    t_open(&t, 2, T_MIB / 2);
+    t_open(&t, 2, 2 * T_PIECE);
     (void)t_read(&t, TRANSFER_READ_STREAM, true);
     t_session(&t, 1);
     t_piece(&t, 0, PIECE_FROM_ORIGIN, 0, E_NO_SPACE);
@@ -524,8 +525,10 @@ static void test_drain_refuses_uploads(void **state)
     holder(&t);
     t_session(&t, 1);
     t_hello(&t, 1, true, 0, 0);
-    for (uint32_t i = 0; i < 12; i++)
+    const uint32_t asked = 12; /* more than run at once, less than may wait */
+    for (uint32_t i = 0; i < asked; i++)
         request(&t, 1, i, 1 + i, false);
+    assert_null(t_sent(&t, WIRE_TRANSFER_BUSY, 0));
     unsigned running = 0;
     while (t_result(&t, TRANSFER_UPLOAD, running) != NULL)
         running++;
@@ -534,8 +537,8 @@ static void test_drain_refuses_uploads(void **state)
     t_drain(&t);
     assert_null(t_result(&t, TRANSFER_UPLOAD, 0));
     assert_null(t_result(&t, TRANSFER_UPLOAD_CANCEL, 0)); /* those that run finish */
-    assert_true(running < 12);
-    assert_non_null(t_sent(&t, WIRE_TRANSFER_BUSY, 12 - running - 1));
+    assert_true(running < asked);
+    assert_non_null(t_sent(&t, WIRE_TRANSFER_BUSY, asked - running - 1));
     request(&t, 1, 0, 99, false);
     assert_null(t_result(&t, TRANSFER_UPLOAD, 0));
     t_close(&t);
@@ -548,7 +551,7 @@ static void test_a_stopped_process_blames_nobody(void **state)
     struct t_host t;
     t_open(&t, 3, 3 * T_MIB);
     (void)t_read(&t, TRANSFER_READ_STREAM, false);
-    t_hello(&t, 1, true, WIRE_HAVE_COMPLETE, 12);
+    t_hello(&t, 1, true, WIRE_HAVE_COMPLETE, t_pieces(&t));
     t_session(&t, 1);
     t_wait(&t, 20 * T_MS);
     t_clear(&t);

@@ -25,6 +25,7 @@
 #define T_MS          1000u
 #define T_S           1000000u
 #define T_MIB         (1024u * 1024u)
+#define T_PIECE       ((uint64_t)PIECE_BYTES_MIN) /* all pieces of blobs of some MiB */
 
 struct t_sent {
     uint32_t to; /* index of the peer, see t_member */
@@ -234,12 +235,23 @@ static inline void t_session(struct t_host *t, uint32_t peer)
     t_drain(t);
 }
 
+/* How many pieces the blob has, and how many a segment of it. */
+static inline uint32_t t_pieces(const struct t_host *t)
+{
+    return transfer_blob_layout(t->core, t->blob)->piece_count;
+}
+
+static inline uint32_t t_segment_pieces(const struct t_host *t)
+{
+    return transfer_blob_layout(t->core, t->blob)->segment_pieces;
+}
+
 static inline uint64_t t_read(struct t_host *t, enum transfer_read_mode mode, bool can_fetch)
 {
     uint64_t reader;
-    uint32_t pieces = transfer_blob_layout(t->core, t->blob)->piece_count;
     assert_int_equal(
-        transfer_read_start(t->core, t->now_us, t->blob, 0, pieces, mode, can_fetch, &reader), 0);
+        transfer_read_start(t->core, t->now_us, t->blob, 0, t_pieces(t), mode, can_fetch, &reader),
+        0);
     t_drain(t);
     return reader;
 }

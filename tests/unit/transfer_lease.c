@@ -34,7 +34,7 @@ static void test_moves_between_states(void **state)
 static void asking_as(struct t_host *t, enum transfer_read_mode mode)
 {
     uint8_t key[32];
-    t_open(t, 40, T_MIB / 4);
+    t_open(t, 40, T_PIECE);
     segment_key_of(&t->info.key, 0, key);
     uint16_t keepers[KEEPERS];
     assert_int_equal(transfer__keepers(t->core, 0, key, keepers), KEEPERS);
@@ -335,7 +335,7 @@ static void test_providers_come_before_the_origin(void **state)
 {
     (void)state;
     struct t_host t;
-    t_open(&t, 40, T_MIB / 4);
+    t_open(&t, 40, T_PIECE);
     (void)t_read(&t, TRANSFER_READ_STREAM, true);
     uint32_t asked = keeper(&t);
     t_lease(&t, asked, WIRE_TRANSFER_GRANT, WIRE_LEVEL_HOME, 1000);
@@ -393,7 +393,7 @@ static void test_keeper_grants_one(void **state)
 {
     (void)state;
     struct t_host t;
-    t_open(&t, 2, T_MIB / 4);
+    t_open(&t, 2, T_PIECE);
     want(&t, 1, 0);
     assert_true(granted(&t, 1));
     uint32_t epoch = to(&t, WIRE_TRANSFER_GRANT, 1)->zone_epoch;
@@ -413,7 +413,7 @@ static void test_keeper_refers_and_notifies(void **state)
 {
     (void)state;
     struct t_host t;
-    t_open(&t, 2, T_MIB / 4);
+    t_open(&t, 2, T_PIECE);
     want(&t, 1, 0);
     want(&t, 2, 0);
     t_clear(&t);
@@ -440,7 +440,7 @@ static void test_keeper_gives_a_silent_lessee_up(void **state)
 {
     (void)state;
     struct t_host t;
-    t_open(&t, 2, T_MIB / 4);
+    t_open(&t, 2, T_PIECE);
     want(&t, 1, 0);
     uint32_t epoch = to(&t, WIRE_TRANSFER_GRANT, 1)->zone_epoch;
     struct wire_transfer renew = {.type = WIRE_TRANSFER_RENEW};
@@ -476,7 +476,7 @@ static void test_keeper_gives_a_refused_lessee_up_at_once(void **state)
 {
     (void)state;
     struct t_host t;
-    t_open(&t, 2, T_MIB / 4);
+    t_open(&t, 2, T_PIECE);
     want(&t, 1, 0);
     want(&t, 2, 0);
     assert_false(granted(&t, 2));
@@ -507,7 +507,7 @@ static void test_keeper_gives_a_stuck_lessee_up(void **state)
 {
     (void)state;
     struct t_host t;
-    t_open(&t, 2, T_MIB / 4);
+    t_open(&t, 2, T_PIECE);
     want(&t, 1, 0);
     struct wire_transfer renew = {.type = WIRE_TRANSFER_RENEW};
     renew.of.renew = (struct wire_renew){.blob = t.info.key, .count = 1};
@@ -525,7 +525,7 @@ static void test_keeper_passes_a_returned_lease_on(void **state)
 {
     (void)state;
     struct t_host t;
-    t_open(&t, 2, T_MIB / 4);
+    t_open(&t, 2, T_PIECE);
     want(&t, 1, 0);
     t_lease(&t, 2, WIRE_TRANSFER_RETURN, WIRE_LEVEL_ZONE, 0); /* not its to give back */
     want(&t, 2, 0);
@@ -548,7 +548,7 @@ static void test_keeper_knows_its_neighbours(void **state)
 {
     (void)state;
     struct t_host t;
-    t_open(&t, 2, T_MIB / 4);
+    t_open(&t, 2, T_PIECE);
     (void)t_read(&t, TRANSFER_READ_PREFETCH, false);
     t_hello(&t, 1, true, WIRE_HAVE_COMPLETE, 1);
     want(&t, 2, 0);
@@ -564,7 +564,7 @@ static void test_keeper_forgets_the_dead(void **state)
 {
     (void)state;
     struct t_host t;
-    t_open(&t, 2, T_MIB / 4);
+    t_open(&t, 2, T_PIECE);
     want(&t, 1, 0);
     struct member dead = t_member(1);
     transfer_member_down(t.core, t.now_us, &dead.id);
@@ -578,13 +578,13 @@ static void test_ranks_two_and_three_know(void **state)
 {
     (void)state;
     struct t_host t;
-    t_open(&t, 2, T_MIB / 4);
+    t_open(&t, 2, T_PIECE);
     want(&t, 1, 0);
     const struct wire_lease *replica = to(&t, WIRE_TRANSFER_REPLICA, 2);
     assert_non_null(replica);
     struct wire_transfer message = {.type = WIRE_TRANSFER_REPLICA, .of.lease = *replica};
     t_close(&t);
-    t_open(&t, 2, T_MIB / 4); /* the same mesh, another of its keepers */
+    t_open(&t, 2, T_PIECE); /* the same mesh, another of its keepers */
     t_receive(&t, 1, &message);
     want(&t, 2, 0);
     assert_false(granted(&t, 2));
