@@ -22,6 +22,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define BLOBS   3
 #define WORK    32 /* fetches and uploads remembered */
 #define OPS_MAX 400
+/* The blob of some pieces, and the pieces that scripts name: all of it, and some that are not. */
+#define SOME_BYTES   (3 * 1024 * 1024 + 7)
+#define PIECES_TRIED 32
+
+static_assert(SOME_BYTES / PIECE_BYTES_MIN + 1 < PIECES_TRIED, "all of its pieces are named");
+static_assert(SOME_BYTES / PIECE_BYTES_MIN + 1 > PIECES_TRIED / 2, "and not many others");
 
 struct script {
     const uint8_t *data;
@@ -98,7 +104,7 @@ static struct member a_member(unsigned index)
 
 static void start(struct fuzz *fuzz)
 {
-    static const uint64_t sizes[BLOBS] = {0, 3 * 1024 * 1024 + 7, 40ull * 1024 * 1024 * 1024};
+    static const uint64_t sizes[BLOBS] = {0, SOME_BYTES, 40ull * 1024 * 1024 * 1024};
     *fuzz = (struct fuzz){.now_us = 1000000};
     fuzz->env = (struct env){.host = fuzz,
                              .send = host_send,
@@ -211,7 +217,7 @@ static void fill_other(struct fuzz *fuzz, struct script *script, unsigned peer,
     } else {
         struct wire_piece *piece = &message->of.piece;
         piece->blob = fuzz->blobs[blob].key;
-        piece->piece = (uint32_t)take(script, 1) % 16;
+        piece->piece = (uint32_t)take(script, 1) % PIECES_TRIED;
         piece->serial = (uint32_t)take(script, 1) % 32;
         piece->flags = (uint8_t)take(script, 1);
         piece->wait_us = (uint32_t)take(script, 2);
@@ -250,7 +256,7 @@ static int a_status(struct script *script)
 static void piece_event(struct fuzz *fuzz, struct script *script)
 {
     unsigned blob = (unsigned)take(script, 1) % BLOBS;
-    uint32_t piece = (uint32_t)take(script, 1) % 16;
+    uint32_t piece = (uint32_t)take(script, 1) % PIECES_TRIED;
     struct piece_source source = {.origin = (enum piece_origin)(take(script, 1) % 4)};
     source.peer = fuzz->peers[take(script, 1) % PEERS].id;
     if (fuzz->handles[blob] == 0)
