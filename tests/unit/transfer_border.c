@@ -32,7 +32,7 @@ static void open_zones(struct t_host *t)
         assert_int_equal(transfer_member_up(t->core, t->now_us, &member), 0);
     }
     uint8_t lookup[32] = {3};
-    t->info.size_bytes = 8 * T_MIB;
+    t->info.size_bytes = 32 * T_PIECE;
     digest_of(DIGEST_SHA256, "blob", 4, &t->info.digest);
     blob_key_of(lookup, &t->info.digest, &t->info.key);
     assert_int_equal(transfer_blob_open(t->core, t->now_us, &t->info, NULL, &t->blob), 0);
@@ -42,7 +42,7 @@ static void open_zones(struct t_host *t)
 static void link_far(struct t_host *t)
 {
     for (uint32_t i = FAR; i <= FAR_LAST; i++) {
-        t_hello(t, i, true, WIRE_HAVE_COMPLETE, 32);
+        t_hello(t, i, true, WIRE_HAVE_COMPLETE, t_pieces(t));
         t_session(t, i);
     }
 }
@@ -93,7 +93,7 @@ static void test_what_is_in_the_zone_is_not_asked_beyond(void **state)
     (void)state;
     struct t_host t;
     open_zones(&t);
-    t_hello(&t, NEAR, true, WIRE_HAVE_COMPLETE, 32);
+    t_hello(&t, NEAR, true, WIRE_HAVE_COMPLETE, t_pieces(&t));
     t_session(&t, NEAR);
     assert_non_null(t_sent(&t, WIRE_TRANSFER_REQUEST, 0));
     link_far(&t);
@@ -107,7 +107,7 @@ static void test_rare_pieces_are_news_at_once(void **state)
 {
     (void)state;
     struct t_host t;
-    t_open(&t, 3, 8 * T_MIB);
+    t_open(&t, 3, 32 * T_PIECE);
     (void)t_read(&t, TRANSFER_READ_STREAM, true);
     t_hello(&t, 1, true, WIRE_HAVE_WANTS, 0);
     for (uint32_t piece = 0; piece < 4; piece++) {
@@ -141,8 +141,8 @@ static void test_few_pieces_are_sent_few_at_a_time(void **state)
 {
     (void)state;
     struct t_host t;
-    t_open(&t, 8, 4 * T_MIB); /* 16 pieces */
-    for (uint32_t piece = 0; piece < 16; piece++)
+    t_open(&t, 8, 16 * T_PIECE);
+    for (uint32_t piece = 0; piece < t_pieces(&t); piece++)
         t_piece(&t, piece, PIECE_FROM_CACHE, 0, 0);
     for (uint32_t peer = 1; peer <= 6; peer++) {
         t_hello(&t, peer, true, WIRE_HAVE_WANTS, 0);
@@ -153,7 +153,7 @@ static void test_few_pieces_are_sent_few_at_a_time(void **state)
         ask(&t, peer, peer);
     assert_non_null(t_result(&t, TRANSFER_UPLOAD, 3));
     assert_null(t_result(&t, TRANSFER_UPLOAD, 4));
-    transfer_upload_end(t.core, t.now_us, t_result(&t, TRANSFER_UPLOAD, 0)->id, T_MIB / 4, 0);
+    transfer_upload_end(t.core, t.now_us, t_result(&t, TRANSFER_UPLOAD, 0)->id, T_PIECE, 0);
     t_drain(&t);
     assert_non_null(t_result(&t, TRANSFER_UPLOAD, 4));
     t_close(&t);
