@@ -46,7 +46,7 @@ struct transfer_config {
                                   many pieces, as the layers of an image */
     unsigned neighbours;       /* 0: 16 */
     unsigned leases_max;       /* 0: 8 */
-    unsigned window_pieces;    /* 0: 64: in-order window of a streaming reader */
+    unsigned window_pieces;    /* 0: 96: in-order window of a streaming reader */
     uint64_t lease_timeout_us; /* 0: 500 ms without an answer -> next keeper */
     uint64_t fallback_us;      /* 0: 1.5 s without any keeper -> origin */
     unsigned fallbacks_max;    /* 0: 2 concurrent origin fallbacks of this node */

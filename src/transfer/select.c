@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which piece to ask for next, and whom (ALGORITHMS §3.4). In order: the very next pieces of an
- * interactive reader; the rarest piece of its window; the rarest of all. Ties are broken at random.
- * The holder is the one with the least expected wait, on this side of a zone border if there is
- * one.
+ * Which piece to ask for next, and whom (ALGORITHMS §3.4). First the very next pieces of an
+ * interactive reader, from the holder with the least expected wait. Then, of the neighbour with the
+ * least expected wait, the rarest piece of the reader's window, or the rarest of all. Ties are
+ * broken at random; a holder on this side of a zone border comes before one beyond it.
  */
 #include "blob.h"
 
@@ -232,35 +232,40 @@ static bool is_urgent(const struct transfer *transfer, const struct blob *blob, 
            transfer->now_us - swarm->front_us > URGENT_WAIT_US;
 }
 
-/* For one interactive reader; `none` if its window has nothing. */
-static uint32_t for_reader(struct transfer *transfer, const struct blob *blob,
-                           const struct reader *reader, uint32_t none)
+/* What readers wait for right now; `none` if it is nothing that is marked. */
+static uint32_t pick_urgent(const struct transfer *transfer, const struct blob *blob, uint32_t none)
 {
-    uint32_t front = bitfield_next_clear(&blob->have, reader->at);
-    if (front >= reader->limit)
-        return none;
-    uint32_t urgent_end = capped_end(front, URGENT_PIECES, reader->limit);
-    uint32_t piece = next_marked(blob->swarm, front, urgent_end);
-    while (piece < urgent_end && !is_urgent(transfer, blob, piece))
-        piece = next_marked(blob->swarm, piece + 1, urgent_end);
-    if (piece < urgent_end)
-        return piece;
-    /* A brief one mixes better without order. */
-    bool brief = transfer__is_brief(transfer, blob);
-    uint32_t window = brief ? blob->layout.piece_count : transfer->config.window_pieces;
-    uint32_t window_end = capped_end(front, window, reader->limit);
-    piece = rarest(transfer, blob->swarm, front, window_end);
-    return piece < window_end ? piece : none;
-}
-
-static uint32_t pick_piece(struct transfer *transfer, const struct blob *blob)
-{
-    uint32_t none = blob->layout.piece_count;
     for (const struct reader *reader = transfer->readers; reader != NULL; reader = reader->next) {
         if (reader->blob != blob || reader->mode == TRANSFER_READ_PREFETCH)
             continue;
-        uint32_t piece = for_reader(transfer, blob, reader, none);
-        if (piece != none)
+        uint32_t front = bitfield_next_clear(&blob->have, reader->at);
+        if (front >= reader->limit)
+            continue;
+        uint32_t end = capped_end(front, URGENT_PIECES, reader->limit);
+        uint32_t piece = next_marked(blob->swarm, front, end);
+        while (piece < end && !is_urgent(transfer, blob, piece))
+            piece = next_marked(blob->swarm, piece + 1, end);
+        if (piece < end)
+            return piece;
+    }
+    return none;
+}
+
+/* The rarest marked piece of a reader's window, else of all; `none` if none is marked. */
+static uint32_t pick_rarest(struct transfer *transfer, const struct blob *blob, uint32_t none)
+{
+    /* A brief one mixes better without order. */
+    bool brief = transfer__is_brief(transfer, blob);
+    uint32_t window = brief ? none : transfer->config.window_pieces;
+    for (const struct reader *reader = transfer->readers; reader != NULL; reader = reader->next) {
+        if (reader->blob != blob || reader->mode == TRANSFER_READ_PREFETCH)
+            continue;
+        uint32_t front = bitfield_next_clear(&blob->have, reader->at);
+        if (front >= reader->limit)
+            continue;
+        uint32_t end = capped_end(front, window, reader->limit);
+        uint32_t piece = rarest(transfer, blob->swarm, front, end);
+        if (piece < end)
             return piece;
     }
     return rarest(transfer, blob->swarm, 0, none);
@@ -282,6 +287,13 @@ static uint64_t expected_wait_us(const struct transfer *transfer, const struct s
     return wait_us + ((uint64_t)peer->requests + 1) * each_us + border_us + (uint64_t)distance;
 }
 
+static uint64_t wait_at_us(const struct transfer *transfer, const struct blob *blob,
+                           const struct neighbour *neighbour)
+{
+    uint64_t wait_us = expected_wait_us(transfer, blob->swarm, neighbour);
+    return is_far(transfer, neighbour) ? wait_us + BORDER_WAIT_US : wait_us;
+}
+
 static uint16_t pick_holder(struct transfer *transfer, const struct blob *blob, uint32_t piece,
                             uint32_t extra)
 {
@@ -297,9 +309,7 @@ static uint16_t pick_holder(struct transfer *transfer, const struct blob *blob, 
         if (!bitfield_get(&neighbour->known, piece) || !is_free(transfer, blob, neighbour, extra) ||
             transfer__request_find(transfer, blob, piece, neighbour->node) != NULL)
             continue;
-        uint64_t wait_us = expected_wait_us(transfer, swarm, neighbour);
-        if (is_far(transfer, neighbour))
-            wait_us += BORDER_WAIT_US;
+        uint64_t wait_us = wait_at_us(transfer, blob, neighbour);
         if (wait_us < best_us) {
             best = neighbour->node;
             best_us = wait_us;
@@ -308,13 +318,55 @@ static uint16_t pick_holder(struct transfer *transfer, const struct blob *blob, 
     return best;
 }
 
+/* Marks what a neighbour has of the pieces that may be asked for (`near` holds those now); false if
+ * it has none. */
+static bool mark_of(const struct blob *blob, const struct neighbour *neighbour)
+{
+    struct swarm *swarm = blob->swarm;
+    for (size_t at = 0; at < mask_bytes(blob); at++)
+        swarm->mask[at] = neighbour->known.bits[at] & swarm->near[at];
+    return next_marked(swarm, 0, blob->layout.piece_count) < blob->layout.piece_count;
+}
+
+/* The free neighbour with the least wait that has any of the marked pieces; NULL if there is none.
+ */
+static const struct neighbour *least_busy(struct transfer *transfer, const struct blob *blob)
+{
+    struct swarm *swarm = blob->swarm;
+    const struct neighbour *best = NULL;
+    uint64_t best_us = UINT64_MAX;
+    uint32_t start = (uint32_t)prng_below(&transfer->prng, swarm->neighbour_count);
+    memcpy(swarm->near, swarm->mask, mask_bytes(blob));
+    for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
+        const struct neighbour *neighbour =
+            &swarm->neighbours[(start + i) % swarm->neighbour_count];
+        if (neighbour->known.set_count == 0 || !is_free(transfer, blob, neighbour, 0))
+            continue;
+        uint64_t wait_us = wait_at_us(transfer, blob, neighbour);
+        if (wait_us >= best_us || !mark_of(blob, neighbour))
+            continue;
+        best = neighbour;
+        best_us = wait_us;
+    }
+    return best;
+}
+
+/* But for what a reader waits for right now, the holder comes first, then the rarest of what it
+ * has: those who joined late have little, and their uplinks would stay idle if pieces were chosen
+ * without regard to them. */
 bool transfer__select(struct transfer *transfer, struct blob *blob, struct choice *out)
 {
+    uint32_t none = blob->layout.piece_count;
     if (blob->swarm->open.set_count == 0 || !fill_mask(transfer, blob))
         return false;
-    uint32_t piece = pick_piece(transfer, blob);
-    if (piece == blob->layout.piece_count)
-        return false;
+    uint32_t piece = pick_urgent(transfer, blob, none);
+    if (piece == none) {
+        const struct neighbour *holder = least_busy(transfer, blob);
+        if (holder == NULL || !mark_of(blob, holder))
+            return false;
+        *out = (struct choice){.piece = pick_rarest(transfer, blob, none), .node = holder->node};
+        return true;
+    }
     *out = (struct choice){.piece = piece, .node = pick_holder(transfer, blob, piece, 0)};
     ASSERT(out->node != NODE_NONE); /* the mask holds only what a free neighbour has */
     return true;

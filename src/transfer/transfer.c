@@ -171,7 +171,7 @@ static void fill_defaults(struct transfer_config *config)
     if (config->leases_max == 0)
         config->leases_max = 8;
     if (config->window_pieces == 0)
-        config->window_pieces = 64;
+        config->window_pieces = 96;
     if (config->lease_timeout_us == 0)
         config->lease_timeout_us = 500 * MS;
     if (config->fallback_us == 0)
