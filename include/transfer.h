@@ -44,7 +44,7 @@ struct transfer_config {
     unsigned upload_queue;     /* 0: 24 */
     unsigned inflight;         /* 0: 16 (D of ALGORITHMS §3.4), up to twice that where a node reads
                                   many pieces, as the layers of an image */
-    unsigned neighbours;       /* 0: 16 */
+    unsigned neighbours;       /* 0: 32 (16 in ALGORITHMS §3.4) */
     unsigned leases_max;       /* 0: 8 */
     unsigned window_pieces;    /* 0: 96: in-order window of a streaming reader */
     uint64_t lease_timeout_us; /* 0: 500 ms without an answer -> next keeper */

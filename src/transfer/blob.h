@@ -15,9 +15,9 @@
 #define HASH_NONFATAL_OOM       1
 #include <uthash.h>
 
-/* Neighbours accepted (ALGORITHMS §3.4), and those a keeper referred on top. */
-#define NEIGHBOURS_ACCEPT 24
-#define NEIGHBOURS_MAX    32
+/* Neighbours accepted (24 in ALGORITHMS §3.4), and those a keeper referred on top. */
+#define NEIGHBOURS_ACCEPT 32
+#define NEIGHBOURS_MAX    40
 #define CANDIDATES_MAX    32
 #define REMOTES_MAX       8
 #define LIARS_MAX         16

@@ -13,7 +13,7 @@
 /* The same for a brief blob, which is here before there are more: half of those asked have not
  * begun to pull. Large ones are slowed by it (100 nodes at 100 Mbit/s: p50 1.10, then 1.14). */
 #define HELLO_FIRST_BRIEF 16
-#define GROW_US           (500 * MS)
+#define GROW_US           (100 * MS)
 /* After this without filling up, random members are asked less often. */
 #define GROW_EAGER_US (5 * S)
 #define GROW_CALM_US  (2 * S)
@@ -24,8 +24,8 @@
  * between. An interval by the own rate instead kept the first pieces of small blobs from neighbours
  * for as long as the whole blob takes. */
 #define HAVE_MIN_US     (5 * MS)
-#define HAVE_MAX_US     (100 * MS)
-#define HAVE_EARN_BYTES (32 * 1024)
+#define HAVE_MAX_US     (250 * MS)
+#define HAVE_EARN_BYTES (48 * 1024)
 #define HAVE_EARN_MAX   12
 #define HAVE_REFRESH_US (1 * S)
 #define RESYNC_US       (200 * MS)
