@@ -19,6 +19,10 @@
 /* Pieces that a reader may be ahead of its client in any case: asked for, arriving, being verified.
  */
 #define AHEAD_LEAST 8
+/* When pieces go before their client is there, half as far is left, so often and down to so many.
+ */
+#define AHEAD_CUT_US    (100 * MS)
+#define AHEAD_CUT_LEAST 32u
 /* Others may be pulling, too, and not be heard of yet: what is leased at first grows from this. */
 #define RUN_BYTES_FIRST (1u * 1024 * 1024)
 
@@ -398,18 +402,6 @@ void transfer__piece_forget(struct transfer *transfer, struct blob *blob, uint32
     transfer__blob_changed(transfer, blob, piece);
 }
 
-void transfer_piece_lost(struct transfer *transfer, uint64_t now_us, blob_handle handle,
-                         uint32_t piece)
-{
-    transfer__enter(transfer, now_us);
-    struct blob *blob = transfer__blob(transfer, handle);
-    if (blob != NULL && piece < blob->layout.piece_count) {
-        transfer__piece_forget(transfer, blob, piece);
-        transfer__touch(transfer);
-    }
-    transfer__leave(transfer);
-}
-
 /* ---- open and close ---- */
 
 static int copy_have(struct transfer *transfer, struct blob *blob, const struct bitfield *have)
@@ -562,11 +554,11 @@ static struct reader *find_reader(const struct transfer *transfer, uint64_t id)
 static uint32_t ahead_pieces(const struct transfer *transfer, const struct reader *reader)
 {
     uint64_t readers = 0;
-    if (transfer->config.ahead_bytes == 0 || reader->mode == TRANSFER_READ_PREFETCH)
+    if (transfer->ahead_bytes == 0 || reader->mode == TRANSFER_READ_PREFETCH)
         return UINT32_MAX;
     for (const struct reader *other = transfer->readers; other != NULL; other = other->next)
         readers += other->mode != TRANSFER_READ_PREFETCH;
-    uint64_t share = transfer->config.ahead_bytes / readers / reader->blob->layout.piece_bytes;
+    uint64_t share = transfer->ahead_bytes / readers / reader->blob->layout.piece_bytes;
     if (share < AHEAD_LEAST)
         return AHEAD_LEAST;
     return share < UINT32_MAX ? (uint32_t)share : UINT32_MAX;
@@ -588,10 +580,45 @@ static void move_reader(const struct transfer *transfer, struct reader *reader, 
 /* One reader more or less: the others' shares change. */
 static void share_ahead(const struct transfer *transfer)
 {
-    if (transfer->config.ahead_bytes == 0)
+    if (transfer->ahead_bytes == 0)
         return;
     for (struct reader *reader = transfer->readers; reader != NULL; reader = reader->next)
         move_reader(transfer, reader, reader->at);
+}
+
+/* A piece went that a client is still to get: the cache keeps less than was thought, as when its
+ * disk is full and memory is all there is. Readers go less far ahead until there are none; else
+ * what came out of order would go and come again. */
+static void shrink_ahead(struct transfer *transfer, const struct blob *blob, uint32_t piece)
+{
+    const struct reader *reader = transfer->readers;
+    while (reader != NULL && (reader->blob != blob || reader->mode == TRANSFER_READ_PREFETCH ||
+                              piece < reader->at || piece >= reader->end))
+        reader = reader->next;
+    if (reader == NULL || transfer->now_us < transfer->ahead_cut_us + AHEAD_CUT_US)
+        return;
+    uint64_t now = (uint64_t)(reader->limit - reader->at) * blob->layout.piece_bytes;
+    if (transfer->ahead_bytes == 0 || now < transfer->ahead_bytes)
+        transfer->ahead_bytes = now;
+    uint64_t least = AHEAD_CUT_LEAST * (uint64_t)blob->layout.piece_bytes;
+    transfer->ahead_bytes /= 2;
+    if (transfer->ahead_bytes < least)
+        transfer->ahead_bytes = least;
+    transfer->ahead_cut_us = transfer->now_us;
+    share_ahead(transfer);
+}
+
+void transfer_piece_lost(struct transfer *transfer, uint64_t now_us, blob_handle handle,
+                         uint32_t piece)
+{
+    transfer__enter(transfer, now_us);
+    struct blob *blob = transfer__blob(transfer, handle);
+    if (blob != NULL && piece < blob->layout.piece_count) {
+        transfer__piece_forget(transfer, blob, piece);
+        shrink_ahead(transfer, blob, piece);
+        transfer__touch(transfer);
+    }
+    transfer__leave(transfer);
 }
 
 bool transfer__interactive(const struct transfer *transfer, const struct blob *blob)
@@ -736,6 +763,8 @@ void transfer_read_stop(struct transfer *transfer, uint64_t now_us, uint64_t rea
             swarm->fetchers--;
         want_again(transfer, blob, reader->at, reader->end, false);
         transfer__release(transfer, reader);
+        if (transfer->readers == NULL)
+            transfer->ahead_bytes = transfer->config.ahead_bytes;
         share_ahead(transfer);
         if (swarm->readers == 0) {
             transfer__requests_unwanted(transfer, blob);

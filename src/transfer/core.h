@@ -152,7 +152,9 @@ struct transfer {
     uint64_t now_us;
     uint64_t deadline_us;
     bool draining;
-    bool closing; /* being freed: not a word to anybody */
+    uint64_t ahead_bytes;  /* config.ahead_bytes, or less while pieces do not stay; 0: no limit */
+    uint64_t ahead_cut_us; /* when it was made less */
+    bool closing;          /* being freed: not a word to anybody */
     bool pump_again;
 
     struct nodes nodes;

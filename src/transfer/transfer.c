@@ -213,6 +213,7 @@ int transfer_new(const struct env *env, const struct transfer_config *config, ui
     *transfer = (struct transfer){
         .env = env,
         .config = *config,
+        .ahead_bytes = config->ahead_bytes,
         .now_us = now_us,
         .deadline_us = UINT64_MAX,
         .connect_due_us = UINT64_MAX,

@@ -268,6 +268,7 @@ static void n5_one_way_links_then_healed_one_by_one(void **state)
     printf("figure: N-5 last pull %.2f s\n", last_s(world, 0));
     double back_s = sim_until_views(world, &config, NODES, NODES,
                                     PULL_AT + (20 + NODES) * SECOND_US, 60 * SECOND_US);
+    printf("figure: N-5 views after %.1f s\n", back_s);
     assert_true(back_s <= 30);
     world_free(world);
 }

@@ -47,12 +47,14 @@ static inline uint32_t sim_complete_views(struct world *world, const struct worl
     return complete;
 }
 
-/* Runs until `nodes` views have `members` members or the limit; returns virtual seconds since
- * `since_us`. */
+/* Runs to `since_us`, then until `nodes` views have `members` members or the limit; returns virtual
+ * seconds since `since_us`. */
 static inline double sim_until_views(struct world *world, const struct world_config *config,
                                      size_t members, uint32_t nodes, uint64_t since_us,
                                      uint64_t limit_us)
 {
+    if (world_now_us(world) < since_us)
+        (void)world_run(world, since_us, false);
     while (world_now_us(world) < since_us + limit_us) {
         (void)world_run(world, world_now_us(world) + SECOND_US / 4, false);
         if (sim_complete_views(world, config, members) >= nodes)
