@@ -517,7 +517,11 @@ static void upload_arrived(struct world *world, uint32_t index)
         world->totals.wasted_bytes += bytes;
         work_dropped(&world->nodes[bulk->to], bytes);
     } else {
+        struct sim_node *to = &world->nodes[bulk->to];
+        transfer_piece_progress(host_transfer(to), host_now_us(to), to->blobs[bulk->blob].handle,
+                                bulk->piece, &from->id, bytes);
         verify(world, index, false);
+        host_drain(to);
     }
     end(from, index, bytes, 0);
     host_drain(from);

@@ -142,7 +142,7 @@ void pulls_piece(struct sim_node *node, uint32_t blob)
             stop(node, pull, false);
             continue;
         }
-        if (moved && !complete)
+        if (moved && !bitfield_full(&mine->have)) /* a read may have failed on the way */
             transfer_read_move(host_transfer(node), host_now_us(node), pull->reader_id,
                                pull->position);
         link = &pull->next;

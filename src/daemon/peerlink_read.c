@@ -177,15 +177,15 @@ static int body(struct peerlink *link, const uint8_t *plain, size_t plain_bytes)
     ASSERT(buffer->used + plain_bytes <= buffer->capacity);
     memcpy(buffer->bytes + buffer->used, plain, plain_bytes);
     buffer->used += (uint32_t)plain_bytes;
-    if (link->left == 0) {
-        piece_end(link);
-        return 0;
-    }
-    if (buffer->used - link->told >= PROGRESS_BYTES) {
+    /* Also of the last byte: what is being verified or stored is no longer on its way, however slow
+     * the disk is (D-14). */
+    if (link->left == 0 || buffer->used - link->told >= PROGRESS_BYTES) {
         link->told = buffer->used;
         transfer_piece_progress(mesh_transfer(node->mesh), node_now(node), link->blob,
                                 link->frame.piece, &link->peer->id, buffer->used);
     }
+    if (link->left == 0)
+        piece_end(link);
     return 0;
 }
 
