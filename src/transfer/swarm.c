@@ -9,11 +9,13 @@
 
 #define HELLO_RETRY_US  (150 * MS) /* doubling */
 #define HELLO_TRIES_MAX 4
-#define HELLO_FIRST     8 /* neighbours asked on joining, +2 per GROW_US (ALGORITHMS §3.4) */
+#define HELLO_FIRST     8 /* neighbours asked on joining, +2 per grow_us (ALGORITHMS §3.4) */
 /* The same for a brief blob, which is here before there are more: half of those asked have not
  * begun to pull. Large ones are slowed by it (100 nodes at 100 Mbit/s: p50 1.10, then 1.14). */
 #define HELLO_FIRST_BRIEF 16
 #define GROW_US           (100 * MS)
+/* In a small mesh the same few would be greeted again and again before they pull. */
+#define GROW_SMALL_US (500 * MS)
 /* After this without filling up, random members are asked less often. */
 #define GROW_EAGER_US (5 * S)
 #define GROW_CALM_US  (2 * S)
@@ -416,6 +418,11 @@ static uint16_t take_candidate(struct transfer *transfer, struct blob *blob)
     return NODE_NONE;
 }
 
+static uint64_t grow_us(const struct transfer *transfer)
+{
+    return transfer->nodes.live < MESH_SMALL_MEMBERS ? GROW_SMALL_US : GROW_US;
+}
+
 /* Half of the new neighbours come from the list, half are random members: the list alone mixes
  * badly, members alone find nobody in a sparse swarm (ALGORITHMS §3.4). */
 static void grow(struct transfer *transfer, struct blob *blob)
@@ -423,7 +430,7 @@ static void grow(struct transfer *transfer, struct blob *blob)
     struct swarm *swarm = blob->swarm;
     uint64_t age_us = transfer->now_us - swarm->started_us;
     uint32_t first = hello_first(transfer, blob);
-    uint64_t target = first + 2 * (age_us / GROW_US);
+    uint64_t target = first + 2 * (age_us / grow_us(transfer));
     if (target > transfer->config.neighbours)
         target = transfer->config.neighbours;
     uint32_t zone = transfer__zone_of(transfer, NODE_SELF);
@@ -436,7 +443,8 @@ static void grow(struct transfer *transfer, struct blob *blob)
         if (node != NODE_NONE && acceptable(transfer, blob, node))
             greet(transfer, blob, node, false);
     }
-    swarm->grow_due_us = transfer->now_us + (age_us < GROW_EAGER_US ? GROW_US : GROW_CALM_US);
+    swarm->grow_due_us =
+        transfer->now_us + (age_us < GROW_EAGER_US ? grow_us(transfer) : GROW_CALM_US);
 }
 
 /* A HELLO without an answer: again, or given up. True if the neighbour is gone. */
