@@ -44,11 +44,13 @@ MUST_USE int text_copy_n(char *out, size_t out_bytes, const char *text, size_t t
 
 /* Order of two node ids as unsigned big-endian numbers: <0, 0, >0. */
 int node_id_compare(const struct node_id *a, const struct node_id *b);
+/* Plain comparison, here and below: neither is a secret. Inline, since every message looks one up.
+ */
 static inline bool node_id_equal(const struct node_id *a, const struct node_id *b)
 {
     return memcmp(a->bytes, b->bytes, NODE_ID_BYTES) == 0;
 }
-/* Constant-time comparison is not needed for either: neither is a secret. */
+/* The same of two blob keys. */
 bool blob_key_equal(const struct blob_key *a, const struct blob_key *b);
 
 /* XOR metric (Kademlia §2.1): <0 if a is closer to target than b, 0 if equal, >0 if farther. */

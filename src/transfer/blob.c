@@ -643,16 +643,21 @@ bool transfer__is_behind(const struct transfer *transfer, const struct blob *blo
     return others;
 }
 
+uint32_t transfer__reader_front(const struct blob *blob, const struct reader *reader)
+{
+    if (reader->blob != blob || reader->mode == TRANSFER_READ_PREFETCH)
+        return blob->layout.piece_count;
+    uint32_t front = bitfield_next_clear(&blob->have, reader->at);
+    return front < reader->limit ? front : blob->layout.piece_count;
+}
+
 uint32_t transfer__front(const struct transfer *transfer, const struct blob *blob)
 {
-    for (const struct reader *reader = transfer->readers; reader != NULL; reader = reader->next) {
-        if (reader->blob != blob || reader->mode == TRANSFER_READ_PREFETCH)
-            continue;
-        uint32_t front = bitfield_next_clear(&blob->have, reader->at);
-        if (front < reader->limit)
-            return front;
-    }
-    return blob->layout.piece_count;
+    uint32_t front = blob->layout.piece_count;
+    const struct reader *reader = transfer->readers;
+    for (; reader != NULL && front == blob->layout.piece_count; reader = reader->next)
+        front = transfer__reader_front(blob, reader);
+    return front;
 }
 
 static void locate(struct transfer *transfer, struct blob *blob)

@@ -2,10 +2,11 @@
 /*
  * Leases: who brings a segment into a zone and into the mesh (ALGORITHMS §3.3).
  *
- *   lease.c   our side: asking, answers, repetition, what comes after a grant
- *   run.c     which segments to ask for, how many; reads from the origin and imports
- *   desk.c    keeper of a zone: one lessee per segment, then who holds it
- *   home.c    keeper for the mesh: which zone reads the origin, which imports from which
+ *   lease.c     our side: asking, answers, repetition, what comes after a grant
+ *   run.c       which segments to ask for, how many; reads from the origin and imports
+ *   fallback.c  reads without a lease, when the mesh gives nothing
+ *   desk.c      keeper of a zone: one lessee per segment, then who holds it
+ *   home.c      keeper for the mesh: which zone reads the origin, which imports from which
  *
  * A pull asks its zone's keeper (WANT, level 0). If the segment is to be had in the zone, that one
  * refers to a holder or names who is at it; else it makes the asker the zone's importer and hands

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Which segments to bring in, how many at a time, and how: reads from the origin in runs, imports
- * from other zones, reads without a lease when the mesh gives nothing.
+ * from other zones.
  *
  * With others interested a run is one segment, chosen at random among the first few that the zone
  * lacks, and a measured budget keeps slow nodes from taking leases (ALGORITHMS §3.3 rule 3). With
@@ -51,15 +51,7 @@
 /* A long run is split when others come and it would hold them up for longer than this. */
 #define SPLIT_US (1 * S)
 /* Verification of the last pieces may lag behind the end of a read. */
-#define VERIFY_US        (10 * S)
-#define PENDING_FRESH_US (1 * S)
-#define PENDING_PATIENCE 3
-#define NO_PROGRESS_US   (3 * S)
-/* Reads without lease for lack of progress that all neighbours together may have running. */
-#define MESH_FALLBACKS_MAX 8
-/* A client waits and not one node answered: its first pieces come from the origin (HTTP-6, and the
- * figures for a dead mesh in SECURITY-RELIABILITY §5). */
-#define FIRST_BYTE_US       (120 * MS)
+#define VERIFY_US           (10 * S)
 #define ORIGIN_PAUSE_MAX_MS 60000u
 
 bool transfer__segment_missing(const struct blob *blob, uint32_t segment, uint32_t *first,
@@ -877,95 +869,4 @@ void transfer__fetches_tick(struct transfer *transfer)
         }
         fetch = next;
     }
-}
-
-/* ---- without a lease ---- */
-
-/* What to read when nothing moves: what the reader waits for, else the first that is open, else
- * what has been asked of others in vain. */
-static uint32_t stuck_piece(const struct transfer *transfer, const struct blob *blob)
-{
-    uint32_t none = blob->layout.piece_count;
-    uint32_t front = transfer__front(transfer, blob);
-    if (front != none && (blob->swarm->flags[front] & (PIECE_FAILED | PIECE_PASSED)) == 0)
-        return front;
-    uint32_t piece = bitfield_next_set(&blob->swarm->open, 0);
-    if (piece < none)
-        return piece;
-    for (uint32_t i = 0; i < transfer->request_count; i++) {
-        if (transfer->requests[i].blob == blob && !transfer->requests[i].received)
-            return transfer->requests[i].piece;
-    }
-    return none;
-}
-
-/* A neighbour has an open piece. */
-static bool is_on_offer(const struct swarm *swarm)
-{
-    for (uint32_t piece = bitfield_next_set(&swarm->open, 0); piece < swarm->open.bit_count;
-         piece = bitfield_next_set(&swarm->open, piece + 1)) {
-        if (swarm->avail[piece] > 0)
-            return true;
-    }
-    return false;
-}
-
-/* Other blobs have the node's budget of requests, or of leases: this one waits for its turn, not
- * for the mesh. Twelve layers at once were read 1.5 times for want of the latter. */
-static bool waits_its_turn(const struct transfer *transfer, const struct blob *blob)
-{
-    const struct swarm *swarm = blob->swarm;
-    if (transfer__is_behind(transfer, blob))
-        return true;
-    if (swarm->requests > 0 || transfer->inflight == 0)
-        return false;
-    bool asked = swarm->leases > 0 || transfer->now_us - swarm->pending_us < PENDING_FRESH_US;
-    return !asked || is_on_offer(swarm);
-}
-
-static void no_progress(struct transfer *transfer, struct blob *blob)
-{
-    struct swarm *swarm = blob->swarm;
-    uint64_t patience_us = 6 * (uint64_t)swarm->piece_us;
-    patience_us = patience_us > NO_PROGRESS_US ? patience_us : NO_PROGRESS_US;
-    /* A keeper says that somebody is at it. */
-    if (transfer->now_us - swarm->pending_us < PENDING_FRESH_US)
-        patience_us *= PENDING_PATIENCE;
-    uint32_t piece = stuck_piece(transfer, blob);
-    if (waits_its_turn(transfer, blob))
-        swarm->progress_us = transfer->now_us;
-    if (piece == blob->layout.piece_count || transfer->now_us - swarm->progress_us < patience_us) {
-        swarm->fallback_us = 0;
-        return;
-    }
-    uint64_t jitter_us = prng_below(&transfer->prng, transfer->config.fallback_us / 2 + 1);
-    if (swarm->fallback_us == 0)
-        swarm->fallback_us = transfer->now_us + jitter_us;
-    if (transfer->now_us < swarm->fallback_us ||
-        transfer->fallbacks >= transfer->config.fallbacks_max ||
-        transfer__mesh_fallbacks(swarm) >= MESH_FALLBACKS_MAX)
-        return;
-    (void)transfer__lease_take(transfer, blob, segment_of(&blob->layout, piece), FETCH_NO_PROGRESS);
-    swarm->fallback_us = transfer->now_us + 1 * S + jitter_us;
-}
-
-/* A client waits for its first byte and not one node said a word. */
-static void first_byte(struct transfer *transfer, struct blob *blob)
-{
-    const struct swarm *swarm = blob->swarm;
-    uint32_t front = transfer__front(transfer, blob);
-    if (front == blob->layout.piece_count || !bitfield_get(&swarm->open, front) ||
-        transfer->heard_us >= swarm->started_us ||
-        transfer->now_us - swarm->started_us < FIRST_BYTE_US ||
-        swarm->progress_us > swarm->started_us || transfer->fallbacks > 0)
-        return;
-    (void)transfer__lease_take(transfer, blob, segment_of(&blob->layout, front), FETCH_NO_KEEPER);
-}
-
-void transfer__fallback_tick(struct transfer *transfer, struct blob *blob)
-{
-    if (blob->swarm->readers == 0 || !transfer__can_fetch(transfer, blob))
-        return;
-    first_byte(transfer, blob);
-    no_progress(transfer, blob);
 }

@@ -236,10 +236,8 @@ static bool is_urgent(const struct transfer *transfer, const struct blob *blob, 
 static uint32_t pick_urgent(const struct transfer *transfer, const struct blob *blob, uint32_t none)
 {
     for (const struct reader *reader = transfer->readers; reader != NULL; reader = reader->next) {
-        if (reader->blob != blob || reader->mode == TRANSFER_READ_PREFETCH)
-            continue;
-        uint32_t front = bitfield_next_clear(&blob->have, reader->at);
-        if (front >= reader->limit)
+        uint32_t front = transfer__reader_front(blob, reader);
+        if (front == none)
             continue;
         uint32_t end = capped_end(front, URGENT_PIECES, reader->limit);
         uint32_t piece = next_marked(blob->swarm, front, end);
@@ -258,10 +256,8 @@ static uint32_t pick_rarest(struct transfer *transfer, const struct blob *blob, 
     bool brief = transfer__is_brief(transfer, blob);
     uint32_t window = brief ? none : transfer->config.window_pieces;
     for (const struct reader *reader = transfer->readers; reader != NULL; reader = reader->next) {
-        if (reader->blob != blob || reader->mode == TRANSFER_READ_PREFETCH)
-            continue;
-        uint32_t front = bitfield_next_clear(&blob->have, reader->at);
-        if (front >= reader->limit)
+        uint32_t front = transfer__reader_front(blob, reader);
+        if (front == none)
             continue;
         uint32_t end = capped_end(front, window, reader->limit);
         uint32_t piece = rarest(transfer, blob->swarm, front, end);

@@ -20,9 +20,9 @@
 #define GROW_EAGER_US (5 * S)
 #define GROW_CALM_US  (2 * S)
 /* HAVE on change at most every so often (ALGORITHMS §3.4), and unchanged as a sign of life. Each
- * piece earns the messages that tell of it, one (130 bytes) per so many bytes of it: 0.4 %, and no
+ * piece earns the messages that tell of it, one (130 bytes) per so many bytes of it: 0.3 %, and no
  * more than the last few make a difference. What was saved up, and what a swarm begins with, is
- * spent when pieces are few and every neighbour lacks them; with nothing left there are 100 ms
+ * spent when pieces are few and every neighbour lacks them; with nothing left there are 250 ms
  * between. An interval by the own rate instead kept the first pieces of small blobs from neighbours
  * for as long as the whole blob takes. */
 #define HAVE_MIN_US     (5 * MS)
@@ -471,6 +471,16 @@ static bool nothing_to_exchange(const struct blob *blob, const struct neighbour 
     bool we_want = swarm->readers > 0 && !bitfield_full(&blob->have);
     bool they_want = neighbour->wants && blob->have.set_count > 0;
     return !(we_want || they_want);
+}
+
+void transfer__neighbours_linked(struct transfer *transfer, uint16_t node, bool up)
+{
+    for (struct blob *blob = transfer->active; blob != NULL; blob = blob->next_active) {
+        struct neighbour *neighbour = transfer__neighbour(blob->swarm, node);
+        if (neighbour == NULL || neighbour->state != NEIGHBOUR_UP)
+            continue;
+        set_useful(blob->swarm, neighbour, up && !neighbour->distrusted);
+    }
 }
 
 /* True if the neighbour is gone. */

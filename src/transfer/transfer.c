@@ -421,6 +421,7 @@ void transfer_session_up(struct transfer *transfer, uint64_t now_us, const struc
     uint16_t node = transfer__node_meet(transfer, peer, NULL);
     if (node != NODE_NONE && node != NODE_SELF) {
         transfer__link_set(transfer, node, true);
+        transfer__neighbours_linked(transfer, node, true);
         transfer__requests_linked(transfer, node);
     }
     transfer__leave(transfer);
@@ -436,6 +437,7 @@ void transfer_session_down(struct transfer *transfer, uint64_t now_us, const str
         transfer__requests_lost(transfer, node);
         if (status == E_TIMEOUT || status == E_UNREACHABLE || status == E_REFUSED)
             transfer__silent(transfer, node);
+        transfer__neighbours_linked(transfer, node, false);
         transfer__touch(transfer);
     }
     transfer__leave(transfer);

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reads without a lease when the mesh gives nothing: nobody answers and a client waits for its
+ * first byte, or nothing of a blob moves (ALGORITHMS §3.3 rule 8). Few at a time, here and at the
+ * neighbours: a stampede to the origin is the worst failure of such a mesh.
+ */
+#include "lease.h"
+
+#define NO_PROGRESS_US   (3 * S)
+#define PENDING_FRESH_US (1 * S)
+#define PENDING_PATIENCE 3
+/* Reads without lease for lack of progress that all neighbours together may have running. */
+#define MESH_FALLBACKS_MAX 8
+/* A client waits and not one node answered: its first pieces come from the origin (HTTP-6, and the
+ * figures for a dead mesh in SECURITY-RELIABILITY §5). */
+#define FIRST_BYTE_US (120 * MS)
+
+/* What to read when nothing moves: what the reader waits for, else the first that is open, else
+ * what has been asked of others in vain. */
+static uint32_t stuck_piece(const struct transfer *transfer, const struct blob *blob)
+{
+    uint32_t none = blob->layout.piece_count;
+    uint32_t front = transfer__front(transfer, blob);
+    if (front != none && (blob->swarm->flags[front] & (PIECE_FAILED | PIECE_PASSED)) == 0)
+        return front;
+    uint32_t piece = bitfield_next_set(&blob->swarm->open, 0);
+    if (piece < none)
+        return piece;
+    for (uint32_t i = 0; i < transfer->request_count; i++) {
+        if (transfer->requests[i].blob == blob && !transfer->requests[i].received)
+            return transfer->requests[i].piece;
+    }
+    return none;
+}
+
+/* Other blobs have the node's budget of requests, or of leases: this one waits for its turn, not
+ * for the mesh. Twelve layers at once were read 1.5 times for want of the latter. */
+static bool waits_its_turn(const struct transfer *transfer, const struct blob *blob)
+{
+    const struct swarm *swarm = blob->swarm;
+    if (transfer__is_behind(transfer, blob))
+        return true;
+    if (swarm->requests > 0 || transfer->inflight == 0)
+        return false;
+    bool asked = swarm->leases > 0 || transfer->now_us - swarm->pending_us < PENDING_FRESH_US;
+    bool on_offer = swarm->open.set_count > swarm->absent.set_count;
+    return !asked || on_offer;
+}
+
+static void no_progress(struct transfer *transfer, struct blob *blob)
+{
+    struct swarm *swarm = blob->swarm;
+    uint64_t patience_us = 6 * (uint64_t)swarm->piece_us;
+    patience_us = patience_us > NO_PROGRESS_US ? patience_us : NO_PROGRESS_US;
+    /* A keeper says that somebody is at it. */
+    if (transfer->now_us - swarm->pending_us < PENDING_FRESH_US)
+        patience_us *= PENDING_PATIENCE;
+    uint32_t piece = stuck_piece(transfer, blob);
+    if (waits_its_turn(transfer, blob))
+        swarm->progress_us = transfer->now_us;
+    if (piece == blob->layout.piece_count || transfer->now_us - swarm->progress_us < patience_us) {
+        swarm->fallback_us = 0;
+        return;
+    }
+    uint64_t jitter_us = prng_below(&transfer->prng, transfer->config.fallback_us / 2 + 1);
+    if (swarm->fallback_us == 0)
+        swarm->fallback_us = transfer->now_us + jitter_us;
+    if (transfer->now_us < swarm->fallback_us ||
+        transfer->fallbacks >= transfer->config.fallbacks_max ||
+        transfer__mesh_fallbacks(swarm) >= MESH_FALLBACKS_MAX)
+        return;
+    (void)transfer__lease_take(transfer, blob, segment_of(&blob->layout, piece), FETCH_NO_PROGRESS);
+    swarm->fallback_us = transfer->now_us + 1 * S + jitter_us;
+}
+
+/* A client waits for its first byte and not one node said a word. */
+static void first_byte(struct transfer *transfer, struct blob *blob)
+{
+    const struct swarm *swarm = blob->swarm;
+    uint32_t front = transfer__front(transfer, blob);
+    if (front == blob->layout.piece_count || !bitfield_get(&swarm->open, front) ||
+        transfer->heard_us >= swarm->started_us ||
+        transfer->now_us - swarm->started_us < FIRST_BYTE_US ||
+        swarm->progress_us > swarm->started_us || transfer->fallbacks > 0)
+        return;
+    (void)transfer__lease_take(transfer, blob, segment_of(&blob->layout, front), FETCH_NO_KEEPER);
+}
+
+void transfer__fallback_tick(struct transfer *transfer, struct blob *blob)
+{
+    if (blob->swarm->readers == 0 || !transfer__can_fetch(transfer, blob))
+        return;
+    first_byte(transfer, blob);
+    no_progress(transfer, blob);
+}
