@@ -188,6 +188,8 @@ MUST_USE int scenario_load(const struct scenario_options *options, struct scenar
 /* The same from text in memory (tests); `place` stands for the file in errors. */
 MUST_USE int scenario_load_text(const char *place, const char *text, struct scenario *out,
                                 struct scenario_error *error);
+/* A fault, or an outage of the registry, of a line of the file with nothing but defaults. */
+struct scenario_fault scenario_fault_default(unsigned line, bool outage);
 /* Frees what loading allocated. */
 void scenario_close(struct scenario *scenario);
 /* Path of a scenario: the argument itself if such a file exists, else the shipped one of that name.

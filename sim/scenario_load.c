@@ -120,7 +120,7 @@ static unsigned index_in_list(const struct scenario_key *key)
     return index;
 }
 
-static struct scenario_fault fault_default(unsigned line, bool outage)
+struct scenario_fault scenario_fault_default(unsigned line, bool outage)
 {
     return (struct scenario_fault){.line = line,
                                    .kind = outage ? (uint64_t)FAULT_OUTAGE : 0,
@@ -154,7 +154,7 @@ static void *element_at(struct load *load, enum scenario_list list, unsigned ele
     for (; *count <= element; (*count)++) {
         if (*count == (outage ? SCENARIO_OUTAGES_MAX : SCENARIO_FAULTS_MAX))
             return NULL;
-        faults[*count] = fault_default(line, outage);
+        faults[*count] = scenario_fault_default(line, outage);
     }
     return &faults[element];
 }

@@ -73,15 +73,9 @@ static void example_element(struct example *example, const struct scenario_key *
 {
     static const struct scenario_image image = {
         .layers = {512ULL << 20}, .layer_count = 1, .share_ppm = 1000000};
-    static const struct scenario_fault fault = {.kind = FAULT_KILL,
-                                                .nodes = 1,
-                                                .divisor_milli = 10000,
-                                                .how = OUTAGE_REFUSE,
-                                                .per_minute_ppm = 50000,
-                                                .down_us = 10000000,
-                                                .keep_cache = true,
-                                                .loss_ppm = 10000,
-                                                .acts = 1};
+    struct scenario_fault fault = scenario_fault_default(0, false);
+    fault.kind = FAULT_KILL;
+    fault.node = 0; /* shown as a node, whatever stands for none */
     char text[SCENARIO_SETTING_BYTES];
     size_t bytes = group_bytes(key->name);
     bool first = example->list != key->list;
