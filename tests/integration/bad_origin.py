@@ -86,6 +86,17 @@ def test_o_7_wrong_bytes():
                 pulls_right(node, "lib/wrong", which)
 
 
+def test_o_7_wrong_bytes_with_layers_ahead():
+    """Pulls of one layer that bring in a wrong one behind it: five reads of blobs instead of three, and no more for each than above."""
+    with bad_registry(2) as lab:
+        first, second = lab.nodes
+        for node, which in ((first, "small"), (second, "small"), (first, "big")):
+            it.check(not read_blob(node, "lib/wrong", which)[1], f"{which}: wrong bytes were let through")
+        time.sleep(2)  # what runs on by itself would show
+        reads = [r for r in asked(lab, "lib/wrong") if r["method"] == "GET"]
+        it.check(len(reads) < 60 * 5 / 3, f"the registry was asked {len(reads)} times for three pulls and two layers ahead")
+
+
 def test_int_7_wrong_once():
     with bad_registry() as lab:
         node = lab.nodes[0]

@@ -142,12 +142,12 @@ def test_rolling_updates_and_late_joiners_are_served_by_the_mesh():
 
 
 def test_churn_is_held_against_the_run_without_it():
-    run = checked("churn-300", "nodes=150")
+    run = checked("churn-300", "nodes=90")
     check(run["pulls_failed"] > 0, "nobody died")
     check(run["ratio"]["p99"] > 5, "no card was slow")
     faultless = run["faultless"]
     check(0.8 < faultless["p99_against"] <= 1.5 and faultless["origin_against"] <= 1.2, str(faultless))
-    alone = json.loads(sim("run", "churn-300", "--set", "nodes=150", "--set",
+    alone = json.loads(sim("run", "churn-300", "--set", "nodes=90", "--set",
                            "checks.p99AgainstFaultless=0", "--set", "checks.originAgainstFaultless=0", "--json").stdout)
     check("faultless" not in alone and alone["trace_hash"] == run["trace_hash"], "the comparison changed the run")
     broken = sim("run", "churn-300", "--set", "nodes=30", "--set", "image.layers=4MiB", "--set",
