@@ -305,7 +305,7 @@ class Lab:
         self._veth(node.netns, f"p{node.index}", f"zone{node.zone}", node.address, self.mbit)
         etc = Path(f"/etc/netns/{node.netns}")
         etc.mkdir(parents=True, exist_ok=True)
-        (etc / "hosts").write_text(f"127.0.0.1 localhost mirror.test\n{self.origin_address} registry.test auth.test blob.test\n")
+        (etc / "hosts").write_text(f"127.0.0.1 localhost mirror.test\n{self.origin_address} registry.test auth.test blob.test one.pattern.test two.pattern.test one.other.test\n")
         (etc / "resolv.conf").write_text("")
 
     def origin_exec(self, *args) -> list[str]:
@@ -313,8 +313,8 @@ class Lab:
 
     # ---- registry ----
 
-    def start_registry(self, auth: dict | None = None, port: int | None = None, name="registry") -> Process:
-        """Debian's docker-registry on the origin's address; several may share the data."""
+    def start_registry(self, auth: dict | None = None, port: int | None = None, name="registry", tls: dict | None = None) -> Process:
+        """Debian's docker-registry on the origin's address; several may share the data. `tls` as in its own configuration."""
         port = port or self.registry_port
         config = {
             "version": 0.1,
@@ -324,6 +324,8 @@ class Lab:
         }
         if auth:
             config["auth"] = auth
+        if tls:
+            config["http"]["tls"] = tls
         path = self.dir / f"{name}.yml"
         path.write_text(json.dumps(config))
         process = Process(self.origin_exec("docker-registry", "serve", path), self.dir / f"{name}.log")
@@ -331,7 +333,7 @@ class Lab:
         end = time.monotonic() + 15
         while time.monotonic() < end:
             probe = run(*self.origin_exec("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"http://{self.origin_address}:{port}/v2/"), check=False)
-            if probe.stdout in ("200", "401"):
+            if probe.stdout in ("200", "401") or (tls and probe.stdout == "400"):  # it tells plain HTTP that it wants TLS
                 return process
             time.sleep(0.05)
         raise RuntimeError(f"docker-registry did not start:\n{process.text()[-1000:]}")

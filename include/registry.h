@@ -3,7 +3,7 @@
  * The origin side: which registries exist, how a request reaches one, and who may read what.
  *
  *   refs     grammar of names, tags, hosts (OCI distribution-spec), shared with src/http
- *   registries  configured upstreams by name
+ *   registries  configured upstreams by name or by pattern
  *   fetch    one HTTP request on an event loop the host supplies; fetch_curl.c alone sees libcurl
  *   origin   a registry request: redirects followed by us, credentials dropped across hosts
  * (ORG-3), addresses checked (ORG-2), ranges checked (O-8), resume on a cut body (O-6), retries
@@ -29,8 +29,20 @@ bool ref_host_valid(const char *text, size_t text_bytes);
 /* ---- registries -------------------------------------------------------------------------------
  */
 #define REGISTRIES_MAX 256
+/*
+ * A name, or a pattern for names that have no entry of their own, as containerd's `_default` asks
+ * for them:
+ *
+ *   "*.example.com"       every name below it, at any depth, without a port; not example.com itself
+ *   "*.example.com:5000"  the same with this port
+ *   "*"                   every name with a dot in it, with a port or without
+ *
+ * The exact name wins, then the longest pattern. A pattern's registries are reached by https under
+ * their own names, at public addresses (the first two may say allow_private); it never stands for
+ * an IP address (ORG-1, ORG-2, ORG-6).
+ */
 struct registry_entry {
-    char name[HOST_BYTES_MAX + 1]; /* as in ?ns= and image references, lower case */
+    char name[HOST_BYTES_MAX + 1]; /* as in ?ns= and image references, lower case; or a pattern */
     char endpoint[HOST_BYTES_MAX +
                   16];  /* "https://host[:port]" or "http://..." (plain http only by name, ORG-6) */
     char ca_file[4096]; /* "" : system's */
@@ -38,13 +50,40 @@ struct registry_entry {
     bool allow_private; /* loopback and private addresses allowed for this entry (ORG-2) */
     bool p2p;           /* false: content stays off the mesh (ACL-10) */
     bool is_default;    /* answers requests without ?ns= */
+    unsigned *users;    /* private to registry_table: holders of an entry made from a pattern */
 };
 struct registries {
     struct registry_entry *entries; /* borrowed */
     unsigned entry_count;
 };
-/* By exact lower-cased name (ORG-1), or the default for "". NULL if none: 404 and no DNS lookup. */
+/* By exact lower-cased name (ORG-1), or the default for "". NULL if none. Patterns are not looked
+ * at: see registry_table_get. */
 const struct registry_entry *registries_find(const struct registries *registries, const char *ns);
+/* True for "*", and for "*." before a host[:port] in lower case that is not a number. */
+bool registry_pattern_valid(const char *text);
+/* True if the name (lower case) is one that the pattern stands for. */
+bool registry_pattern_fits(const char *pattern, const char *name);
+
+/*
+ * The entries that requests are answered with: the configured ones, and one made for each name that
+ * a pattern let in. Of the latter REGISTRY_MADE_MAX are kept; the longest unused one makes room, an
+ * entry in use never does.
+ */
+#define REGISTRY_MADE_MAX 128
+struct registry_table;
+/* 0, E_NO_MEMORY. `configured` is copied, its entries are borrowed. */
+MUST_USE int registry_table_new(const struct env *env, const struct registries *configured,
+                                struct registry_table **out);
+/* After everybody has given back what it held; NULL is fine. */
+void registry_table_free(struct registry_table *table);
+/* The entry for ?ns= ("" the default), held until registry_entry_put. Equal names give equal
+ * pointers while one is held. 0; E_NOT_FOUND: 404 and no DNS lookup (ORG-1); E_FULL: all
+ * REGISTRY_MADE_MAX are in use; E_NO_MEMORY. */
+MUST_USE int registry_table_get(struct registry_table *table, const char *ns,
+                                const struct registry_entry **out);
+/* One more holder; for configured entries nothing. */
+const struct registry_entry *registry_entry_ref(const struct registry_entry *entry);
+void registry_entry_put(const struct registry_entry *entry); /* NULL is fine */
 
 /* ---- fetch: HTTP client engine ------------------------------------------------------------------
  */

@@ -122,6 +122,9 @@ static int make_mirror(struct agent *agent, struct config_error *error)
                             &agent->curl);
     if (err == 0)
         err = grants_new(&agent->loop.env, &agent->grants);
+    const struct registries configured = config_registries(config);
+    if (err == 0)
+        err = registry_table_new(&agent->loop.env, &configured, &agent->registries);
     if (err != 0)
         return fail(error, "origin", err);
     origin_set_timeouts(curl_loop_origin(agent->curl), timeout_ms(config->connect_timeout_us), 0,
@@ -130,6 +133,7 @@ static int make_mirror(struct agent *agent, struct config_error *error)
     struct mirror_config part = {
         .loop = &agent->loop,
         .config = agent->config,
+        .registries = agent->registries,
         .node = agent->node,
         .blobs = agent->blobs,
         .origin = curl_loop_origin(agent->curl),
@@ -159,6 +163,7 @@ static void release(struct agent *agent)
     grants_free(agent->grants);
     curl_loop_free(agent->curl);
     blobs_free(agent->blobs);
+    registry_table_free(agent->registries); /* nobody holds an entry any more */
     node_free(agent->node);
     if (agent->cache != NULL)
         cache_free(agent->cache);

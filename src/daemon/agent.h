@@ -24,6 +24,7 @@ struct agent {
     struct node *node;
     struct curl_loop *curl;
     struct grants *grants;
+    struct registry_table *registries;
     struct mirror *mirror;
     struct server *client;
     struct server *admin;

@@ -18,7 +18,7 @@ struct blob_caller *blob_caller_new(const struct registry_entry *registry, const
     struct blob_caller *caller = loop_alloc(NULL, NULL, sizeof *caller);
     if (caller == NULL)
         return NULL;
-    *caller = (struct blob_caller){.refs = 1, .registry = registry};
+    *caller = (struct blob_caller){.refs = 1, .registry = registry_entry_ref(registry)};
     memcpy(caller->credential_hash, credential_hash, sizeof caller->credential_hash);
     int err = text_copy(caller->repository, sizeof caller->repository, repository);
     if (err == 0 && authorization != NULL) {
@@ -50,6 +50,7 @@ void blob_caller_put(struct blob_caller *caller)
         explicit_bzero(caller->authorization, strlen(caller->authorization));
         (void)loop_alloc(NULL, caller->authorization, 0);
     }
+    registry_entry_put(caller->registry);
     (void)loop_alloc(NULL, caller, 0);
 }
 

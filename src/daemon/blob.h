@@ -23,7 +23,7 @@
  * Authorization, kept in memory while a reader or a lease needs it (ACL-9). Reference-counted. */
 struct blob_caller {
     uint32_t refs;
-    const struct registry_entry *registry; /* borrowed from the configuration */
+    const struct registry_entry *registry; /* held */
     char repository[REPOSITORY_BYTES_MAX + 1];
     char *authorization; /* owned, wiped when freed; NULL: anonymous */
     uint8_t credential_hash[32];

@@ -28,6 +28,7 @@ static const struct builtin builtins[] = {
 
 #define FLAG_RANGE "true | false"
 #define HOST_RANGE "host[:port] in lower case"
+#define NAME_RANGE HOST_RANGE ", *.host[:port], *"
 
 static int refuse(struct config_error *error, const char *name, const char *value,
                   const char *range)
@@ -52,6 +53,14 @@ static int host_set(char *out, size_t out_bytes, const char *name, const char *v
     return 0;
 }
 
+static int name_set(struct registry_entry *entry, const char *value, struct config_error *error)
+{
+    bool valid = registry_pattern_valid(value) || ref_host_valid(value, strlen(value));
+    if (!valid || text_copy(entry->name, sizeof entry->name, value) != 0)
+        return refuse(error, "name", value, NAME_RANGE);
+    return 0;
+}
+
 static int realm_add(struct config_registry_draft *draft, const char *value,
                      struct config_error *error)
 {
@@ -70,7 +79,7 @@ int config_registry_set(struct config_registry_draft *draft, const char *name, c
 {
     struct registry_entry *entry = &draft->entry;
     if (strcmp(name, "name") == 0)
-        return host_set(entry->name, sizeof entry->name, name, value, error);
+        return name_set(entry, value, error);
     if (strcmp(name, "realmHosts") == 0)
         return realm_add(draft, value, error);
     if (strcmp(name, "plainHttp") == 0)
@@ -128,6 +137,28 @@ static int endpoint_finish(struct config_registry_draft *draft, struct config_er
     return 0;
 }
 
+/* What would make a pattern lead elsewhere than to the registry whose name was asked for, or take
+ * anybody who may choose that name into the operator's own network (ORG-2, ORG-6). */
+static int pattern_check(const struct config_registry_draft *draft, struct config_error *error)
+{
+    const struct registry_entry *entry = &draft->entry;
+    const char *key = NULL;
+    if (draft->plain_http)
+        key = "plainHttp";
+    else if (entry->endpoint[0] != '\0')
+        key = "endpoint";
+    else if (entry->is_default)
+        key = "default";
+    else if (entry->allow_private && strcmp(entry->name, "*") == 0)
+        key = "allowPrivate";
+    if (key == NULL)
+        return 0;
+    return config_fail(error,
+                       "%u: registries.%s: not for the pattern \"%s\"; give the registry an entry "
+                       "of its own name",
+                       draft->line, key, entry->name);
+}
+
 static int draft_finish(struct config_registry_draft *draft,
                         const struct config_registry_draft *drafts, unsigned index,
                         struct config_error *error)
@@ -138,7 +169,8 @@ static int draft_finish(struct config_registry_draft *draft,
         if (strcmp(drafts[i].entry.name, draft->entry.name) == 0)
             return config_fail(error, "%u: registries.name: \"%s\" is there twice", draft->line,
                                draft->entry.name);
-    return endpoint_finish(draft, error);
+    return draft->entry.name[0] == '*' ? pattern_check(draft, error)
+                                       : endpoint_finish(draft, error);
 }
 
 static bool drafted(const struct config_registry_draft *drafts, unsigned count, const char *name)

@@ -98,8 +98,10 @@ static void registry_put(const struct registry_entry *entry, FILE *out)
 {
     (void)fputs("  - name: ", out);
     yaml_put(entry->name, out);
-    (void)fputs("\n    endpoint: ", out);
-    yaml_put(entry->endpoint, out);
+    if (entry->endpoint[0] != '\0') {
+        (void)fputs("\n    endpoint: ", out);
+        yaml_put(entry->endpoint, out);
+    }
     if (strncmp(entry->endpoint, "http://", 7) == 0)
         (void)fputs("\n    plainHttp: true", out);
     if (entry->ca_file[0] != '\0') {
@@ -249,7 +251,8 @@ void config_show_markdown(FILE *out)
     (void)fputs("| Key | Default | Allowed | Meaning |\n|---|---|---|---|\n", out);
     for (size_t i = 0; i < count; i++)
         row_put(&keys[i], out);
-    (void)fputs("| `registries` | built-in | a list of maps | `name` (as in `?ns=`), `endpoint`, "
+    (void)fputs("| `registries` | built-in | a list of maps | `name` (as in `?ns=`, or a pattern), "
+                "`endpoint`, "
                 "`ca` (file), `plainHttp`, `allowPrivate` (loopback and private addresses), "
                 "`default` (answers requests without `?ns=`), `p2p` (false keeps it off the mesh), "
                 "`realmHosts` (further token hosts). An entry replaces the built-in one of its "

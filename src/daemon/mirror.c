@@ -161,6 +161,7 @@ static void client_gone(void *arg)
 void mirror_request__free(struct mirror_request *request)
 {
     relay_free(request->relay);
+    registry_entry_put(request->registry);
     (void)loop_alloc(NULL, request, 0);
 }
 
@@ -277,17 +278,22 @@ static void dispatch(struct mirror_request *request)
 static struct mirror_request *request_new(struct mirror *mirror, struct exchange *exchange,
                                           const struct http_route *route)
 {
-    struct registries registries = config_registries(mirror->config.config);
-    const struct registry_entry *registry = registries_find(&registries, route->ns);
-    if (registry == NULL) {
+    const struct registry_entry *registry = NULL;
+    int err = registry_table_get(mirror->config.registries, route->ns, &registry);
+    if (err == E_NOT_FOUND) {
         refuse(mirror, exchange, 404, "NAME_UNKNOWN",
                route->ns[0] == '\0'
                    ? "no ?ns= in the request and no default registry: set registries[].default"
                    : "this registry is not configured: add it to registries");
         return NULL;
     }
+    if (err != 0) {
+        refuse(mirror, exchange, 503, "UNAVAILABLE", "too many registries at once");
+        return NULL;
+    }
     struct mirror_request *request = loop_alloc(NULL, NULL, sizeof *request);
     if (request == NULL) {
+        registry_entry_put(registry);
         refuse(mirror, exchange, 503, "UNAVAILABLE", "out of memory");
         return NULL;
     }

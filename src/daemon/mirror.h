@@ -14,7 +14,8 @@
 
 struct mirror_config {
     struct loop *loop;
-    const struct config *config; /* mode and registries are read from it at each request */
+    const struct config *config; /* mode is read from it at each request */
+    struct registry_table *registries;
     struct node *node;
     struct blobs *blobs;
     struct origin *origin;

@@ -30,8 +30,8 @@ struct mirror_request {
     struct mirror *mirror;
     struct exchange *exchange; /* NULL once the client is gone */
     struct http_route route;
-    const struct registry_entry *registry;
-    const char *authorization; /* borrowed from the exchange; NULL: none */
+    const struct registry_entry *registry; /* held */
+    const char *authorization;             /* borrowed from the exchange; NULL: none */
     uint8_t credential_hash[32];
     uint64_t started_us;
     bool hurry;          /* there is an answer without the registry, if it stays silent */

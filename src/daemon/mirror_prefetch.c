@@ -39,8 +39,8 @@ struct image_layer {
 
 struct prefetch_image {
     struct mirror_prefetch *owner;
-    struct prefetch_image *next; /* pulled before this one */
-    const struct registry_entry *registry;
+    struct prefetch_image *next;           /* pulled before this one */
+    const struct registry_entry *registry; /* held */
     char repository[REPOSITORY_BYTES_MAX + 1];
     struct digest manifest;
     struct prefetch plan;
@@ -237,6 +237,7 @@ static void image_free(struct prefetch_image *image)
 {
     for (uint32_t i = 0; i < image->plan.layer_count; i++)
         ASSERT(image->layers[i].ahead == NULL);
+    registry_entry_put(image->registry);
     (void)loop_alloc(NULL, image, 0);
 }
 
@@ -320,6 +321,7 @@ void mirror_prefetch__manifest(const struct mirror_request *request, const struc
         (void)loop_alloc(NULL, image, 0);
         return;
     }
+    (void)registry_entry_ref(image->registry);
     add_layers(image, found, count);
     image->next = prefetch->images;
     prefetch->images = image;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Configured upstreams by name. A name that is not configured does not exist: no DNS lookup, no
- * connection (ORG-1).
+ * Configured upstreams by exact name. A name that is not configured does not exist: no DNS lookup,
+ * no connection (ORG-1).
  */
 #include "registry.h"
 
@@ -30,6 +30,8 @@ const struct registry_entry *registries_find(const struct registries *registries
     for (unsigned i = 0; i < registries->entry_count; i++) {
         const struct registry_entry *entry = &registries->entries[i];
 
+        if (entry->name[0] == '*')
+            continue;
         if (wants_default ? entry->is_default : name_equal(entry->name, ns))
             return entry;
     }

@@ -384,7 +384,7 @@ static void bad_registries_are_refused(void **state)
                       "3: registries.name: \"a\" is there twice");
     expect_file_error("registries:\n  - name: A/b\n",
                       "2: registries.name: \"A/b\" is not allowed; allowed: host[:port] in lower "
-                      "case");
+                      "case, *.host[:port], *");
     expect_file_error("registries:\n  - name: a\n    endpoint: http://a\n",
                       "2: registries.endpoint: \"http://a\" is plain http; allowed only with "
                       "plainHttp: true for this registry");
@@ -401,6 +401,35 @@ static void bad_registries_are_refused(void **state)
     expect_file_error("registries:\n  - {name: a, default: true}\n  - {name: b, default: true}\n",
                       "3: registries.default: only one registry can be the default");
     expect_file_error("registries: [a]\n", "1: registries: must be a list of maps");
+}
+
+/* A pattern leads to the registry that was named, by https, and "*" to public addresses only
+ * (ORG-1, ORG-2, ORG-6). */
+static void patterns_cannot_be_loosened_org_6(void **state)
+{
+    (void)state;
+    static const char other[] = "\"; give the registry an entry of its own name";
+    static const struct {
+        const char *entry, *key, *name;
+    } rows[] = {
+        {"{name: \"*.a\", plainHttp: true}", "plainHttp", "*.a"},
+        {"{name: \"*\", plainHttp: true}", "plainHttp", "*"},
+        {"{name: \"*.a\", endpoint: https://b}", "endpoint", "*.a"},
+        {"{name: \"*.a\", default: true}", "default", "*.a"},
+        {"{name: \"*\", allowPrivate: true}", "allowPrivate", "*"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char yaml[256], message[256];
+        (void)snprintf(yaml, sizeof yaml, "registries: [%s]\n", rows[i].entry);
+        (void)snprintf(message, sizeof message, "1: registries.%s: not for the pattern \"%s%s",
+                       rows[i].key, rows[i].name, other);
+        expect_file_error(yaml, message);
+    }
+    assert_int_equal(load("registries: [{name: \"*.a\", allowPrivate: true}, {name: \"*\"}]\n"), 0);
+    assert_int_equal(config.registry_count, 7);
+    struct registries all = config_registries(&config);
+    assert_null(registries_find(&all, "*"));
+    config_close(&config);
 }
 
 /* ---- checks over values and files ---- */
@@ -641,6 +670,7 @@ int main(void)
         cmocka_unit_test(missing_and_oversized_files_are_said),
         cmocka_unit_test(registries_merge_over_the_built_in),
         cmocka_unit_test(bad_registries_are_refused),
+        cmocka_unit_test(patterns_cannot_be_loosened_org_6),
         cmocka_unit_test(values_that_do_not_fit_together_are_refused),
         cmocka_unit_test(secret_files_must_be_private),
         cmocka_unit_test(secret_files_must_hold_a_secret),
