@@ -92,11 +92,16 @@ struct fetch_header {
     const char *name;
     const char *value;
 };
+/* Registries are only read; bodies go to cloud APIs: a form with a token of some KiB. */
+#define FETCH_BODY_BYTES_MAX (64 * 1024)
 struct fetch_request {
-    const char *method; /* "GET" or "HEAD" */
+    const char *method; /* "GET" or "HEAD"; for cloud APIs also "POST" and "PUT" */
     const char *url;    /* http or https only */
     struct fetch_header headers[FETCH_HEADERS_MAX];
     unsigned header_count;
+    /* POST and PUT: zero-terminated, NULL is an empty one. Content-Type is sent only if it is among
+       the headers. Copied, and the copy wiped at the end. */
+    const char *body;
     const char *ca_file; /* "" or NULL: system's */
     bool allow_private;
     uint8_t pool_key[32];           /* connections are reused only among equal keys (ORG-5) */
@@ -126,8 +131,8 @@ const char *fetch_response_header(const struct fetch_response *response,
 struct fetch; /* one running request */
 struct fetch_engine {
     void *self;
-    /* Copies the request. Callbacks come later, never inside. 0, E_NO_MEMORY, E_INVALID (scheme),
-     * E_FULL. */
+    /* Copies the request. Callbacks come later, never inside. 0, E_NO_MEMORY, E_INVALID (scheme,
+     * method, header, a body that is too long or where none may be), E_FULL. */
     int (*start)(void *self, const struct fetch_request *request,
                  const struct fetch_callbacks *callbacks, void *arg, struct fetch **out);
     void (*resume)(void *self, struct fetch *fetch);

@@ -51,6 +51,7 @@ struct fetch {
     struct pool *pool; /* NULL: not added */
     CURL *easy;
     struct curl_slist *lines;
+    char *body; /* owned; NULL: none */
     struct fetch_callbacks callbacks;
     void *arg;
     struct headers headers;

@@ -210,9 +210,25 @@ static bool header_valid(const struct fetch_header *header)
     return true;
 }
 
+/* Nothing after the colon: libcurl leaves a header of its own out. */
+static int line_suppress(struct fetch *fetch, const char *line)
+{
+    struct curl_slist *lines = curl_slist_append(fetch->lines, line);
+
+    if (lines == NULL)
+        return E_NO_MEMORY;
+    fetch->lines = lines;
+    return 0;
+}
+
+static bool sends_body(const struct fetch_request *request)
+{
+    return strcmp(request->method, "POST") == 0 || strcmp(request->method, "PUT") == 0;
+}
+
 static int lines_make(struct fetch *fetch, const struct fetch_request *request)
 {
-    bool has_accept = false;
+    bool has_accept = false, has_type = false;
     int err = 0;
 
     if (request->header_count > FETCH_HEADERS_MAX)
@@ -223,6 +239,7 @@ static int lines_make(struct fetch *fetch, const struct fetch_request *request)
         if (!header_valid(header))
             return E_INVALID;
         has_accept = has_accept || strcasecmp(header->name, "accept") == 0;
+        has_type = has_type || strcasecmp(header->name, "content-type") == 0;
         err = line_add(fetch, header->name, header->value);
     }
     /* The bytes of the digest are the bytes on the wire: no coding, ever (CLIENTS §1.10). */
@@ -230,13 +247,12 @@ static int lines_make(struct fetch *fetch, const struct fetch_request *request)
         err = line_add(fetch, "Accept-Encoding", "identity");
     if (err == 0)
         err = line_add(fetch, "User-Agent", "shoal");
-    if (err == 0 && !has_accept) {
-        /* Nothing after the colon: libcurl leaves its own "Accept: *" + "/ *" out. */
-        struct curl_slist *lines = curl_slist_append(fetch->lines, "Accept:");
-
-        err = lines == NULL ? E_NO_MEMORY : 0;
-        fetch->lines = lines == NULL ? fetch->lines : lines;
-    }
+    if (err == 0 && !has_accept)
+        err = line_suppress(fetch, "Accept:");
+    if (err == 0 && sends_body(request) && !has_type)
+        err = line_suppress(fetch, "Content-Type:"); /* a signature would have to cover it */
+    if (err == 0 && sends_body(request))
+        err = line_suppress(fetch, "Expect:"); /* a pause of a second before small bodies */
     return err;
 }
 
@@ -268,6 +284,36 @@ static CURLcode options_request(struct fetch *fetch, const struct fetch_request 
     SET(CURLOPT_WRITEDATA, (void *)fetch);
     SET(CURLOPT_PREREQFUNCTION, on_connected);
     SET(CURLOPT_PREREQDATA, (void *)fetch);
+    return code;
+}
+
+static int body_take(struct fetch *fetch, const struct fetch_request *request)
+{
+    size_t bytes = request->body == NULL ? 0 : strlen(request->body);
+
+    if (bytes > FETCH_BODY_BYTES_MAX || (bytes > 0 && !sends_body(request)))
+        return E_INVALID;
+    if (!sends_body(request))
+        return 0;
+    fetch->body = fetch_curl__heap(NULL, NULL, bytes + 1);
+    if (fetch->body == NULL)
+        return E_NO_MEMORY;
+    memcpy(fetch->body, bytes == 0 ? "" : request->body, bytes + 1);
+    return 0;
+}
+
+/* libcurl does not copy what POSTFIELDS points to: the one copy is ours to wipe. */
+static CURLcode options_body(struct fetch *fetch, const struct fetch_request *request)
+{
+    CURL *easy = fetch->easy;
+    CURLcode code = CURLE_OK;
+
+    if (!sends_body(request))
+        return CURLE_OK;
+    SET(CURLOPT_POSTFIELDSIZE, (long)strlen(fetch->body));
+    SET(CURLOPT_POSTFIELDS, fetch->body);
+    if (strcmp(request->method, "PUT") == 0)
+        SET(CURLOPT_CUSTOMREQUEST, "PUT");
     return code;
 }
 
@@ -306,7 +352,8 @@ int fetch_curl__easy_open(struct fetch *fetch, const struct fetch_request *reque
     CURLcode code;
     int err;
 
-    if (strcmp(request->method, "GET") != 0 && strcmp(request->method, "HEAD") != 0)
+    if (strcmp(request->method, "GET") != 0 && strcmp(request->method, "HEAD") != 0 &&
+        !sends_body(request))
         return E_INVALID;
     if (url__parse(request->url, strlen(request->url), &url) != 0)
         return E_INVALID;
@@ -318,12 +365,16 @@ int fetch_curl__easy_open(struct fetch *fetch, const struct fetch_request *reque
         request->first_byte_timeout_ms != 0 ? request->first_byte_timeout_ms : FIRST_BYTE_MS;
     fetch->idle_ms = request->idle_timeout_ms != 0 ? request->idle_timeout_ms : IDLE_MS;
     err = lines_make(fetch, request);
+    if (err == 0)
+        err = body_take(fetch, request);
     if (err != 0)
         return err;
     fetch->easy = curl_easy_init();
     if (fetch->easy == NULL)
         return E_NO_MEMORY;
     code = options_request(fetch, request);
+    if (code == CURLE_OK)
+        code = options_body(fetch, request);
     if (code == CURLE_OK)
         code = options_safety(fetch, request);
     if (code == CURLE_OK)
@@ -337,5 +388,8 @@ void fetch_curl__easy_close(struct fetch *fetch)
         curl_easy_cleanup(fetch->easy);
     fetch->easy = NULL;
     lines_free(fetch);
+    if (fetch->body != NULL)
+        explicit_bzero(fetch->body, strlen(fetch->body));
+    fetch->body = fetch_curl__heap(NULL, fetch->body, 0);
     headers__close(&fetch->headers);
 }

@@ -39,6 +39,16 @@ static bool serve(struct server *server, int fd, const char *head)
     (void)server;
     if (has(head, " /hello "))
         return send_answer(fd, "200 OK", "X-Case: MiXed\r\nX-Twice: 1\r\nX-Twice: 2\r\n", "hello");
+    if (has(head, " /echo ")) {
+        const char *length = strstr(head, "Content-Length: ");
+        static char body[FETCH_BODY_BYTES_MAX + 1];
+        size_t bytes = length == NULL ? 0 : strtoul(length + 16, NULL, 10);
+
+        if (bytes > 0 && recv(fd, body, bytes, MSG_WAITALL) != (ssize_t)bytes)
+            return false;
+        body[bytes] = '\0';
+        return send_answer(fd, "200 OK", "", body);
+    }
     if (has(head, " /redirect "))
         return send_answer(fd, "307 Temporary Redirect", "Location: /hello\r\n", "");
     if (has(head, " /big ")) {
@@ -230,6 +240,52 @@ static void head_has_no_body(void **state)
     assert_non_null(strstr(world->server.heads[0], "HEAD /hello"));
 }
 
+/* Cloud APIs: what is sent beyond the given headers would break a signature. */
+static void bodies_are_sent_as_given(void **state)
+{
+    struct world *world = *state;
+    static char big_body[FETCH_BODY_BYTES_MAX + 2];
+
+    client_request(&world->request, world->url, &world->server, "/echo");
+    world->request.method = "POST";
+    world->request.body = "a=b&c=%2B";
+    assert_int_equal(client_start(&world->client, &world->loop, &world->request), 0);
+    assert_true(client_wait(&world->client));
+    assert_int_equal(world->client.body_bytes, 9);
+    assert_memory_equal(world->client.first_bytes, "a=b&c=%2B", 9);
+    assert_non_null(strstr(world->server.heads[0], "POST /echo HTTP/1.1\r\n"));
+    assert_non_null(strstr(world->server.heads[0], "\r\nContent-Length: 9\r\n"));
+    assert_null(strcasestr(world->server.heads[0], "content-type"));
+
+    memset(&world->client, 0, sizeof world->client);
+    world->request.method = "PUT";
+    world->request.body = NULL;
+    world->request.headers[0] = (struct fetch_header){"content-type", "text/x"};
+    world->request.header_count = 1;
+    assert_int_equal(client_start(&world->client, &world->loop, &world->request), 0);
+    assert_true(client_wait(&world->client));
+    assert_int_equal(world->client.err, 0);
+    assert_non_null(strstr(world->server.heads[1], "PUT /echo HTTP/1.1\r\n"));
+    assert_non_null(strstr(world->server.heads[1], "\r\nContent-Length: 0\r\n"));
+    assert_non_null(strstr(world->server.heads[1], "\r\ncontent-type: text/x\r\n"));
+
+    memset(&world->client, 0, sizeof world->client);
+    memset(big_body, 'x', FETCH_BODY_BYTES_MAX);
+    world->request.body = big_body;
+    assert_int_equal(client_start(&world->client, &world->loop, &world->request), 0);
+    assert_true(client_wait(&world->client));
+    assert_int_equal(world->client.body_bytes, FETCH_BODY_BYTES_MAX);
+    assert_null(strcasestr(world->server.heads[2], "expect"));
+    big_body[FETCH_BODY_BYTES_MAX] = 'x';
+    assert_int_equal(client_start(&world->client, &world->loop, &world->request), E_INVALID);
+    world->request.body = "x";
+    world->request.method = "GET";
+    assert_int_equal(client_start(&world->client, &world->loop, &world->request), E_INVALID);
+    world->request.body = NULL;
+    world->request.method = "DELETE";
+    assert_int_equal(client_start(&world->client, &world->loop, &world->request), E_INVALID);
+}
+
 /* ORG-3: the engine never follows. */
 static void redirects_are_not_followed(void **state)
 {
@@ -356,7 +412,7 @@ static void bad_requests_are_refused(void **state)
         assert_int_equal(client_start(&world->client, &world->loop, &world->request), E_INVALID);
     }
     client_request(&world->request, world->url, &world->server, "/hello");
-    world->request.method = "POST";
+    world->request.method = "DELETE";
     assert_int_equal(client_start(&world->client, &world->loop, &world->request), E_INVALID);
 }
 
@@ -736,6 +792,7 @@ int main(void)
         TEST(errors_are_answers),
         TEST(request_is_sent_as_given),
         TEST(head_has_no_body),
+        TEST(bodies_are_sent_as_given),
         TEST(redirects_are_not_followed),
         TEST(chunked_interim_and_trailers),
         TEST(codings_are_left_alone),

@@ -26,6 +26,7 @@ struct fake_call {
     char method[8];
     char headers[FETCH_HEADERS_MAX][512]; /* "Name: value" */
     unsigned header_count;
+    char body[4096]; /* cut */
     char ca_file[64];
     bool allow_private;
     uint8_t pool_key[32];
@@ -131,6 +132,7 @@ static inline int fake_start(void *self, const struct fetch_request *request,
     (void)snprintf(call->method, sizeof call->method, "%s", request->method);
     (void)snprintf(call->ca_file, sizeof call->ca_file, "%s",
                    request->ca_file == NULL ? "" : request->ca_file);
+    (void)snprintf(call->body, sizeof call->body, "%s", request->body == NULL ? "" : request->body);
     call->header_count = request->header_count;
     for (unsigned i = 0; i < request->header_count; i++)
         (void)snprintf(call->headers[i], sizeof call->headers[i], "%s: %s",
