@@ -4,9 +4,9 @@
  *
  *   struct cache   index, admission, segment eviction (least recently used), accounting. No I/O of
  *                  its own, so the simulator uses it too. Single-threaded.
- *   struct store   table of a tier: memory, disk, simulated. Its read, write and seal may block and
- *                  are called from worker threads by the host; open_fd from either side; the other
- *                  calls come from the loop and must not wait for a device (D-14).
+ *   struct store   table of a tier: memory, disk, content, simulated. Its read, write and seal may
+ * block and are called from worker threads by the host; open_fd from either side; the other calls
+ * come from the loop and must not wait for a device (D-14).
  *
  * The host holds a reference (cache_get, cache_find) on a blob from before a worker's call until
  * after it; so `remove` never meets another call on the same blob. `drop` of one piece may meet
@@ -96,6 +96,38 @@ MUST_USE int store_memory_new(uint64_t capacity_bytes, struct store *out);
  * E_NO_MEMORY; *why (static text, NULL on success) says what to do.
  */
 MUST_USE int store_disk_new(const char *directory, struct store *out, const char **why);
+
+/*
+ * containerd's content store, read only. `path` (copied) is its folder, which holds blobs/sha256,
+ * or containerd's root, which holds that folder as io.containerd.content.v1.content; nothing is
+ * opened before the first call, and every call looks anew, so a folder that appears, goes or is
+ * replaced is no special case. Files are what lies there as a regular file under 64 hex digits; no
+ * link below `path` is followed, nothing is ever written. 0, E_NO_MEMORY, E_TOO_LARGE (path).
+ *
+ * The table's calls differ in this; all but close may be made from any thread and wait for a disk:
+ *   create   opens what is there. Also E_NOT_FOUND; E_INVALID: another size, or no SHA-256;
+ * E_DENIED: no permission, a link or no regular file; E_AGAIN: out of descriptors. seal     reads
+ * and hashes one more piece: E_AGAIN until the last (one call at a time), then 0, or E_DIGEST: the
+ * bytes are not the digest's. E_NOT_FOUND: the file went or was changed meanwhile; also the answer
+ * of a sealed blob whose file did. Other errors: try again. read     only after seal said 0, else
+ * E_AGAIN. The file may change under us, so every read is hashed (0.65 s/GB): E_CORRUPT;
+ * E_NOT_FOUND: the file went or was changed. The record has no voucher. open_fd  E_UNSUPPORTED:
+ * nobody may send bytes that were not hashed just now. write    E_UNSUPPORTED. drop gives nothing
+ * back. remove forgets; the file stays. recover  may be called again; tells names and sizes only,
+ * with an empty `have` and no id. E_NOT_FOUND: no such folder; E_DENIED, E_IO, E_AGAIN;
+ * E_TOO_LARGE: there are more than STORE_CONTENT_FILES_MAX, of which the first were told. Memory:
+ * 32 bytes for each piece of a blob that was created.
+ */
+#define STORE_CONTENT_FILES_MAX 65536
+MUST_USE int store_content_new(const char *path, struct store *out);
+/* Size in bytes of a blob's file. Any thread; waits for a disk. Errors as create. */
+MUST_USE int store_content_find(const struct store *store, const struct digest *digest,
+                                uint64_t *size_bytes);
+/* Where the blobs lie, for who watches the folder. Any thread; waits for a disk. 0, E_NOT_FOUND,
+ * E_DENIED, E_IO, E_AGAIN, E_TOO_LARGE (out_bytes). */
+MUST_USE int store_content_folder(const struct store *store, char *out, size_t out_bytes);
+/* The digest that a file of this name would have; false: it is none of ours. */
+bool store_content_name(const char *name, struct digest *out);
 
 /* ---- cache: index over one store --------------------------------------------------------------
  */

@@ -15,6 +15,8 @@ MUST_USE int store_memory__new(const struct env *env, uint64_t capacity_bytes, s
 /* store_disk_new with memory from `env`, which is copied. Errors as there. */
 MUST_USE int store_disk__new(const struct env *env, const char *directory, struct store *out,
                              const char **why);
+/* store_content_new with memory from `env`, which is copied. Errors as there. */
+MUST_USE int store_content__new(const struct env *env, const char *path, struct store *out);
 /* Waits until the disk store has given back all that was dropped or removed. For tests. */
 void store_disk__settle(struct store *store);
 
