@@ -24,7 +24,7 @@ PUBLIC = {
     "transfer": {"transfer.h", "prefetch.h"},
     "mesh": {"mesh.h"},
     "cache": {"cache.h"},
-    "registry": {"registry.h"},
+    "registry": {"registry.h", "acr.h"},
     "http": {"http.h"},
     "daemon": set(),
 }

@@ -168,6 +168,11 @@ struct origin *curl_loop_origin(struct curl_loop *curl)
     return curl->origin;
 }
 
+const struct fetch_engine *curl_loop_engine(const struct curl_loop *curl)
+{
+    return &curl->engine;
+}
+
 void curl_loop_free(struct curl_loop *curl)
 {
     (void)loop_alloc(NULL, curl, 0);

@@ -12,6 +12,8 @@ struct curl_loop;
 MUST_USE int curl_loop_new(struct loop *loop, const struct env *env, uint16_t mesh_port,
                            struct curl_loop **out);
 struct origin *curl_loop_origin(struct curl_loop *curl);
+/* For requests to other services than registries; requests must be over before the loop closes. */
+const struct fetch_engine *curl_loop_engine(const struct curl_loop *curl);
 /* After the loop has run out. NULL is fine. */
 void curl_loop_free(struct curl_loop *curl);
 
