@@ -320,6 +320,14 @@ static void held(struct transfer *transfer, struct lease *lease)
     send_hold(transfer, lease);
 }
 
+/* Keepers know of whole segments only. Who may read the rest of this one next must know from us
+ * what is here already, or brings it in once more (1.18 x the pieces read without, 8 nodes). */
+static void tell_neighbours(struct transfer *transfer, struct blob *blob)
+{
+    blob->swarm->have_sent_us = 0;
+    transfer__have_flush(transfer, blob);
+}
+
 void transfer__lease_piece(struct transfer *transfer, struct blob *blob, uint32_t piece,
                            const struct piece_source *source, int status)
 {
@@ -334,9 +342,12 @@ void transfer__lease_piece(struct transfer *transfer, struct blob *blob, uint32_
     }
     lease->moved_us = transfer->now_us;
     uint32_t first, last;
-    if (transfer__segment_missing(blob, lease->segment, &first, &last))
+    if (transfer__lease_missing(transfer, lease, &first, &last))
         return;
-    if (lease->state == LEASE_FETCHING || lease->state == LEASE_IMPORTING)
+    bool whole = !transfer__segment_missing(blob, lease->segment, &first, &last);
+    if (!whole)
+        tell_neighbours(transfer, blob);
+    if (whole && (lease->state == LEASE_FETCHING || lease->state == LEASE_IMPORTING))
         transfer__lease_done(transfer, lease);
     struct fetch *fetch = lease->state == LEASE_FETCHING ? lease->fetch : NULL;
     if (lease->zone_epoch == 0 || !transfer__segment_had(blob, lease->segment))
@@ -689,8 +700,10 @@ static void importing_tick(struct transfer *transfer, struct lease *lease)
     struct blob *blob = lease->blob;
     uint32_t first, last;
     lease->due_us = transfer->now_us + RETRY_US;
-    if (!transfer__segment_missing(blob, lease->segment, &first, &last))
+    if (!transfer__lease_missing(transfer, lease, &first, &last)) {
+        transfer__lease_drop(transfer, lease, 0); /* whoever read this range went away */
         return;
+    }
     const struct request *request =
         lease->holder == NODE_NONE ? NULL
                                    : transfer__request_find(transfer, blob, first, lease->holder);

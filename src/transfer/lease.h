@@ -59,6 +59,7 @@ struct lease {
     uint16_t holder;  /* IMPORTING: from */
     uint8_t refusals; /* useless referrals so far */
     bool by_record;   /* IMPORTING: a provider record named the holder */
+    bool whole;       /* IMPORTING: all of the segment, not only what ranges want */
     uint32_t zone_epoch, home_epoch;
     uint64_t asked_us;   /* first WANT */
     uint64_t rank_us;    /* asking this rank since */
@@ -144,6 +145,12 @@ void transfer__lease_contended(struct transfer *transfer, struct blob *blob);
  * except by a lease. */
 bool transfer__segment_missing(const struct blob *blob, uint32_t segment, uint32_t *first,
                                uint32_t *last);
+
+/* What this lease is still to bring in, between *first and *last: of a segment that somebody reads
+ * on through all that is missing, else the first run of pieces that ranges want; of a read that
+ * runs, what it has not brought yet. False: nothing. */
+bool transfer__lease_missing(const struct transfer *transfer, const struct lease *lease,
+                             uint32_t *first, uint32_t *last);
 
 /* ---- desk.c, home.c: messages to keepers ---- */
 

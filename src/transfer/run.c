@@ -72,6 +72,68 @@ bool transfer__segment_missing(const struct blob *blob, uint32_t segment, uint32
     return any;
 }
 
+/* Somebody reads on through this segment, so all of it is brought in. A read of a range alone asks
+ * for what it touches: else a few KiB here and there would cost the origin a segment each. */
+static bool is_read_whole(const struct transfer *transfer, const struct blob *blob,
+                          uint32_t segment)
+{
+    uint32_t begin = segment_first(&blob->layout, segment);
+    uint32_t end = begin + segment_length(&blob->layout, segment);
+    for (const struct reader *reader = transfer->readers; reader != NULL; reader = reader->next) {
+        if (reader->blob == blob && reader->mode != TRANSFER_READ_RANGE && reader->at < end &&
+            reader->end > begin)
+            return true;
+    }
+    return false;
+}
+
+/* A range reader wants it, and it is not here. */
+static bool is_wanting(const struct blob *blob, uint32_t piece)
+{
+    uint8_t flags = blob->swarm->flags[piece];
+    return (flags & PIECE_WANTED) != 0 && (flags & PIECE_PASSED) == 0 &&
+           !bitfield_get(&blob->have, piece);
+}
+
+static bool segment_wanted(const struct transfer *transfer, const struct blob *blob,
+                           uint32_t segment, uint32_t *first, uint32_t *last)
+{
+    if (is_read_whole(transfer, blob, segment))
+        return transfer__segment_missing(blob, segment, first, last);
+    uint32_t piece = segment_first(&blob->layout, segment);
+    uint32_t end = piece + segment_length(&blob->layout, segment);
+    while (piece < end && !is_wanting(blob, piece))
+        piece++;
+    if (piece == end)
+        return false;
+    *first = *last = piece;
+    while (*last + 1 < end && is_wanting(blob, *last + 1))
+        ++*last;
+    return true;
+}
+
+bool transfer__lease_missing(const struct transfer *transfer, const struct lease *lease,
+                             uint32_t *first, uint32_t *last)
+{
+    const struct blob *blob = lease->blob;
+    if (lease->state == LEASE_IMPORTING && lease->whole)
+        return transfer__segment_missing(blob, lease->segment, first, last);
+    if (lease->state != LEASE_FETCHING)
+        return segment_wanted(transfer, blob, lease->segment, first, last);
+    uint32_t piece = segment_first(&blob->layout, lease->segment);
+    uint32_t end = piece + segment_length(&blob->layout, lease->segment);
+    if (piece < lease->fetch->first)
+        piece = lease->fetch->first;
+    if (end > lease->fetch->first + lease->fetch->count)
+        end = lease->fetch->first + lease->fetch->count;
+    while (piece < end &&
+           (bitfield_get(&blob->have, piece) || (blob->swarm->flags[piece] & PIECE_PASSED) != 0))
+        piece++;
+    *first = piece;
+    *last = end - 1;
+    return piece < end;
+}
+
 static uint32_t segment_bytes(const struct blob *blob)
 {
     return blob->layout.segment_pieces * blob->layout.piece_bytes;
@@ -387,10 +449,16 @@ void transfer__lease_done(struct transfer *transfer, struct lease *lease)
 bool transfer__import(struct transfer *transfer, struct blob *blob, uint32_t segment,
                       uint16_t holder, uint8_t flags)
 {
+    const struct lease *lease = transfer__lease_find(transfer, blob, segment);
+    bool whole = lease != NULL && lease->state == LEASE_IMPORTING
+                     ? lease->whole
+                     : is_read_whole(transfer, blob, segment);
     bool any = false;
     uint32_t first = segment_first(&blob->layout, segment);
     uint32_t end = first + segment_length(&blob->layout, segment);
     for (uint32_t piece = first; piece < end; piece++) {
+        if (!whole && !is_wanting(blob, piece))
+            continue;
         bool leased = (blob->swarm->flags[piece] & PIECE_LEASED) != 0;
         bool missing = leased ? !bitfield_get(&blob->have, piece) && blob->swarm->asked[piece] == 0
                               : bitfield_get(&blob->swarm->open, piece);
@@ -404,6 +472,7 @@ bool transfer__import(struct transfer *transfer, struct blob *blob, uint32_t seg
 static void start_import(struct transfer *transfer, struct lease *lease)
 {
     transfer__lease_move(lease, LEASE_IMPORTING);
+    lease->whole = is_read_whole(transfer, lease->blob, lease->segment);
     lease->moved_us = transfer->now_us;
     lease->due_us = transfer->now_us + GATHER_US;
     (void)transfer__import(transfer, lease->blob, lease->segment, lease->holder, WIRE_PIECE_LEASE);
@@ -561,7 +630,7 @@ static uint32_t extend_run(const struct transfer *transfer, const struct lease *
     const struct lease *next = next_granted(transfer, blob, lease->segment + 1);
     while (next != NULL && bytes + segment_bytes(blob) <= bytes_max) {
         uint32_t next_first, next_last;
-        if (!transfer__segment_missing(blob, next->segment, &next_first, &next_last) ||
+        if (!segment_wanted(transfer, blob, next->segment, &next_first, &next_last) ||
             next_first != last + 1 || next->holder != NODE_NONE || next->reason != lease->reason)
             break;
         last = next_last;
@@ -627,7 +696,7 @@ static void begin(struct transfer *transfer, struct lease *lease, bool gated)
 {
     struct blob *blob = lease->blob;
     uint32_t first, last;
-    if (!transfer__segment_missing(blob, lease->segment, &first, &last) ||
+    if (!segment_wanted(transfer, blob, lease->segment, &first, &last) ||
         is_superfluous(blob, lease, first, last)) {
         transfer__lease_fail(transfer, lease, 0);
         return;
