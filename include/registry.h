@@ -41,6 +41,12 @@ bool ref_host_valid(const char *text, size_t text_bytes);
  * their own names, at public addresses (the first two may say allow_private); it never stands for
  * an IP address (ORG-1, ORG-2, ORG-6).
  */
+#define REGISTRY_P2P_RULES_MAX 16
+#define REGISTRY_PATTERN_BYTES 128
+struct registry_p2p_rule {
+    char pattern[REGISTRY_PATTERN_BYTES]; /* of repositories: '*' stands for any bytes */
+    bool on;
+};
 struct registry_entry {
     char name[HOST_BYTES_MAX + 1]; /* as in ?ns= and image references, lower case; or a pattern */
     char endpoint[HOST_BYTES_MAX +
@@ -48,9 +54,15 @@ struct registry_entry {
     char ca_file[4096]; /* "" : system's */
     char realm_hosts[4][HOST_BYTES_MAX + 1]; /* extra token realm hosts (ORG-4) */
     bool allow_private; /* loopback and private addresses allowed for this entry (ORG-2) */
-    bool p2p;           /* false: content stays off the mesh (ACL-10) */
-    bool is_default;    /* answers requests without ?ns= */
-    unsigned *users;    /* private to registry_table: holders of an entry made from a pattern */
+    /* Shown to the registry itself, never to where it redirects to; "" none */
+    char client_cert[1024], client_key[1024];
+    char proxy[HOST_BYTES_MAX + 16]; /* "http://host[:port]" for all its requests; "" none. What the
+                                        proxy resolves and reaches is its own business (ORG-2) */
+    bool p2p; /* false: content stays off the mesh (ACL-10), but for what a rule says */
+    struct registry_p2p_rule p2p_rules[REGISTRY_P2P_RULES_MAX]; /* first fit wins */
+    unsigned p2p_rule_count;
+    bool is_default; /* answers requests without ?ns= */
+    unsigned *users; /* private to registry_table: holders of an entry made from a pattern */
 };
 struct registries {
     struct registry_entry *entries; /* borrowed */
@@ -59,6 +71,8 @@ struct registries {
 /* By exact lower-cased name (ORG-1), or the default for "". NULL if none. Patterns are not looked
  * at: see registry_table_get. */
 const struct registry_entry *registries_find(const struct registries *registries, const char *ns);
+/* May this repository's content go through the mesh (ACL-10)? Cost: rules x name. */
+bool registry_p2p(const struct registry_entry *registry, const char *repository);
 /* True for "*", and for "*." before a host[:port] in lower case that is not a number. */
 bool registry_pattern_valid(const char *text);
 /* True if the name (lower case) is one that the pattern stands for. */
@@ -102,12 +116,14 @@ struct fetch_request {
     /* POST and PUT: zero-terminated, NULL is an empty one. Content-Type is sent only if it is among
        the headers. Copied, and the copy wiped at the end. */
     const char *body;
-    const char *ca_file; /* "" or NULL: system's */
-    bool allow_private;
-    uint8_t pool_key[32];           /* connections are reused only among equal keys (ORG-5) */
-    uint32_t connect_timeout_ms;    /* 0: 5,000 */
-    uint32_t first_byte_timeout_ms; /* 0: 10,000 */
-    uint32_t idle_timeout_ms;       /* 0: 15,000 without a byte */
+    const char *ca_file;                  /* "" or NULL: system's */
+    const char *client_cert, *client_key; /* files; "" or NULL: none */
+    const char *proxy;                    /* "http://host[:port]"; "" or NULL: none */
+    bool allow_private;                   /* the proxy itself may be private in any case */
+    uint8_t pool_key[32];                 /* connections are reused only among equal keys (ORG-5) */
+    uint32_t connect_timeout_ms;          /* 0: 5,000 */
+    uint32_t first_byte_timeout_ms;       /* 0: 10,000 */
+    uint32_t idle_timeout_ms;             /* 0: 15,000 without a byte */
 };
 /* Called from the loop. head: once per response, headers borrowed for the call (names lower-cased).
    body: bytes borrowed and consumed; return false to pause until fetch_resume: until then no

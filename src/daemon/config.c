@@ -452,6 +452,17 @@ static int verify_secrets(const struct config *config, struct config_error *erro
     return 0;
 }
 
+static int verify_client_pair(const struct registry_entry *entry, struct config_error *error)
+{
+    if (entry->client_cert[0] == '\0')
+        return 0;
+    if (access(entry->client_cert, R_OK) != 0)
+        return config_fail(error, "registries.clientCertificate: %.300s of %s is not readable",
+                           entry->client_cert, entry->name);
+    int err = secret_file_check(entry->client_key, error);
+    return err == 0 ? 0 : fail_at(error, "registries.clientKey: ");
+}
+
 static int verify_files(const struct config *config, struct config_error *error)
 {
     for (uint32_t i = 0; i < config->registry_count; i++) {
@@ -459,6 +470,9 @@ static int verify_files(const struct config *config, struct config_error *error)
         if (entry->ca_file[0] != '\0' && access(entry->ca_file, R_OK) != 0)
             return config_fail(error, "registries.ca: %.300s of %s is not readable", entry->ca_file,
                                entry->name);
+        int err = verify_client_pair(entry, error);
+        if (err != 0)
+            return err;
     }
     if (config->listen_tls.port == 0)
         return 0;

@@ -74,10 +74,76 @@ static int realm_add(struct config_registry_draft *draft, const char *value,
     return err;
 }
 
+/* "true", "false", or one rule of a list: "PATTERN on", "PATTERN off". */
+static int p2p_set(struct registry_entry *entry, const char *value, struct config_error *error)
+{
+    static const char range[] =
+        "true | false | a list of \"REPOSITORIES on\" or \"REPOSITORIES off\"";
+    const char *blank = strchr(value, ' ');
+    if (blank == NULL && entry->p2p_rule_count == 0 &&
+        (strcmp(value, "true") == 0 || strcmp(value, "false") == 0)) {
+        entry->p2p = strcmp(value, "true") == 0;
+        return 0;
+    }
+    if (entry->p2p_rule_count >= REGISTRY_P2P_RULES_MAX)
+        return config_fail(error, "registries.p2p: more than %d", REGISTRY_P2P_RULES_MAX);
+    struct registry_p2p_rule *rule = &entry->p2p_rules[entry->p2p_rule_count];
+    size_t bytes = strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789._-/*");
+    if (blank == NULL || value + bytes != blank ||
+        (strcmp(blank, " on") != 0 && strcmp(blank, " off") != 0) ||
+        text_copy_n(rule->pattern, sizeof rule->pattern, value, bytes) != 0 || bytes == 0)
+        return refuse(error, "p2p", value, range);
+    rule->on = strcmp(blank, " on") == 0;
+    entry->p2p_rule_count++;
+    return 0;
+}
+
+/* "http://host[:port]"; user and password would be secrets in a configuration. */
+static int proxy_set(struct registry_entry *entry, const char *value, struct config_error *error)
+{
+    static const char scheme[] = "http://";
+    size_t bytes = strlen(value), skip = sizeof scheme - 1;
+    if (bytes > skip && value[bytes - 1] == '/')
+        bytes--;
+    if (strncmp(value, scheme, skip) != 0 || !ref_host_valid(value + skip, bytes - skip) ||
+        text_copy_n(entry->proxy, sizeof entry->proxy, value, bytes) != 0)
+        return config_fail(error, "registries.proxy: not allowed; allowed: http://host[:port], "
+                                  "without user and path");
+    return 0;
+}
+
+struct file_key {
+    const char *name;
+    size_t offset, bytes; /* in struct registry_entry */
+};
+#define FILE_KEY(name, field)                                                                      \
+    {                                                                                              \
+        name, offsetof(struct registry_entry, field), sizeof((struct registry_entry *)0)->field    \
+    }
+static const struct file_key file_keys[] = {
+    FILE_KEY("ca", ca_file),
+    FILE_KEY("clientCertificate", client_cert),
+    FILE_KEY("clientKey", client_key),
+};
+
+/* NULL: not the name of a file's key. */
+static const struct file_key *file_key_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof file_keys / sizeof file_keys[0]; i++)
+        if (strcmp(file_keys[i].name, name) == 0)
+            return &file_keys[i];
+    return NULL;
+}
+
 int config_registry_set(struct config_registry_draft *draft, const char *name, const char *value,
                         struct config_error *error)
 {
     struct registry_entry *entry = &draft->entry;
+    const struct file_key *file = file_key_find(name);
+    if (file != NULL && text_copy((char *)entry + file->offset, file->bytes, value) != 0)
+        return refuse(error, name, value, "a path");
+    if (file != NULL)
+        return 0;
     if (strcmp(name, "name") == 0)
         return name_set(entry, value, error);
     if (strcmp(name, "realmHosts") == 0)
@@ -89,20 +155,18 @@ int config_registry_set(struct config_registry_draft *draft, const char *name, c
     if (strcmp(name, "default") == 0)
         return flag_set(&entry->is_default, name, value, error);
     if (strcmp(name, "p2p") == 0)
-        return flag_set(&entry->p2p, name, value, error);
+        return p2p_set(entry, value, error);
+    if (strcmp(name, "proxy") == 0)
+        return proxy_set(entry, value, error);
     if (strcmp(name, "endpoint") == 0) {
         if (text_copy(entry->endpoint, sizeof entry->endpoint, value) != 0)
             return refuse(error, name, value, "http[s]://host[:port]");
         return 0;
     }
-    if (strcmp(name, "ca") == 0) {
-        if (text_copy(entry->ca_file, sizeof entry->ca_file, value) != 0)
-            return refuse(error, name, value, "a path");
-        return 0;
-    }
     return config_fail(error,
-                       "unknown key \"registries.%.80s\"; known: name, endpoint, ca, plainHttp, "
-                       "allowPrivate, default, p2p, realmHosts",
+                       "unknown key \"registries.%.80s\"; known: name, endpoint, ca, "
+                       "clientCertificate, clientKey, plainHttp, allowPrivate, proxy, default, "
+                       "p2p, realmHosts",
                        name);
 }
 
@@ -165,6 +229,11 @@ static int draft_finish(struct config_registry_draft *draft,
 {
     if (draft->entry.name[0] == '\0')
         return config_fail(error, "%u: registries: an entry without name", draft->line);
+    if ((draft->entry.client_cert[0] == '\0') != (draft->entry.client_key[0] == '\0'))
+        return config_fail(error,
+                           "%u: registries: clientCertificate and clientKey of %s need each "
+                           "other",
+                           draft->line, draft->entry.name);
     for (unsigned i = 0; i < index; i++)
         if (strcmp(drafts[i].entry.name, draft->entry.name) == 0)
             return config_fail(error, "%u: registries.name: \"%s\" is there twice", draft->line,

@@ -94,26 +94,41 @@ static void value_put(const struct config_key *key, const struct config *config,
     (void)fputc(']', out);
 }
 
+static void text_put(const char *key, const char *text, FILE *out)
+{
+    if (text[0] == '\0')
+        return;
+    (void)fprintf(out, "\n    %s: ", key);
+    yaml_put(text, out);
+}
+
+static void p2p_put(const struct registry_entry *entry, FILE *out)
+{
+    if (!entry->p2p)
+        (void)fputs("\n    p2p: false", out);
+    for (unsigned i = 0; i < entry->p2p_rule_count; i++)
+        (void)fprintf(out, "%s\"%s %s\"", i == 0 ? "\n    p2p: [" : ", ",
+                      entry->p2p_rules[i].pattern, entry->p2p_rules[i].on ? "on" : "off");
+    if (entry->p2p_rule_count > 0)
+        (void)fputc(']', out);
+}
+
 static void registry_put(const struct registry_entry *entry, FILE *out)
 {
     (void)fputs("  - name: ", out);
     yaml_put(entry->name, out);
-    if (entry->endpoint[0] != '\0') {
-        (void)fputs("\n    endpoint: ", out);
-        yaml_put(entry->endpoint, out);
-    }
+    text_put("endpoint", entry->endpoint, out);
     if (strncmp(entry->endpoint, "http://", 7) == 0)
         (void)fputs("\n    plainHttp: true", out);
-    if (entry->ca_file[0] != '\0') {
-        (void)fputs("\n    ca: ", out);
-        yaml_put(entry->ca_file, out);
-    }
+    text_put("ca", entry->ca_file, out);
+    text_put("clientCertificate", entry->client_cert, out);
+    text_put("clientKey", entry->client_key, out);
+    text_put("proxy", entry->proxy, out);
     if (entry->allow_private)
         (void)fputs("\n    allowPrivate: true", out);
     if (entry->is_default)
         (void)fputs("\n    default: true", out);
-    if (!entry->p2p)
-        (void)fputs("\n    p2p: false", out);
+    p2p_put(entry, out);
     if (entry->realm_hosts[0][0] != '\0') {
         (void)fputs("\n    realmHosts: [", out);
         for (size_t i = 0; i < 4 && entry->realm_hosts[i][0] != '\0'; i++) {
@@ -171,15 +186,30 @@ static json_t *value_json(const struct config_key *key, const struct config *con
     return list;
 }
 
+static json_t *p2p_json(const struct registry_entry *entry)
+{
+    json_t *rules = entry->p2p_rule_count > 0 ? json_array() : json_boolean(entry->p2p);
+    for (unsigned i = 0; rules != NULL && i < entry->p2p_rule_count; i++) {
+        const struct registry_p2p_rule *rule = &entry->p2p_rules[i];
+        json_t *one = json_sprintf("%s %s", rule->pattern, rule->on ? "on" : "off");
+        if (one == NULL || json_array_append_new(rules, one) != 0) {
+            json_decref(rules);
+            return NULL;
+        }
+    }
+    return rules;
+}
+
 static json_t *registries_json(const struct config *config)
 {
     json_t *list = json_array();
     for (uint32_t i = 0; list != NULL && i < config->registry_count; i++) {
         const struct registry_entry *entry = &config->registry_entries[i];
-        json_t *one = json_pack("{s:s, s:s, s:s, s:b, s:b, s:b}", "name", entry->name, "endpoint",
-                                entry->endpoint, "ca", entry->ca_file, "allowPrivate",
-                                (int)entry->allow_private, "default", (int)entry->is_default, "p2p",
-                                (int)entry->p2p);
+        json_t *one = json_pack(
+            "{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:o}", "name", entry->name, "endpoint",
+            entry->endpoint, "ca", entry->ca_file, "clientCertificate", entry->client_cert,
+            "clientKey", entry->client_key, "proxy", entry->proxy, "allowPrivate",
+            (int)entry->allow_private, "default", (int)entry->is_default, "p2p", p2p_json(entry));
         if (one == NULL || json_array_append_new(list, one) != 0) {
             json_decref(list);
             return NULL;

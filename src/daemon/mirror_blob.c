@@ -300,7 +300,8 @@ static void serve(struct mirror_request *request, uint64_t size)
         break;
     }
     bool around = request->mirror->config.config->mode == CONFIG_MODE_PASSTHROUGH ||
-                  !request->registry->p2p || size > BLOB_BYTES_MAX;
+                  !registry_p2p(request->registry, request->route.repository) ||
+                  size > BLOB_BYTES_MAX;
     if (around || open_answer(request, &span) != 0) {
         request->mirror->counters.direct++;
         mirror_direct(request, &span);

@@ -308,7 +308,8 @@ void mirror_prefetch__manifest(const struct mirror_request *request, const struc
     for (size_t i = 0; i < count; i++)
         layers += found[i].is_layer;
     layers = layers < PREFETCH_LAYERS_MAX ? layers : PREFETCH_LAYERS_MAX;
-    if (!request->mirror->config.config->prefetch_layers || !request->registry->p2p || layers < 2 ||
+    if (!request->mirror->config.config->prefetch_layers ||
+        !registry_p2p(request->registry, request->route.repository) || layers < 2 ||
         image_touch(prefetch, request, manifest) || !make_room(prefetch))
         return;
     struct prefetch_image *image =

@@ -58,6 +58,7 @@ struct fetch {
     char host[HOST_BYTES_MAX + 1]; /* of the URL */
     uint8_t pool_key[32];
     bool allow_private;
+    bool proxied;         /* what is connected to is the proxy */
     bool address_refused; /* by ORG-2, at least one */
     bool paused;          /* body returned false */
     bool resume_due;

@@ -3,8 +3,9 @@
  * One request on libcurl: its options, the check of the address it connects to (ORG-2), what
  * libcurl calls while it runs, and its error codes, which end here.
  *
- * No signals, no proxy, no netrc, no cookies, no redirects, no decompression, HTTP/1.1: one request
- * per connection keeps the pause of one body from stopping another, as it would in HTTP/2.
+ * No signals, no proxy but the configured one, no netrc, no cookies, no redirects, no
+ * decompression, HTTP/1.1: one request per connection keeps the pause of one body from stopping
+ * another, as it would in HTTP/2.
  */
 #include "fetch_curl.h"
 
@@ -64,9 +65,9 @@ static bool address_allowed(const struct fetch *fetch, const struct curl_sockadd
     case ADDRESS_PUBLIC:
         return true;
     case ADDRESS_PRIVATE:
-        return fetch->allow_private;
+        return fetch->allow_private || fetch->proxied;
     case ADDRESS_METADATA: /* only for who asks for it by number; no name leads there */
-        return fetch->allow_private && strcmp(fetch->host, metadata_host) == 0;
+        return fetch->allow_private && !fetch->proxied && strcmp(fetch->host, metadata_host) == 0;
     case ADDRESS_REFUSED:
         break;
     }
@@ -153,6 +154,7 @@ int fetch_curl__error_of(const struct fetch *fetch, CURLcode code)
     case CURLE_COULDNT_CONNECT:
         return fetch->address_refused ? E_REFUSED : E_UNREACHABLE;
     case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_RESOLVE_PROXY:
     case CURLE_FAILED_INIT:
     case CURLE_INTERFACE_FAILED:
         return E_UNREACHABLE;
@@ -317,8 +319,38 @@ static CURLcode options_body(struct fetch *fetch, const struct fetch_request *re
     return code;
 }
 
+static const char *given(const char *text)
+{
+    return text != NULL && text[0] != '\0' ? text : NULL;
+}
+
+/* Whom the request trusts and goes through, as its registry's entry says. */
+static CURLcode options_registry(struct fetch *fetch, const struct fetch_request *request)
+{
+    CURL *easy = fetch->easy;
+    CURLcode code = CURLE_OK;
+
+    /* Added to the system's, as containerd does with `ca`: a registry with a private CA may send us
+       to a store with a public one. */
+    if (given(request->ca_file) != NULL)
+        SET(CURLOPT_CAINFO, request->ca_file);
+    if (given(request->client_cert) != NULL)
+        SET(CURLOPT_SSLCERT, request->client_cert);
+    if (given(request->client_key) != NULL)
+        SET(CURLOPT_SSLKEY, request->client_key);
+    fetch->proxied = given(request->proxy) != NULL;
+    /* "" and "*": none, not even from the environment. */
+    SET(CURLOPT_PROXY, fetch->proxied ? request->proxy : "");
+    SET(CURLOPT_NOPROXY, fetch->proxied ? "" : "*");
+    SET(CURLOPT_PROXYTYPE, (long)CURLPROXY_HTTP);
+    /* The tunnel's head is neither shown as the registry's nor given our headers. */
+    SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+    SET(CURLOPT_HEADEROPT, (long)CURLHEADER_SEPARATE);
+    return code;
+}
+
 /* What no request may do differently. */
-static CURLcode options_safety(struct fetch *fetch, const struct fetch_request *request)
+static CURLcode options_safety(struct fetch *fetch)
 {
     CURL *easy = fetch->easy;
     CURLcode code = CURLE_OK;
@@ -327,17 +359,11 @@ static CURLcode options_safety(struct fetch *fetch, const struct fetch_request *
     SET(CURLOPT_PROTOCOLS_STR, "http,https");
     SET(CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
     SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
-    SET(CURLOPT_PROXY, ""); /* not even from the environment */
-    SET(CURLOPT_NOPROXY, "*");
     SET(CURLOPT_NOSIGNAL, 1L);
     SET(CURLOPT_HTTP09_ALLOWED, 0L);
     SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2); /* and later (ORG-6) */
     SET(CURLOPT_SSL_VERIFYPEER, 1L);
     SET(CURLOPT_SSL_VERIFYHOST, 2L);
-    /* Added to the system's, as containerd does with `ca`: a registry with a private CA may send us
-       to a store with a public one. */
-    if (request->ca_file != NULL && request->ca_file[0] != '\0')
-        SET(CURLOPT_CAINFO, request->ca_file);
     SET(CURLOPT_OPENSOCKETFUNCTION, on_open);
     SET(CURLOPT_OPENSOCKETDATA, (void *)fetch);
     SET(CURLOPT_TCP_KEEPALIVE, 1L);
@@ -376,7 +402,9 @@ int fetch_curl__easy_open(struct fetch *fetch, const struct fetch_request *reque
     if (code == CURLE_OK)
         code = options_body(fetch, request);
     if (code == CURLE_OK)
-        code = options_safety(fetch, request);
+        code = options_registry(fetch, request);
+    if (code == CURLE_OK)
+        code = options_safety(fetch);
     if (code == CURLE_OK)
         return 0;
     return code == CURLE_OUT_OF_MEMORY ? E_NO_MEMORY : E_INVALID;

@@ -18,8 +18,9 @@ bool origin__is_redirect(int status)
     return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
 }
 
-/* A redirect may not name a cloud's credential service, whatever addresses are allowed (ORG-2). */
-static bool host_forbidden(const struct url_parts *url)
+/* A redirect may not name a cloud's credential service, whatever addresses are allowed (ORG-2). Of
+ * what lies behind a proxy we see no address but one that is named. */
+static bool host_forbidden(const struct origin_fetch *fetch, const struct url_parts *url)
 {
     struct peer_addr addr;
     enum address_class class;
@@ -27,6 +28,8 @@ static bool host_forbidden(const struct url_parts *url)
     if (peer_addr_parse(url->host, 1, &addr) != 0)
         return false;
     class = address__class(addr.ip);
+    if (class == ADDRESS_PRIVATE && fetch->proxy[0] != '\0')
+        return !fetch->allow_private;
     return class == ADDRESS_METADATA || class == ADDRESS_REFUSED;
 }
 
@@ -45,7 +48,7 @@ int origin__redirect_note(struct origin_fetch *fetch, const struct fetch_respons
     if (url__resolve(&fetch->hop_url, location, fetch->location, URL_BYTES_MAX + 1) != 0 ||
         url__parse(fetch->location, strlen(fetch->location), &next) != 0)
         return E_REFUSED;
-    if ((fetch->hop_url.https && !next.https) || host_forbidden(&next))
+    if ((fetch->hop_url.https && !next.https) || host_forbidden(fetch, &next))
         return E_REFUSED;
     return 0;
 }

@@ -132,7 +132,8 @@ static size_t text_size(const struct origin_request *request)
 {
     const struct registry_entry *registry = request->registry;
     size_t bytes = strlen(registry->name) + strlen(registry->endpoint) + strlen(registry->ca_file) +
-                   strlen(request->path_and_query) + 4;
+                   strlen(registry->client_cert) + strlen(registry->client_key) +
+                   strlen(registry->proxy) + strlen(request->path_and_query) + 7;
 
     if (request->authorization != NULL)
         bytes += strlen(request->authorization) + 1;
@@ -178,6 +179,9 @@ int origin__request_copy(struct origin_fetch *fetch, const struct origin_request
     fetch->request.registry = NULL; /* the entry is the caller's and may go */
     fetch->registry_name = pack(&packer, request->registry->name);
     fetch->ca_file = pack(&packer, request->registry->ca_file);
+    fetch->client_cert = pack(&packer, request->registry->client_cert);
+    fetch->client_key = pack(&packer, request->registry->client_key);
+    fetch->proxy = pack(&packer, request->registry->proxy);
     fetch->allow_private = request->registry->allow_private;
     fetch->request.path_and_query = pack(&packer, request->path_and_query);
     fetch->request.authorization = NULL;
@@ -290,6 +294,9 @@ int origin__send(struct origin_fetch *fetch)
     struct fetch_request out = {
         .url = fetch->url,
         .ca_file = fetch->ca_file,
+        .client_cert = fetch->away ? NULL : fetch->client_cert,
+        .client_key = fetch->away ? NULL : fetch->client_key,
+        .proxy = fetch->proxy,
         .allow_private = fetch->allow_private,
         .connect_timeout_ms = clip(origin->connect_ms, connect_budget(fetch)),
         .first_byte_timeout_ms = clip(origin->first_byte_ms, fetch->budget_ms),

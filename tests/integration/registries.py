@@ -1,16 +1,17 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""The `registries:` list with real registries behind TLS: patterns, addresses (ORG-1, ORG-2, ORG-6)."""
+"""The `registries:` list with real registries behind TLS: patterns, client certificates, proxies, repositories off the mesh (ORG-1, ORG-2, ORG-3, ACL-10)."""
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import it
 import stub_registry as stub
-from lab import Lab, run
+from lab import Lab, Process, run
 from pull import fetch
 
-TLS_PORT = 5443
+TLS_PORT, PROXY_PORT = 5443, 3128
 ACCEPT = f"Accept: {stub.MANIFEST}"
 
 
@@ -55,6 +56,12 @@ def pull(node, registry: str, image: dict, *args) -> int:
     return 200
 
 
+def around(node) -> float:
+    """Blobs that went around the mesh because the configuration says so."""
+    return sum(float(line.rsplit(" ", 1)[1]) for line in node.get("/metrics", admin=True).splitlines()
+               if line.startswith("shoal_fallbacks_total{") and "configured" in line)
+
+
 def test_org_1_patterns():
     """containerd's _default: names below a pattern are served each as itself; what no pattern fits is 404, and nobody is asked."""
     def entries(ca):
@@ -68,6 +75,69 @@ def test_org_1_patterns():
             status, _, body = fetch(node, f"/v2/lib/app/manifests/1{ns(name)}", "-H", ACCEPT)
             it.check(status == wanted, f"{name}: {status} {body[:200]}")
             it.check(status != 503 or b"not allowed" in body or b"refused" in body, f"{name}: {body[:300]}")
+
+
+def test_client_certificate():
+    """A registry that asks who is there: with the entry's certificate it is served, without one it is not."""
+    with Lab(1) as lab:
+        cert, key = make_certificate(lab.dir, "registry", "registry.test")
+        own, own_key = make_certificate(lab.dir, "node", "node.test")
+        own_key.chmod(0o400)
+        lab.start_registry()
+        lab.start_registry(port=TLS_PORT, name="registry-tls", tls={"certificate": str(cert), "key": str(key), "clientcas": [str(own)]})
+        lab.image = lab.push_image("lib/app", [1 << 20, 3 << 20])
+        entry = {"name": f"registry.test:{TLS_PORT}", "ca": str(cert), "allowPrivate": True}
+        lab.registries = [{**entry, "clientCertificate": str(own), "clientKey": str(own_key)}]
+        node = lab.nodes[0]
+        node.start()
+        status = pull(node, entry["name"], lab.image)
+        it.check(status == 200, f"with a certificate: {status}")
+        node.process.stop()
+        lab.registries = [entry]
+        node.start()
+        status = pull(node, entry["name"], lab.image)
+        it.check(status == 503, f"without one: {status}")
+        node.process.stop()
+        own_key.chmod(0o444)
+        lab.registries = [{**entry, "clientCertificate": str(own), "clientKey": str(own_key)}]
+        shown = node.run("build/shoal", "config", "check", "--config", node.config(), check=False)
+        it.check(shown.returncode != 0 and "registries.clientKey" in shown.stderr + shown.stdout, f"a key everybody may read: {shown.stderr}")
+
+
+def test_proxy():
+    """All of a registry's requests go through its proxy, with credentials inside the tunnel only (ORG-3)."""
+    def entries(ca):
+        return [{"name": f"registry.test:{TLS_PORT}", "ca": ca, "proxy": "http://registry.test:3128"}]  # a private address, but the proxy's
+    with tls_registry(entries) as lab:
+        node, secret = lab.nodes[0], "bWFya2VkOnNlY3JldA=="
+        status = pull(node, f"registry.test:{TLS_PORT}", lab.image)
+        it.check(status == 503, f"without its proxy: {status}")
+        proxy = Process(lab.origin_exec(sys.executable, Path(__file__).with_name("connect_proxy.py"), lab.origin_address, PROXY_PORT), lab.dir / "proxy.log")
+        lab.processes.append(proxy)
+        end = time.monotonic() + 15  # the dead proxy rests for a moment
+        while (status := pull(node, f"registry.test:{TLS_PORT}", lab.image, "-H", f"Authorization: Basic {secret}")) != 200 and time.monotonic() < end:
+            time.sleep(0.3)
+        it.check(status == 200, f"through the proxy: {status}")
+        seen = proxy.text()
+        it.check(f"CONNECT registry.test:{TLS_PORT}" in seen and "GET" not in seen, f"the proxy saw {seen[:500]}")
+        it.check("uthorization" not in seen and secret not in seen, "ORG-3: credentials were shown to the proxy")
+
+
+def test_acl_10_repositories_off_the_mesh():
+    """What a rule keeps off the mesh is read from the registry by each node; its neighbour repository is not."""
+    def entries(ca):
+        return [{"name": f"registry.test:{TLS_PORT}", "ca": ca, "allowPrivate": True, "p2p": ["lib/app off", "* on"]}]
+    with tls_registry(entries, nodes=2) as lab:
+        other = lab.push_image("lib/shared", [3 << 20])
+        for node in lab.nodes:
+            before = around(node)
+            it.check(pull(node, f"registry.test:{TLS_PORT}", lab.image) == 200, f"{node.name}: lib/app")
+            it.check(around(node) == before + 3, f"{node.name}: not all of lib/app went around the mesh")
+        for node, source in zip(lab.nodes, ("origin", "peer")):
+            layer = other["layers"][0]["digest"]
+            fetch(node, f"/v2/lib/shared/manifests/1{ns(f'registry.test:{TLS_PORT}')}", "-H", ACCEPT)
+            status, headers, _ = fetch(node, f"/v2/lib/shared/blobs/{layer}{ns(f'registry.test:{TLS_PORT}')}")
+            it.check(status == 200 and headers.get("shoal-source") == source, f"{node.name}: {status} from {headers.get('shoal-source')}")
 
 
 if __name__ == "__main__":

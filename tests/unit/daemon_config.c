@@ -394,13 +394,64 @@ static void bad_registries_are_refused(void **state)
                       "2: registries.endpoint: \"https://a/v2\" is not allowed; allowed: "
                       "http[s]://host[:port] without path");
     expect_file_error("registries:\n  - name: a\n    colour: red\n",
-                      "3: unknown key \"registries.colour\"; known: name, endpoint, ca, plainHttp, "
-                      "allowPrivate, default, p2p, realmHosts");
+                      "3: unknown key \"registries.colour\"; known: name, endpoint, ca, "
+                      "clientCertificate, clientKey, plainHttp, allowPrivate, proxy, default, p2p, "
+                      "realmHosts");
     expect_file_error("registries:\n  - name: a\n    p2p: 3\n",
-                      "3: registries.p2p: \"3\" is not allowed; allowed: true | false");
+                      "3: registries.p2p: \"3\" is not allowed; allowed: true | false | a list of "
+                      "\"REPOSITORIES on\" or \"REPOSITORIES off\"");
     expect_file_error("registries:\n  - {name: a, default: true}\n  - {name: b, default: true}\n",
                       "3: registries.default: only one registry can be the default");
     expect_file_error("registries: [a]\n", "1: registries: must be a list of maps");
+}
+
+/* Proxy, client certificate, and repositories off the mesh (ACL-10). A proxy's password would be a
+ * secret in the configuration: it is refused and not repeated (HRD-4). */
+static void registries_have_settings_of_their_own(void **state)
+{
+    (void)state;
+    assert_int_equal(load("registries:\n"
+                          "  - name: a\n"
+                          "    clientCertificate: /etc/me.crt\n"
+                          "    clientKey: /etc/me.key\n"
+                          "    proxy: http://proxy.local:3128/\n"
+                          "    p2p: [\"team/open on\", \"team/* off\"]\n"
+                          "  - {name: b, p2p: false}\n"),
+                     0);
+    struct registries all = config_registries(&config);
+    const struct registry_entry *a = registries_find(&all, "a");
+    assert_string_equal(a->client_cert, "/etc/me.crt");
+    assert_string_equal(a->client_key, "/etc/me.key");
+    assert_string_equal(a->proxy, "http://proxy.local:3128");
+    assert_int_equal(a->p2p_rule_count, 2);
+    assert_true(registry_p2p(a, "team/open") && !registry_p2p(a, "team/x") && registry_p2p(a, "x"));
+    assert_false(registry_p2p(registries_find(&all, "b"), "x"));
+    config_close(&config);
+
+    expect_file_error("registries: [{name: a, clientKey: /k}]\n",
+                      "1: registries: clientCertificate and clientKey of a need each other");
+    static const char *const proxies[] = {"http://user:hidden@p", "https://p", "p:3128",
+                                          "http://p/x", "http://"};
+    for (size_t i = 0; i < sizeof proxies / sizeof proxies[0]; i++) {
+        char yaml[128];
+        (void)snprintf(yaml, sizeof yaml, "registries: [{name: a, proxy: \"%s\"}]\n", proxies[i]);
+        expect_file_error(yaml, "1: registries.proxy: not allowed; allowed: http://host[:port], "
+                                "without user and path");
+    }
+    static const char *const rules[] = {"on", "team", "team/* maybe", "Team on", " on", "team  on"};
+    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {
+        char yaml[128];
+        (void)snprintf(yaml, sizeof yaml, "registries: [{name: a, p2p: [\"%s\"]}]\n", rules[i]);
+        assert_int_equal(load(yaml), E_CONFIG);
+        assert_non_null(strstr(error.text, "registries.p2p: "));
+    }
+    char many[1024] = "";
+    size_t used = 0;
+    for (int i = 0; i <= REGISTRY_P2P_RULES_MAX; i++)
+        used += (size_t)snprintf(many + used, sizeof many - used, "%s\"x on\"",
+                                 i == 0 ? "registries: [{name: a, p2p: [" : ", ");
+    (void)snprintf(many + used, sizeof many - used, "]}]\n");
+    expect_file_error(many, "1: registries.p2p: more than 16");
 }
 
 /* A pattern leads to the registry that was named, by https, and "*" to public addresses only
@@ -670,6 +721,7 @@ int main(void)
         cmocka_unit_test(missing_and_oversized_files_are_said),
         cmocka_unit_test(registries_merge_over_the_built_in),
         cmocka_unit_test(bad_registries_are_refused),
+        cmocka_unit_test(registries_have_settings_of_their_own),
         cmocka_unit_test(patterns_cannot_be_loosened_org_6),
         cmocka_unit_test(values_that_do_not_fit_together_are_refused),
         cmocka_unit_test(secret_files_must_be_private),

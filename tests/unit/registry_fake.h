@@ -27,7 +27,7 @@ struct fake_call {
     char headers[FETCH_HEADERS_MAX][512]; /* "Name: value" */
     unsigned header_count;
     char body[4096]; /* cut */
-    char ca_file[64];
+    char ca_file[64], client_cert[64], client_key[64], proxy[64];
     bool allow_private;
     uint8_t pool_key[32];
     uint32_t connect_timeout_ms, first_byte_timeout_ms, idle_timeout_ms;
@@ -133,6 +133,12 @@ static inline int fake_start(void *self, const struct fetch_request *request,
     (void)snprintf(call->ca_file, sizeof call->ca_file, "%s",
                    request->ca_file == NULL ? "" : request->ca_file);
     (void)snprintf(call->body, sizeof call->body, "%s", request->body == NULL ? "" : request->body);
+    (void)snprintf(call->client_cert, sizeof call->client_cert, "%s",
+                   request->client_cert == NULL ? "" : request->client_cert);
+    (void)snprintf(call->client_key, sizeof call->client_key, "%s",
+                   request->client_key == NULL ? "" : request->client_key);
+    (void)snprintf(call->proxy, sizeof call->proxy, "%s",
+                   request->proxy == NULL ? "" : request->proxy);
     call->header_count = request->header_count;
     for (unsigned i = 0; i < request->header_count; i++)
         (void)snprintf(call->headers[i], sizeof call->headers[i], "%s: %s",

@@ -366,14 +366,68 @@ static void entry_settings_reach_every_hop(void **state)
     struct world *world = *state;
 
     (void)snprintf(world->entry.ca_file, sizeof world->entry.ca_file, "/etc/ca.pem");
+    (void)snprintf(world->entry.proxy, sizeof world->entry.proxy, "http://proxy.test:3128");
     world->entry.allow_private = true;
     start(world);
     fake_answer(call(world, 0), 307, TO_STORE, "");
     for (unsigned i = 0; i < 2; i++) {
         assert_true(call(world, i)->allow_private);
         assert_string_equal(call(world, i)->ca_file, "/etc/ca.pem");
+        assert_string_equal(call(world, i)->proxy, "http://proxy.test:3128");
     }
     fake_answer(call(world, 1), 200, "", "0123456789");
+    expect_done(world, 0);
+}
+
+/* ORG-3: who we are is shown to the registry, and not to where it sends us; not even when the store
+ * is remembered from an earlier answer. */
+static void client_certificate_stays_with_the_registry(void **state)
+{
+    struct world *world = *state;
+
+    (void)snprintf(world->entry.client_cert, sizeof world->entry.client_cert, "/etc/me.pem");
+    (void)snprintf(world->entry.client_key, sizeof world->entry.client_key, "/etc/me.key");
+    start(world);
+    assert_string_equal(call(world, 0)->client_cert, "/etc/me.pem");
+    assert_string_equal(call(world, 0)->client_key, "/etc/me.key");
+    fake_answer(call(world, 0), 307, TO_STORE, "");
+    assert_string_equal(call(world, 1)->client_cert, "");
+    assert_string_equal(call(world, 1)->client_key, "");
+    fake_answer(call(world, 1), 200, "", "0123456789");
+    expect_done(world, 0);
+    caller_init(&world->caller, &world->fake, world->origin);
+    start(world);
+    assert_string_equal(call(world, 2)->url, STORE);
+    assert_string_equal(call(world, 2)->client_cert, "");
+    fake_answer(call(world, 2), 200, "", "0123456789");
+    expect_done(world, 0);
+}
+
+/* ORG-2: behind a proxy no address is seen but one that a redirect names. */
+static void a_proxy_is_not_sent_to_private_addresses(void **state)
+{
+    static const char *const locations[] = {"location: https://10.0.0.1/x\n",
+                                            "location: https://127.0.0.1:8443/x\n",
+                                            "location: https://[fd00::1]/x\n"};
+    struct world *world = *state;
+
+    (void)snprintf(world->entry.proxy, sizeof world->entry.proxy, "http://proxy.test:3128");
+    for (unsigned i = 0; i < 3; i++) {
+        unsigned first = world->fake.call_count;
+
+        caller_init(&world->caller, &world->fake, world->origin);
+        start(world);
+        fake_answer(call(world, first), 307, locations[i], "");
+        while (world->caller.dones == 0 && fake_turn(&world->fake, world->origin))
+            ;
+        expect_done(world, E_REFUSED);
+        assert_int_equal(world->fake.call_count, first + 1);
+    }
+    world->entry.allow_private = true;
+    caller_init(&world->caller, &world->fake, world->origin);
+    start(world);
+    fake_answer(call(world, 3), 307, locations[0], "");
+    fake_answer(call(world, 4), 200, "", "0123456789");
     expect_done(world, 0);
 }
 
@@ -757,6 +811,8 @@ int main(void)
         TEST(endless_redirect_body_is_cut),
         TEST(pool_keys_differ),
         TEST(entry_settings_reach_every_hop),
+        TEST(client_certificate_stays_with_the_registry),
+        TEST(a_proxy_is_not_sent_to_private_addresses),
         TEST(challenge_is_relayed),
         TEST(not_found_is_final),
         TEST(short_error_body_is_complete),
