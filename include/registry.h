@@ -98,6 +98,15 @@ MUST_USE int registry_table_get(struct registry_table *table, const char *ns,
 /* One more holder; for configured entries nothing. */
 const struct registry_entry *registry_entry_ref(const struct registry_entry *entry);
 void registry_entry_put(const struct registry_entry *entry); /* NULL is fine */
+/*
+ * The name to look up for a request: its ?ns= if there is one, else the host it was sent to (its
+ * Host header; NULL: none), if that is a configured name with or without the port, else "", the
+ * default. Either may be a P2P name of the ACR component (ACR.md §6): "distributed" as the second
+ * label, and a port of this node behind it; both are dropped. Patterns let in what ?ns= and such
+ * names say, never what a plain Host does: that is often just this node. Returns `out`, or `ns`.
+ */
+const char *registries_asked(const struct registries *registries, const char *ns, const char *host,
+                             char out[HOST_BYTES_MAX + 1]);
 
 /* ---- fetch: HTTP client engine ------------------------------------------------------------------
  */

@@ -49,7 +49,7 @@ PURE = ["base", "wire"] + CORES  # .data and .bss empty here too
 LIBRARIES = {
     r"uv\.h": ["src/daemon/"],
     r"curl/": ["src/registry/fetch_curl"],
-    r"openssl/": ["src/base/digest.c", "src/session/record", "src/registry/acr_sign.c"],
+    r"openssl/": ["src/base/digest.c", "src/session/record", "src/registry/acr_sign.c", "src/daemon/tls_"],
     r"sodium": ["src/session/", "src/daemon/", "src/registry/acr_"],
     r"msgpack": ["src/wire/"],
     r"llhttp\.h": ["src/http/"],

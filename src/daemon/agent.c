@@ -85,6 +85,24 @@ static int make_mesh(struct agent *agent, struct config_error *error)
     return 0;
 }
 
+/* The TLS port serves what the plain one does, under the same limits. */
+static int make_tls(struct agent *agent, const struct server_config *client,
+                    struct config_error *error)
+{
+    struct tls_files files[CONFIG_TLS_PAIRS_MAX];
+    struct server_config part = *client;
+    if (agent->config->listen_tls.port == 0)
+        return 0;
+    unsigned count = config_tls_files(agent->config, files);
+    int err = tls_new(&agent->loop, files, count, &agent->tls, error);
+    if (err != 0)
+        return err;
+    part.listen = agent->config->listen_tls;
+    part.name = "tls";
+    part.tls = agent->tls;
+    return server_new(&part, &agent->tls_client, error);
+}
+
 static int make_servers(struct agent *agent, struct config_error *error)
 {
     const struct config *config = agent->config;
@@ -103,6 +121,8 @@ static int make_servers(struct agent *agent, struct config_error *error)
     admin.arg = agent;
     admin.handle = admin_handle;
     int err = server_new(&client, &agent->client, error);
+    if (err == 0)
+        err = make_tls(agent, &client, error);
     if (err == 0)
         err = server_new(&admin, &agent->admin, error);
     return err == 0 ? 0 : fail(error, "listen", err);
@@ -147,7 +167,11 @@ static int make_mirror(struct agent *agent, struct config_error *error)
 static void say_ready(struct agent *agent)
 {
     char client[PEER_ADDR_TEXT_BYTES], mesh[PEER_ADDR_TEXT_BYTES], admin[PEER_ADDR_TEXT_BYTES];
+    char tls[PEER_ADDR_TEXT_BYTES];
     agent->ready = true;
+    if (agent->tls_client != NULL)
+        log_to(&agent->loop.env, LOG_INFO, "agent: clients by TLS at %s",
+               peer_addr_text(server_addr(agent->tls_client), tls));
     log_to(&agent->loop.env, LOG_INFO, "agent: ready client=%s mesh=%s admin=%s cluster=%s",
            peer_addr_text(server_addr(agent->client), client),
            peer_addr_text(node_self_addr(agent->node), mesh),
@@ -158,6 +182,8 @@ static void say_ready(struct agent *agent)
 static void release(struct agent *agent)
 {
     server_free(agent->admin);
+    server_free(agent->tls_client);
+    tls_free(agent->tls);
     server_free(agent->client);
     mirror_free(agent->mirror);
     grants_free(agent->grants);

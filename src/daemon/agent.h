@@ -27,6 +27,8 @@ struct agent {
     struct registry_table *registries;
     struct mirror *mirror;
     struct server *client;
+    struct tls *tls; /* NULL: no TLS port */
+    struct server *tls_client;
     struct server *admin;
     uint64_t started_us;
     bool ready; /* everything listens and the cache is recovered */

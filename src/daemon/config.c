@@ -16,6 +16,7 @@
 #include "loop.h"
 #include "nearest.h"
 #include "secret_file.h"
+#include "tls_cert.h"
 #include "yaml_items.h"
 
 #define ITEM_TEXT_BYTES         8192
@@ -474,15 +475,39 @@ static int verify_files(const struct config *config, struct config_error *error)
         if (err != 0)
             return err;
     }
+    return 0;
+}
+
+unsigned config_tls_files(const struct config *config, struct tls_files *out)
+{
+    for (uint32_t i = 0; i < config->tls_certificate_count; i++)
+        out[i] = (struct tls_files){config->tls_certificates[i].text, config->tls_keys[i].text};
+    return config->tls_certificate_count;
+}
+
+/* Loads the pairs once, so that `config check` finds what would stop the agent. */
+static int verify_tls(const struct config *config, struct config_error *error)
+{
+    struct tls_files files[CONFIG_TLS_PAIRS_MAX];
+    struct tls_set *set = NULL;
+    if (config->listen_tls.port == 0 && config->tls_certificate_count + config->tls_key_count > 0)
+        return config_fail(error, "listen.%s is set but listen.tls, the port, is not",
+                           config->tls_certificate_count > 0 ? "tlsCertificate" : "tlsKey");
     if (config->listen_tls.port == 0)
         return 0;
-    if (config->tls_certificate.text[0] == '\0' || config->tls_key.text[0] == '\0')
+    if (config->tls_certificate_count == 0)
         return config_fail(error,
                            "listen.tls needs listen.tlsCertificate and listen.tlsKey as well");
-    if (access(config->tls_certificate.text, R_OK) != 0)
-        return config_fail(error, "listen.tlsCertificate: %.300s is not readable",
-                           config->tls_certificate.text);
-    return secret_file_check(config->tls_key.text, error);
+    if (config->tls_certificate_count != config->tls_key_count)
+        return config_fail(error,
+                           "listen.tlsCertificate has %u files, listen.tlsKey %u: give each "
+                           "certificate its key, in the same order",
+                           (unsigned)config->tls_certificate_count,
+                           (unsigned)config->tls_key_count);
+    int err = tls_set_load(files, config_tls_files(config, files), &set, error);
+    if (err == 0)
+        tls_set_put(set);
+    return err;
 }
 
 /* A value that nothing acts on would mislead its author. */
@@ -517,6 +542,8 @@ int config_verify(const struct config *config, struct config_error *error)
         err = verify_secrets(config, error);
     if (err == 0)
         err = verify_files(config, error);
+    if (err == 0)
+        err = verify_tls(config, error);
     return err;
 }
 

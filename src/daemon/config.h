@@ -25,12 +25,14 @@
 #define CONFIG_BOOTSTRAP_MAX  64
 #define CONFIG_INSTANCES_MAX  64
 #define CONFIG_TEXT_BYTES     256
+#define CONFIG_TLS_PAIRS_MAX  8
 #define CONFIG_CLUSTER_ID_MAX 63
 #define CONFIG_KEYS_MAX       96
 #define CONFIG_FILE_BYTES_MAX (1024 * 1024)
 #define CONFIG_ERROR_BYTES    1024
 #define CONFIG_DATA_DIR_ROOT  "/var/lib/shoal"
 #define CONFIG_FILE_ROOT      "/etc/shoal/shoal.yaml"
+#define CONFIG_TLS_PORT       443
 #define CONFIG_CLIENT_PORT    65001
 #define CONFIG_MESH_PORT      65002
 #define CONFIG_ADMIN_PORT     65003
@@ -85,9 +87,11 @@ struct config {
     struct peer_addr listen_client;
     struct peer_addr listen_mesh; /* [::] falls back to 0.0.0.0 on hosts without IPv6 */
     struct peer_addr listen_admin;
-    struct peer_addr listen_tls; /* port 0: no TLS client port */
-    struct config_path tls_certificate;
-    struct config_path tls_key;
+    struct peer_addr listen_tls;                               /* port 0: no TLS client port */
+    struct config_path tls_certificates[CONFIG_TLS_PAIRS_MAX]; /* the n-th key is the n-th one's */
+    uint32_t tls_certificate_count;
+    struct config_path tls_keys[CONFIG_TLS_PAIRS_MAX];
+    uint32_t tls_key_count;
     struct peer_addr advertise; /* port 0: chosen at start, see node_new */
     bool strict_address;        /* a peer's announced IP must be the one its packets come from */
 

@@ -12,11 +12,11 @@
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "bytes.h"
+#include "http_socket.h"
 #include "log.h"
 #include "socket_addr.h"
 
@@ -30,20 +30,25 @@
 #define TURN_BYTES_MAX (4 * 1024 * 1024)
 #define BODY_COPY_MAX  (8 * 1024 * 1024)
 #define LISTEN_BACKLOG 512
+/* Handshakes under way in all, and older than what the newest may push out (RES-1): an honest one
+ * takes milliseconds. One address may have half of its connections in them. */
+#define HANDSHAKES_MAX   256
+#define HANDSHAKE_OLD_US (1ull * 1000000)
 
 enum conn_state {
     CONN_UNUSED = 0,
-    CONN_READING,  /* waits for a request head; ends by one, a deadline or the client */
-    CONN_HANDLING, /* the handler has the request; ends by its answer or the client */
-    CONN_SENDING,  /* the answer goes out; ends when it is sent, the source fails or the client */
-    CONN_DRAINING, /* our side is shut; ends when the client closes or the deadline passes */
+    CONN_HANDSHAKE, /* TLS: ends when it is done, fails, or by a deadline */
+    CONN_READING,   /* waits for a request head; ends by one, a deadline or the client */
+    CONN_HANDLING,  /* the handler has the request; ends by its answer or the client */
+    CONN_SENDING,   /* the answer goes out; ends when it is sent, the source fails or the client */
+    CONN_DRAINING,  /* our side is shut; ends when the client closes or the deadline passes */
 };
 
 struct exchange {
     struct server *server;
     struct exchange *previous, *next;
     uv_poll_t poll;
-    int fd;
+    struct http_socket socket;
     struct peer_addr peer;
     enum conn_state state;
     int events;            /* polled for */
@@ -75,6 +80,7 @@ struct server {
     uv_timer_t timer;
     struct exchange *connections;
     struct server_counters counters;
+    uint8_t *scratch; /* TLS: HTTP_SOCKET_FILE_BYTES for what comes from files */
     bool draining, accept_paused;
 };
 
@@ -102,7 +108,7 @@ static void accept_again(struct server *server)
 static void conn_closed(uv_handle_t *handle)
 {
     struct exchange *conn = handle->data;
-    (void)close(conn->fd);
+    http_socket_close(&conn->socket);
     accept_again(conn->server);
     (void)loop_alloc(NULL, conn->out, 0);
     explicit_bzero(&conn->request, sizeof conn->request); /* holds Authorization */
@@ -127,6 +133,9 @@ static void conn_close(struct exchange *conn)
         return;
     if (conn->state == CONN_HANDLING || conn->state == CONN_SENDING)
         server->counters.requests_running--;
+    server->counters.handshakes_running -= conn->state == CONN_HANDSHAKE;
+    if (conn->state == CONN_READING)
+        http_socket_end(&conn->socket); /* TLS: an idle client learns that this is no attack */
     conn->client_gone = true;
     void (*gone)(void *arg) = conn->state == CONN_HANDLING ? conn->gone : NULL;
     conn->state = CONN_DRAINING;
@@ -167,7 +176,7 @@ static void enter(struct exchange *conn, enum conn_state state)
 /* Our side is done: the client reads what is on its way, then closes (CLIENTS §1.2). */
 static void conn_drain(struct exchange *conn)
 {
-    (void)shutdown(conn->fd, SHUT_WR);
+    http_socket_end(&conn->socket);
     enter(conn, CONN_DRAINING);
     poll_for(conn, UV_READABLE);
 }
@@ -283,34 +292,19 @@ void exchange_wake(struct exchange *conn)
 
 /* ---- sending ---- */
 
-/* 1 sent something, 0 the socket is full, -1 the client is gone. */
-static int send_some(struct exchange *conn, const uint8_t *bytes, size_t count, bool more,
-                     size_t *sent)
-{
-    ssize_t n = send(conn->fd, bytes, count, MSG_NOSIGNAL | MSG_DONTWAIT | (more ? MSG_MORE : 0));
-    if (n < 0)
-        return errno == EAGAIN || errno == EINTR ? 0 : -1;
-    *sent = (size_t)n;
-    return 1;
-}
-
 static int send_chunk(struct exchange *conn)
 {
     struct blob_chunk *chunk = &conn->chunk;
     size_t left = chunk->byte_count - conn->chunk_sent, sent = 0;
-    int did;
-    if (chunk->fd >= 0) {
-        off_t offset = (off_t)(chunk->fd_offset + conn->chunk_sent);
-        ssize_t n = sendfile(conn->fd, chunk->fd, &offset, left);
-        did = n > 0 ? 1 : n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
-        sent = n > 0 ? (size_t)n : 0;
-    } else {
-        did = send_some(conn, chunk->bytes + conn->chunk_sent, left, false, &sent);
-    }
+    int err =
+        chunk->fd >= 0
+            ? http_socket_send_file(&conn->socket, chunk->fd, chunk->fd_offset + conn->chunk_sent,
+                                    left, conn->server->scratch, &sent)
+            : http_socket_send(&conn->socket, chunk->bytes + conn->chunk_sent, left, false, &sent);
     conn->chunk_sent += (uint32_t)sent;
     conn->window_bytes += sent;
     conn->server->counters.bytes_out += sent;
-    return did;
+    return err;
 }
 
 /* The answer is out: the next request, or the end. */
@@ -360,33 +354,34 @@ static int next_chunk(struct exchange *conn)
     return 1;
 }
 
+/* What a send means for the exchange. 1 go on, 0 wait for the socket, -1 the client is gone. */
+static int after_send(struct exchange *conn, int err)
+{
+    if (err == 0)
+        return 1;
+    if (err != E_AGAIN) {
+        conn_close(conn);
+        return -1;
+    }
+    poll_for(conn, UV_WRITABLE | UV_DISCONNECT);
+    return 0;
+}
+
 /* One step. 1 go on, 0 wait for the socket or the source, -1 the exchange left this state. */
 static int send_step(struct exchange *conn)
 {
     if (conn->out_sent < conn->out_bytes) {
         size_t sent = 0;
-        int did = send_some(conn, conn->out + conn->out_sent, conn->out_bytes - conn->out_sent,
-                            conn->body_left > 0, &sent);
+        int err = http_socket_send(&conn->socket, conn->out + conn->out_sent,
+                                   conn->out_bytes - conn->out_sent, conn->body_left > 0, &sent);
         conn->out_sent += sent;
         conn->window_bytes += sent;
-        if (did < 0) {
-            conn_close(conn);
-            return -1;
-        }
-        if (did == 0)
-            poll_for(conn, UV_WRITABLE | UV_DISCONNECT);
-        return did;
+        return after_send(conn, err);
     }
     if (!conn->has_chunk)
         return next_chunk(conn);
-    int did = send_chunk(conn);
-    if (did < 0) {
-        conn_close(conn);
-        return -1;
-    }
-    if (did == 0)
-        poll_for(conn, UV_WRITABLE | UV_DISCONNECT);
-    if (conn->chunk_sent == conn->chunk.byte_count) {
+    int did = after_send(conn, send_chunk(conn));
+    if (did >= 0 && conn->chunk_sent == conn->chunk.byte_count) {
         blob_chunk_done(&conn->chunk);
         conn->has_chunk = false;
     }
@@ -444,6 +439,22 @@ static bool take_request(struct exchange *conn)
     return true;
 }
 
+/* Reads on behind what was read of the next request. True if there is more than before. */
+static bool conn_fill(struct exchange *conn)
+{
+    size_t got = 0;
+    if (conn->in_used == sizeof conn->in) {
+        refuse_request(conn, 431);
+        return false;
+    }
+    int err = http_socket_recv(&conn->socket, conn->in + conn->in_used,
+                               sizeof conn->in - conn->in_used, &got);
+    if (err != 0 && err != E_AGAIN)
+        conn_close(conn);
+    conn->in_used += got;
+    return err == 0;
+}
+
 /* Takes what requests there are. One answered at once comes back here before its handler has
  * returned: the loop goes on then, so that a packet full of requests costs no stack. */
 static void conn_next(struct exchange *conn)
@@ -451,30 +462,70 @@ static void conn_next(struct exchange *conn)
     if (conn->taking)
         return;
     conn->taking = true;
-    while (conn->state == CONN_READING && conn->in_used > 0 && take_request(conn))
+    while (conn->state == CONN_READING && ((conn->in_used > 0 && take_request(conn)) ||
+                                           (http_socket_pending(&conn->socket) && conn_fill(conn))))
         ;
     conn->taking = false;
 }
 
+/* What a client still sends after our end is thrown away; inside TLS it is not even decrypted. */
+static void conn_discard(struct exchange *conn)
+{
+    uint8_t scratch[4096];
+    ssize_t n = recv(conn->socket.fd, scratch, sizeof scratch, MSG_DONTWAIT);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+        conn_close(conn);
+}
+
 static void conn_readable(struct exchange *conn)
 {
-    uint8_t scratch[4096]; /* what a client still sends after our end is thrown away */
-    bool reading = conn->state == CONN_READING;
-    if (reading && conn->in_used == sizeof conn->in) {
-        refuse_request(conn, 431);
-        return;
-    }
-    ssize_t n = reading ? recv(conn->fd, conn->in + conn->in_used, sizeof conn->in - conn->in_used,
-                               MSG_DONTWAIT)
-                        : recv(conn->fd, scratch, sizeof scratch, MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    if (n <= 0) {
-        conn_close(conn);
-    } else if (reading) {
-        conn->in_used += (size_t)n;
+    if (conn->state != CONN_READING)
+        conn_discard(conn);
+    else if (conn_fill(conn))
         conn_next(conn);
+}
+
+/* ---- TLS ---- */
+
+/* Sends an error in plain text; a courtesy: whether it arrives or not, the connection ends. */
+static void say_plainly(int fd, int status, const char *code, const char *message)
+{
+    char body[256], text[sizeof body + 256];
+    size_t body_bytes = 0, head_bytes = 0;
+    struct http_head head;
+    int err = http_oci_error(body, sizeof body, code, message, &body_bytes);
+    http_head_begin(&head, text, sizeof text, status);
+    http_head_add(&head, "Content-Type", "application/json");
+    if (status == 429)
+        http_head_add(&head, "Retry-After", "1");
+    http_head_add_uint(&head, "Content-Length", body_bytes);
+    http_head_add(&head, "Connection", "close");
+    if (err == 0)
+        err = http_head_end(&head, &head_bytes);
+    ASSERT(err == 0 && head_bytes + body_bytes <= sizeof text);
+    memcpy(text + head_bytes, body, body_bytes);
+    ssize_t n = send(fd, text, head_bytes + body_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+    (void)n;
+}
+
+static void handshake_step(struct exchange *conn)
+{
+    bool wants_write = false;
+    int err = tls_session_handshake(conn->socket.tls, &wants_write);
+    if (err == E_AGAIN) {
+        poll_for(conn, wants_write ? UV_WRITABLE : UV_READABLE);
+        return;
     }
+    conn->server->counters.handshakes_running--;
+    if (err == 0) {
+        enter(conn, CONN_READING);
+        poll_for(conn, UV_READABLE);
+        conn_next(conn);
+        return;
+    }
+    if (err == E_MALFORMED)
+        say_plainly(conn->socket.fd, 400, "UNSUPPORTED", "this port speaks TLS: use https");
+    conn_drain(conn); /* not closed at once: the alert would be lost */
 }
 
 static void on_poll(uv_poll_t *handle, int status, int events)
@@ -482,6 +533,10 @@ static void on_poll(uv_poll_t *handle, int status, int events)
     struct exchange *conn = handle->data;
     if (status < 0) {
         conn_close(conn);
+        return;
+    }
+    if (conn->state == CONN_HANDSHAKE) {
+        handshake_step(conn);
         return;
     }
     /* No client of a mirror closes only its half: a FIN in an exchange means it gave up. */
@@ -518,6 +573,22 @@ static void tune(int fd, const struct peer_addr *peer)
         (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
 }
 
+/* Where a new connection begins: at its TLS handshake, if there is one. */
+static bool conn_begin(struct exchange *conn)
+{
+    struct tls *tls = conn->server->config.tls;
+    if (tls == NULL) {
+        enter(conn, CONN_READING);
+        return true;
+    }
+    conn->socket.tls = tls_session_new(tls, conn->socket.fd);
+    if (conn->socket.tls == NULL)
+        return false;
+    conn->server->counters.handshakes_running++;
+    enter(conn, CONN_HANDSHAKE);
+    return true;
+}
+
 static bool conn_new(struct server *server, int fd, const struct peer_addr *peer)
 {
     struct exchange *conn = loop_alloc(NULL, NULL, sizeof *conn);
@@ -527,10 +598,16 @@ static bool conn_new(struct server *server, int fd, const struct peer_addr *peer
     memset((uint8_t *)conn + offsetof(struct exchange, out), 0,
            sizeof *conn - offsetof(struct exchange, out));
     conn->server = server;
-    conn->fd = fd;
+    conn->socket.fd = fd;
     conn->peer = *peer;
     conn->chunk.fd = -1;
+    if (!conn_begin(conn)) {
+        (void)loop_alloc(NULL, conn, 0);
+        return false;
+    }
     if (uv_poll_init(&server->config.loop->uv, &conn->poll, fd) != 0) {
+        server->counters.handshakes_running -= conn->state == CONN_HANDSHAKE;
+        tls_session_free(conn->socket.tls);
         (void)loop_alloc(NULL, conn, 0);
         return false;
     }
@@ -541,38 +618,53 @@ static bool conn_new(struct server *server, int fd, const struct peer_addr *peer
     server->connections = conn;
     server->counters.connections++;
     server->counters.accepted++;
-    enter(conn, CONN_READING);
     poll_for(conn, UV_READABLE);
     return true;
 }
 
 /* One connection too many. It is told so at once and may come again: clients that cannot go
- * elsewhere in mid-pull honour Retry-After (CLIENTS §8), a bare close ends their pull. */
-static void turn_away(int fd)
+ * elsewhere in mid-pull honour Retry-After (CLIENTS §8), a bare close ends their pull. Inside TLS
+ * there is no telling before a handshake, which is what we have no room for. */
+static void turn_away(const struct server *server, int fd)
 {
-    char body[256], text[sizeof body + 256];
     uint8_t unread[4096];
-    size_t body_bytes = 0, head_bytes = 0;
-    struct http_head head;
-    int err = http_oci_error(body, sizeof body, "TOOMANYREQUESTS",
-                             "too many connections: see limits.connections and "
-                             "limits.connectionsPerAddress",
-                             &body_bytes);
-    http_head_begin(&head, text, sizeof text, 429);
-    http_head_add(&head, "Content-Type", "application/json");
-    http_head_add(&head, "Retry-After", "1");
-    http_head_add_uint(&head, "Content-Length", body_bytes);
-    http_head_add(&head, "Connection", "close");
-    if (err == 0)
-        err = http_head_end(&head, &head_bytes);
-    ASSERT(err == 0 && head_bytes + body_bytes <= sizeof text);
-    memcpy(text + head_bytes, body, body_bytes);
     /* Input left unread would make the close a reset, which throws the answer away. */
     ssize_t n = recv(fd, unread, sizeof unread, MSG_DONTWAIT);
-    n = send(fd, text, head_bytes + body_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
-    (void)n; /* a courtesy: whether it arrives or not, the connection ends here */
+    (void)n;
+    if (server->config.tls == NULL)
+        say_plainly(fd, 429, "TOOMANYREQUESTS",
+                    "too many connections: see limits.connections and "
+                    "limits.connectionsPerAddress");
     (void)shutdown(fd, SHUT_WR);
     (void)close(fd);
+}
+
+/* Room for one more handshake: silent clients (a second without finishing) give way. */
+static bool handshake_room(struct server *server, const struct peer_addr *peer)
+{
+    struct exchange *oldest = NULL, *oldest_same = NULL; /* new ones come first in the list */
+    uint32_t same = 0;
+    if (server->config.tls == NULL)
+        return true;
+    for (struct exchange *conn = server->connections; conn != NULL; conn = conn->next) {
+        if (conn->state != CONN_HANDSHAKE)
+            continue;
+        oldest = conn;
+        if (memcmp(conn->peer.ip, peer->ip, sizeof peer->ip) != 0)
+            continue;
+        oldest_same = conn;
+        same++;
+    }
+    bool full_address = same > 0 && same >= server->config.connections_per_address / 2;
+    if (!full_address && server->counters.handshakes_running < HANDSHAKES_MAX)
+        return true;
+    struct exchange *victim = full_address ? oldest_same : oldest;
+    if (now_us(victim) - victim->since_us < HANDSHAKE_OLD_US)
+        return false;
+    server->counters.timeouts++;
+    server->counters.handshakes_late++;
+    conn_close(victim);
+    return true;
 }
 
 /* Out of descriptors or memory, the backlog stays readable: polled on, it would spin (RES-3). */
@@ -599,11 +691,12 @@ static void on_accept(uv_poll_t *handle, int status, int events)
         struct peer_addr peer;
         socket_addr_from(&from, &peer);
         tune(fd, &peer);
-        bool room = server->counters.connections < server->config.connections_max &&
+        bool room = handshake_room(server, &peer) &&
+                    server->counters.connections < server->config.connections_max &&
                     connections_of(server, &peer) < server->config.connections_per_address;
         if (!room || !conn_new(server, fd, &peer)) {
             server->counters.refused++;
-            turn_away(fd);
+            turn_away(server, fd);
         }
     }
 }
@@ -613,6 +706,8 @@ static bool overdue(struct exchange *conn, uint64_t at_us)
 {
     uint64_t age_us = at_us - conn->since_us;
     switch (conn->state) {
+    case CONN_HANDSHAKE:
+        return age_us > HEAD_DEADLINE_US;
     case CONN_READING:
         return age_us > (conn->in_used > 0 ? HEAD_DEADLINE_US : IDLE_US);
     case CONN_SENDING:
@@ -638,7 +733,9 @@ static void on_timer(uv_timer_t *timer)
         if (!overdue(conn, at_us))
             continue;
         bool began = conn->state == CONN_READING && conn->in_used > 0;
-        server->counters.timeouts += conn->state != CONN_DRAINING && conn->in_used > 0;
+        server->counters.handshakes_late += conn->state == CONN_HANDSHAKE;
+        server->counters.timeouts +=
+            conn->state == CONN_HANDSHAKE || (conn->state != CONN_DRAINING && conn->in_used > 0);
         if (began)
             refuse_request(conn, 408);
         else
@@ -654,7 +751,7 @@ static void part_drain(void *arg)
     (void)uv_poll_stop(&server->poll);
     for (struct exchange *conn = server->connections, *next; conn != NULL; conn = next) {
         next = conn->next;
-        if (conn->state == CONN_READING)
+        if (conn->state == CONN_READING || conn->state == CONN_HANDSHAKE)
             conn_close(conn);
     }
 }
@@ -687,7 +784,10 @@ static int listen_on(struct server *server, struct config_error *error)
     (void)snprintf(error->text, sizeof error->text, "listen.%s %s: %s%s", server->config.name,
                    peer_addr_text(&server->config.listen, text),
                    err == E_NOT_FOUND ? "this host has no such address" : err_text(err),
-                   err == E_IN_USE ? " by another program: stop it, or choose another port" : "");
+                   err == E_IN_USE   ? " by another program: stop it, or choose another port"
+                   : err == E_DENIED ? ": a port below 1024 needs CAP_NET_BIND_SERVICE or sysctl "
+                                       "net.ipv4.ip_unprivileged_port_start"
+                                     : "");
     if (server->fd >= 0)
         (void)close(server->fd);
     return err;
@@ -699,9 +799,12 @@ int server_new(const struct server_config *config, struct server **out, struct c
     if (server == NULL)
         return E_NO_MEMORY;
     *server = (struct server){.config = *config, .fd = -1};
-    int err = listen_on(server, error);
+    if (config->tls != NULL)
+        server->scratch = loop_alloc(NULL, NULL, HTTP_SOCKET_FILE_BYTES);
+    int err =
+        config->tls != NULL && server->scratch == NULL ? E_NO_MEMORY : listen_on(server, error);
     if (err != 0) {
-        (void)loop_alloc(NULL, server, 0);
+        server_free(server);
         return err;
     }
     struct uv_loop_s *uv = &config->loop->uv;
@@ -722,6 +825,8 @@ int server_new(const struct server_config *config, struct server **out, struct c
 
 void server_free(struct server *server)
 {
+    if (server != NULL)
+        (void)loop_alloc(NULL, server->scratch, 0);
     (void)loop_alloc(NULL, server, 0);
 }
 

@@ -2,7 +2,8 @@
 /*
  * HTTP/1.1 server on the loop: listeners, connections, deadlines and limits of HTTP-4, responses
  * from memory or from a source that is asked for spans as the client takes them. Used by the client
- * port and by the admin port. Bytes go out with send() or sendfile(); nothing is copied here.
+ * ports, plain and TLS, and by the admin port. Bytes go out with send() or sendfile(), inside TLS
+ * through the cipher alone (http_socket.h). A TLS connection has 5 s for its handshake.
  * A connection is never reset while it has unsent or unread bytes: its write side is shut down and
  * the rest drained (CLIENTS §1.2).
  */
@@ -12,6 +13,7 @@
 #include "blob.h"
 #include "http.h"
 #include "loop.h"
+#include "tls_server.h"
 
 struct server;
 struct exchange; /* one request and its response */
@@ -29,7 +31,8 @@ struct body_source {
 struct server_config {
     struct loop *loop;
     struct peer_addr listen;
-    const char *name; /* for log lines: "client", "admin" */
+    const char *name; /* for log lines: "client", "tls", "admin" */
+    struct tls *tls;  /* borrowed; NULL: plain */
     uint32_t connections_max;
     uint32_t connections_per_address;
     void *arg;
@@ -40,7 +43,8 @@ struct server_config {
 
 struct server_counters {
     uint64_t accepted, refused, requests, malformed, timeouts, cut, bytes_out;
-    uint32_t connections, requests_running;
+    uint64_t handshakes_late; /* TLS: silent too long, or gave way to others */
+    uint32_t connections, requests_running, handshakes_running;
 };
 
 /* Binds and listens. 0; E_IN_USE, E_DENIED, E_IO with one line in error->text. */

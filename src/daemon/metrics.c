@@ -181,6 +181,30 @@ static void mesh_page(struct page *page, struct agent *agent)
         node.datagram_bytes_out);
 }
 
+static void tls_page(struct page *page, struct agent *agent)
+{
+    struct server_counters server;
+    struct tls_counters tls;
+    if (agent->tls_client == NULL)
+        return;
+    server_counters(agent->tls_client, &server);
+    tls_counters(agent->tls, &tls);
+    one(page, "tls_connections", "gauge", "Connections of clients by TLS.", server.connections);
+    one(page, "tls_malformed_total", "counter", "Requests by TLS refused as malformed.",
+        server.malformed);
+    family(page, "tls_handshakes_total", "counter", "TLS handshakes of clients, by outcome.");
+    labelled(page, "tls_handshakes_total", "outcome", "done", tls.handshakes);
+    labelled(page, "tls_handshakes_total", "outcome", "failed", tls.handshakes_failed);
+    labelled(page, "tls_handshakes_total", "outcome", "plain_http", tls.plain);
+    labelled(page, "tls_handshakes_total", "outcome", "timeout", server.handshakes_late);
+    labelled(page, "tls_handshakes_total", "outcome", "refused", server.refused);
+    family(page, "tls_reloads_total", "counter", "Certificates read again, by outcome.");
+    labelled(page, "tls_reloads_total", "outcome", "done", tls.reloads);
+    labelled(page, "tls_reloads_total", "outcome", "failed", tls.reload_failures);
+    one(page, "tls_certificate_expiry_seconds", "gauge",
+        "When the first certificate in use ends, seconds since 1970.", tls_expires_s(agent->tls));
+}
+
 static void cache_page(struct page *page, struct agent *agent)
 {
     struct cache_stats cache;
@@ -211,6 +235,7 @@ char *metrics_text(struct agent *agent, size_t *bytes)
     pulls_page(&page, agent);
     mesh_page(&page, agent);
     cache_page(&page, agent);
+    tls_page(&page, agent);
     if (page.failed) {
         (void)loop_alloc(NULL, page.text, 0);
         return NULL;

@@ -274,16 +274,22 @@ static void dispatch(struct mirror_request *request)
     }
 }
 
-/* Finds the registry by ?ns= (ORG-1) and takes the caller's credentials from the request. */
+/* Finds the registry by ?ns= or the host asked (ORG-1) and takes the caller's credentials from the
+ * request. */
 static struct mirror_request *request_new(struct mirror *mirror, struct exchange *exchange,
                                           const struct http_route *route)
 {
+    char name[HOST_BYTES_MAX + 1];
+    struct registries configured = config_registries(mirror->config.config);
+    const char *host = http_request_header(exchange_request(exchange), "host");
     const struct registry_entry *registry = NULL;
-    int err = registry_table_get(mirror->config.registries, route->ns, &registry);
+    int err = registry_table_get(mirror->config.registries,
+                                 registries_asked(&configured, route->ns, host, name), &registry);
     if (err == E_NOT_FOUND) {
         refuse(mirror, exchange, 404, "NAME_UNKNOWN",
                route->ns[0] == '\0'
-                   ? "no ?ns= in the request and no default registry: set registries[].default"
+                   ? "no ?ns= in the request, its Host is no configured registry, and there is no "
+                     "default one: set registries[].default"
                    : "this registry is not configured: add it to registries");
         return NULL;
     }

@@ -177,6 +177,35 @@ int secret_file_check(const char *path, struct config_error *error)
     return mode_check(&info, path, error);
 }
 
+int secret_file_text(const char *path, size_t max, char **out, size_t *out_bytes,
+                     struct config_error *error)
+{
+    struct stat info;
+    size_t got = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0)
+        return config_fail(error, "cannot open %.300s: %s", path, strerror(errno));
+    int err = fstat(fd, &info) != 0 ? config_fail(error, "cannot read %.300s", path)
+                                    : mode_check(&info, path, error);
+    if (err == 0 && (info.st_size < 0 || (uint64_t)info.st_size > max))
+        err = config_fail(error, "%.300s is larger than %zu bytes", path, max);
+    size_t bytes = err == 0 ? (size_t)info.st_size : 0;
+    char *text = err == 0 ? loop_alloc(NULL, NULL, bytes + 1) : NULL;
+    if (err == 0 && text == NULL)
+        err = E_NO_MEMORY;
+    if (err == 0 && read_all(fd, text, bytes, &got) != 0)
+        err = config_fail(error, "cannot read %.300s", path);
+    (void)close(fd);
+    if (err != 0) {
+        (void)loop_alloc(NULL, text, 0);
+        return err;
+    }
+    text[got] = '\0';
+    *out = text;
+    *out_bytes = got;
+    return 0;
+}
+
 static bool blank(char c)
 {
     return c == ' ' || c == '\n' || c == '\r' || c == '\t';

@@ -16,6 +16,12 @@
  */
 MUST_USE int secret_file_check(const char *path, struct config_error *error);
 
+/* Reads a whole secret file of at most `max` bytes, checked as by secret_file_check on the file
+ * that is read. Into memory from loop_alloc with a zero behind it: wipe it, then free it. 0;
+ * E_CONFIG with one line in `error`, E_NO_MEMORY. */
+MUST_USE int secret_file_text(const char *path, size_t max, char **out, size_t *out_bytes,
+                              struct config_error *error);
+
 /* Reads a cluster secret: 64 lower-case hex digits, white space around them allowed. 0; E_CONFIG
  * (mode, missing, contents) with one line in `error`; `out` unchanged. */
 MUST_USE int secret_file_read(const char *path, uint8_t out[CLUSTER_SECRET_BYTES],

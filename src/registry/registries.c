@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+#include "bytes.h"
+
 /* ASCII only, whatever the locale: host names are compared byte for byte after this (ORG-1). */
 static char lower(char c)
 {
@@ -36,4 +38,48 @@ const struct registry_entry *registries_find(const struct registries *registries
             return entry;
     }
     return NULL;
+}
+
+/* Cuts the port off "host:port"; an IPv6 address in brackets is no registry's name. */
+static void cut_port(char *host)
+{
+    char *colon = strrchr(host, ':');
+    if (colon != NULL && host[0] != '[')
+        *colon = '\0';
+}
+
+/* Takes "distributed" out of "first.distributed.rest"; false if it is not there. */
+static bool cut_distributed(char *host)
+{
+    static const char label[] = "distributed.";
+    char *second = strchr(host, '.');
+    if (second == NULL)
+        return false;
+    second++;
+    for (size_t i = 0; i < sizeof label - 1; i++)
+        if (lower(second[i]) != label[i])
+            return false;
+    memmove(second, second + sizeof label - 1, strlen(second + sizeof label - 1) + 1);
+    return true;
+}
+
+const char *registries_asked(const struct registries *registries, const char *ns, const char *host,
+                             char out[HOST_BYTES_MAX + 1])
+{
+    bool by_ns = ns != NULL && ns[0] != '\0';
+    const char *asked = by_ns ? ns : host;
+
+    out[0] = '\0';
+    if (asked == NULL || text_copy(out, HOST_BYTES_MAX + 1, asked) != 0)
+        return by_ns ? ns : out; /* too long for a host: the default, or no registry's name */
+    if (out[0] == '\0' || registries_find(registries, out) != NULL)
+        return out;
+    cut_port(out);
+    if (cut_distributed(out))
+        return out;
+    if (by_ns)
+        return ns;
+    if (registries_find(registries, out) == NULL)
+        out[0] = '\0';
+    return out;
 }

@@ -278,7 +278,7 @@ def test_names_digests_and_paths():
         node.process.stop()
         node.start({"registries": [{**lab.registries[0], "default": False}]})
         answered(node, get("/v2/lib/app/manifests/1"), 404, "NAME_UNKNOWN",
-                 "no ?ns= in the request and no default registry: set registries[].default", closes=False)
+                 "no ?ns= in the request, its Host is no configured registry, and there is no default one: set registries[].default", closes=False)
 
 
 def test_ranges():

@@ -508,9 +508,25 @@ static void values_that_do_not_fit_together_are_refused(void **state)
     expect_verify_error("dataDir: \"\"\n", "dataDir: must not be empty");
     expect_verify_error("blocksize: 100\n", "blocksize: must be a power of two");
     /* Reserved keys say so instead of doing nothing. */
-    expect_verify_error("listen.tls: \"0.0.0.0:443\"\n",
-                        "listen.tls: not supported by this version");
     expect_verify_error("acrInstances: [cri-abc]\n", "acrInstances: not supported by this version");
+}
+
+static void a_tls_port_needs_its_files(void **state)
+{
+    (void)state;
+    expect_verify_error("listen: {tls: \"0.0.0.0\"}\n",
+                        "listen.tls needs listen.tlsCertificate and listen.tlsKey as well");
+    expect_verify_error("listen: {tlsCertificate: a}\n",
+                        "listen.tlsCertificate is set but listen.tls, the port, is not");
+    expect_verify_error("listen: {tlsKey: [a, b]}\n",
+                        "listen.tlsKey is set but listen.tls, the port, is not");
+    expect_verify_error("listen: {tls: \"0.0.0.0\", tlsCertificate: [a, b], tlsKey: a}\n",
+                        "listen.tlsCertificate has 2 files, listen.tlsKey 1: give each certificate "
+                        "its key, in the same order");
+    expect_verify_error("listen: {tls: \"0.0.0.0\", tlsCertificate: /nowhere/a, tlsKey: b}\n",
+                        "listen.tlsCertificate: cannot read /nowhere/a: not found");
+    expect_verify_error("listen: {tls: \"0.0.0.0:65001\"}\n",
+                        "listen.client and listen.tls both use port 65001");
 }
 
 static const char secret_text[] =
@@ -724,6 +740,7 @@ int main(void)
         cmocka_unit_test(registries_have_settings_of_their_own),
         cmocka_unit_test(patterns_cannot_be_loosened_org_6),
         cmocka_unit_test(values_that_do_not_fit_together_are_refused),
+        cmocka_unit_test(a_tls_port_needs_its_files),
         cmocka_unit_test(secret_files_must_be_private),
         cmocka_unit_test(secret_files_must_hold_a_secret),
         cmocka_unit_test(made_secrets_are_private_and_never_overwrite),
