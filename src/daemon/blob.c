@@ -100,6 +100,7 @@ static void blob_free(struct blob *blob)
     if (blob->cached != NULL)
         cache_put(blobs->config.cache, blob->cached);
     hasher_free(blob->hasher);
+    (void)loop_alloc(NULL, blob->proven, 0);
     (void)loop_alloc(NULL, blob->pieces, 0);
     (void)loop_alloc(NULL, blob, 0);
     blobs->counters.blobs--;
@@ -147,6 +148,39 @@ void blob_put(struct blob *blob)
         blob__unref(blob);
 }
 
+const struct piece_hash *blob__proven(const struct blob *blob, uint32_t piece)
+{
+    static const struct piece_hash unknown;
+    if (blob->proven == NULL || memcmp(&blob->proven[piece], &unknown, sizeof unknown) == 0)
+        return NULL;
+    return &blob->proven[piece];
+}
+
+void blob__prove(struct blob *blob, uint32_t piece, const struct piece_hash *hash)
+{
+    size_t bytes = blob->layout.piece_count * sizeof *hash;
+    if (blob->proven == NULL) {
+        blob->proven = loop_alloc(NULL, NULL, bytes);
+        if (blob->proven == NULL)
+            return;
+        memset(blob->proven, 0, bytes);
+    }
+    blob->proven[piece] = *hash;
+}
+
+/* Without its hash nobody can tell whether what comes for a lost piece is right, but by hashing all
+ * of the blob again. */
+static void doubt(struct blob *blob, uint32_t piece)
+{
+    if (!blob->verified || blob->readers != NULL || blob__proven(blob, piece) != NULL)
+        return;
+    ASSERT(!blob->hashing);
+    blob->verified = false;
+    blob->hashed = 0;
+    if (blob->hasher != NULL)
+        hasher_reset(blob->hasher);
+}
+
 void blob__piece_gone(struct blob *blob, uint32_t piece)
 {
     struct blob_piece *slot = &blob->pieces[piece];
@@ -157,6 +191,7 @@ void blob__piece_gone(struct blob *blob, uint32_t piece)
     slot->checked_us = 0;
     blob->have_count--;
     blob_memory__drop(blob, piece);
+    doubt(blob, piece);
     if (blob->handle == 0 || blob->blobs->closing)
         return;
     blob__ahead_lost(blob);
@@ -252,7 +287,8 @@ static int blob_open(struct blobs *blobs, struct cache_blob *cached, struct blob
     blob->info.digest = *cache_blob_digest(cached);
     blob->info.size_bytes = cache_blob_size(cached);
     blob->layout = *cache_blob_layout(cached);
-    blob->verified = blob->sealed = cache_blob_complete(cached);
+    blob->sealed = cache_blob_complete(cached);
+    blob->verified = blob->sealed && bitfield_full(cache_blob_have(cached));
     blob_key_of(node_lookup_key(blobs->config.node), &blob->info.digest, &blob->info.key);
     blobs->counters.blobs++;
     int err = open_pieces(blob);

@@ -51,6 +51,8 @@ struct blob {
     uint32_t caller_count;
     struct hasher *hasher;      /* whole-blob prefix; NULL until somebody wants it */
     uint32_t hashed;            /* pieces in the prefix hash */
+    struct piece_hash *proven;  /* owned: of the pieces in the prefix hash, and all when it matched;
+                                   zero: unknown. NULL: nobody hashed it in this life */
     bool hashing;               /* a job owns the hasher */
     struct piece_job *in_order; /* arrived, wait for the hasher; only while `hashing` */
     uint32_t in_order_count;
@@ -110,6 +112,11 @@ void blob__unref(struct blob *blob);
 void blobs__evictions(struct blobs *blobs);
 /* Everything of the blob in the cache proved wrong: a new, empty place for it. */
 void blob__renew_cached(struct blob *blob);
+/* The hash of a piece that is part of what the whole digest is made of; NULL: not known. What comes
+ * for that piece again must be the same, or a reader who is past the hash would get it (INT-1). */
+const struct piece_hash *blob__proven(const struct blob *blob, uint32_t piece);
+/* Notes it; without memory it stays unknown. */
+void blob__prove(struct blob *blob, uint32_t piece, const struct piece_hash *hash);
 /* A piece is not here any more (evicted, damaged): forgets it and tells transfer. */
 void blob__piece_gone(struct blob *blob, uint32_t piece);
 

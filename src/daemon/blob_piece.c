@@ -29,7 +29,7 @@ struct piece_job {
     uint32_t piece;
     struct buffer *buffer; /* one reference */
     struct piece_arrival arrival;
-    struct voucher voucher;
+    struct voucher voucher; /* its hash is the bytes', whatever the kind */
     bool hash_on;           /* this job owns the prefix hasher */
     struct piece_job *next; /* in blob->in_order */
     bool store;
@@ -121,8 +121,7 @@ static void run_load(struct piece_job *job)
         return;
     job->voucher = record.voucher;
     if (voucher_empty(&job->voucher)) { /* verified as a whole once: we vouch for it ourselves */
-        struct piece_hash hash;
-        piece_hash_of(job->buffer->bytes, job->buffer->used, &hash);
+        const struct piece_hash hash = job->voucher.hash;
         sign(job, &hash);
     }
     if (job->hash_on)
@@ -137,7 +136,8 @@ static void job_run(struct loop_work *work)
     else if (job->kind == JOB_LOAD)
         run_load(job);
     else
-        hasher_update(job->blob->hasher, job->buffer->bytes, job->buffer->used);
+        (void)hasher_update_piece(job->blob->hasher, job->buffer->bytes, job->buffer->used, NULL,
+                                  &job->voucher.hash);
 }
 
 /* ---- on the loop ---- */
@@ -229,6 +229,7 @@ static void mismatch(struct blob *blob)
     blob__renew_cached(blob);
     hasher_reset(blob->hasher);
     blob->hashed = 0;
+    blob->proven = loop_alloc(NULL, blob->proven, 0);
     blob->repairing = again && blob_fetch__repair(blob);
     blob__fail(blob, E_DIGEST);
 }
@@ -276,6 +277,7 @@ static void hashed_one(struct piece_job *job, bool good)
         return;
     blob->hashing = false;
     if (good && job->piece == blob->hashed) {
+        blob__prove(blob, job->piece, &job->voucher.hash);
         blob->hashed++;
         if (blob->hashed == blob->layout.piece_count)
             digest_known(blob);
@@ -341,6 +343,24 @@ static void refuse_piece(struct blob *blob, const struct piece_source *source, i
         transfer_peer_lied(transfer_of(blob), now_us(blob), &source->peer);
 }
 
+/* The whole digest has shown which bytes are right; these are others, vouched for or not. Whoever
+ * signed for them lied, unless it is the registry that gives now these, now those (INT-7). */
+static int compare_proven(struct piece_job *job)
+{
+    struct blob *blob = job->blob;
+    const struct piece_hash *proven = blob__proven(blob, job->piece);
+    if (proven == NULL || memcmp(proven->bytes, job->voucher.hash.bytes, sizeof proven->bytes) == 0)
+        return 0;
+    char name[SHORT_HEX_BYTES];
+    log_to(env_of(blob), LOG_DEBUG, "blob: other bytes than before for piece=%u blob=%s",
+           job->piece, short_hex(blob->info.digest.bytes, name));
+    blob->blobs->counters.bad_digest++;
+    if (blob->verified && job->arrival.source.origin == PIECE_FROM_PEER &&
+        !blob->blame.registry_lied)
+        transfer_peer_lied(transfer_of(blob), now_us(blob), &job->voucher.signer);
+    return E_CANCELLED; /* asked for elsewhere; who sent it may have been lied to */
+}
+
 static void store_done(struct loop_work *work, int status)
 {
     struct piece_job *job = (struct piece_job *)work;
@@ -348,6 +368,8 @@ static void store_done(struct loop_work *work, int status)
     struct blobs *blobs = blob->blobs;
     if (status == 0)
         status = job->status;
+    if (status == 0)
+        status = compare_proven(job);
     if (job->store)
         cache_write_done(blobs->config.cache, job->cached, job->piece, now_us(blob),
                          status != 0 ? status : job->store_status);

@@ -1,21 +1,22 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """A peer that sends wrong pieces (build/shoal-liar): no client gets a complete wrong body, the liar is dropped, pulls finish (P-5, INT-1, INT-3, INT-7)."""
+import hashlib
 import os
 import sys
 
 import it
-from lab import ROOT, Lab, Process
+from lab import REGISTRY_NAME, ROOT, Lab, Process
 from race import Pull
 
 LIAR = ROOT / "build" / "shoal-liar"
 
 
-def lab_with_liar(mode):
-    """Six nodes; the first one has the whole image and lies about it."""
-    lab = Lab(6, 1, 200)
+def lab_with_liar(mode, nodes=6, layers=(24 << 20, 24 << 20), settings=None):
+    """The first of the nodes has the whole image and lies about it."""
+    lab = Lab(nodes, 1, 200, settings=settings)
     lab.start_registry()
-    image = lab.push_image("lib/app", [24 << 20, 24 << 20])
+    image = lab.push_image("lib/app", list(layers))
     liar = lab.nodes[0]
     environment = {**os.environ, "SHOAL_LIAR": mode}
     for node in lab.nodes[1:]:
@@ -71,6 +72,32 @@ def test_wrong_bytes_under_its_own_voucher():
         it.figure(f"liar with its own vouchers: {mismatches:.0f} mismatches found, {cut} answers cut short, all pulls right within {max(tries.values())} tries")
         text = "".join(n.process.text() for n in lab.nodes[1:])
         it.check("vouched for false bytes" in text, "no node found out who lied")
+
+
+def test_wrong_bytes_for_what_was_right_once():
+    """A blob whose digest matched, and of which a part is evicted, takes no other bytes for that part (INT-1, INT-7)."""
+    lab, image = lab_with_liar("sign", 2, [48 << 20], {"cache.capacity": "64MiB", "cache.memory": "16MiB"})
+    with lab:
+        liar, node = lab.nodes
+        pulls = pull_everywhere([node], image) + pull_everywhere([liar], image)
+        pulls.append(Pull(node, "lib/other", lab.push_image("lib/other", [40 << 20])))
+        pulls[-1].start()
+        pulls[-1].join(timeout=60)
+        bad = [f"{p.node.name}: {p.error}" for p in pulls if p.error or p.is_alive()]
+        it.check(not bad, "; ".join(bad))
+        it.check(node.metric("shoal_cache_evictions_total") > 0, "nothing was evicted: the test shows nothing")
+        lab.processes.pop(0).kill()  # the registry: now only the liar has the rest
+        digest = image["layers"][0]["digest"]
+        target = node.dir / "body"
+        for _ in range(3):
+            done = node.run("curl", "-sf", "-m", "20", "-o", target, f"http://127.0.0.1:{node.client_port}/v2/lib/app/blobs/{digest}?ns={REGISTRY_NAME}", check=False)
+            got = hashlib.sha256(target.read_bytes()).hexdigest() if done.returncode == 0 else None
+            it.check(got in (None, digest[7:]), "a complete wrong body")
+            if node.metric("shoal_pieces_refused_total") > 0:
+                break
+        refused = node.metric("shoal_pieces_refused_total")
+        it.check(refused > 0, "nobody was lied to: the test shows nothing")
+        it.figure(f"blob that was right once: {refused:.0f} other pieces refused, no wrong body")
 
 
 if __name__ == "__main__":
