@@ -6,8 +6,6 @@ holds them to their bounds. Whoever compares does so within one run, interleaved
 moves absolute figures by a factor of two, ratios hardly. CPU seconds are those of the agent's process, of all threads.
 """
 import json
-import mmap
-import os
 import re
 import shutil
 import socket
@@ -16,7 +14,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from lab import REGISTRY_NAME, ROOT, BusyCores, Lab, Node, Process, inside, run
+from lab import REGISTRY_NAME, ROOT, BusyCores, Lab, Node, Process, inside, run, warm_memory
+from spent import cpu_of
 
 # Issue point 8; LIMITS says what binds.
 CACHED_RATIO_MIN = 0.7
@@ -27,7 +26,6 @@ LISTEN_MS_MAX = 100
 MIB = 1 << 20
 GIB = 1 << 30
 GB = 1e9
-HZ = os.sysconf("SC_CLK_TCK")
 NS = f"?ns={REGISTRY_NAME.replace(':', '%3A')}"
 DRAIN = ROOT / "build" / "bench" / "drain"
 MEMBERS = ROOT / "build" / "bench" / "members"
@@ -37,12 +35,6 @@ NGINX_PORT = 8088
 def build_tools():
     """The C programs of this folder, if they are older than their sources."""
     run("make", "--no-print-directory", "-C", ROOT, "-f", "Makefile", "-f", "bench/tools.mk", "bench-tools")
-
-
-def cpu_of(pid: int) -> tuple[float, float]:
-    """User and system CPU seconds of a process so far, all threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return int(fields[11]) / HZ, int(fields[12]) / HZ
 
 
 class Cpu:
@@ -167,15 +159,6 @@ def cached_blob(runs=9, size=512 * MIB) -> dict:
 
 # ---- (2) peer -> node, with cipher, hash, cache and client ----
 
-def warm_memory(size=3 * GIB):
-    """Touches memory and gives it back. A virtual machine hands idle pages to its host, and the first touch of each costs
-    2 to 5 times as much then: that is the machine's time, not the agent's, and comes and goes with what ran before."""
-    size = min(size, os.sysconf("SC_AVPHYS_PAGES") * mmap.PAGESIZE // 4)
-    with mmap.mmap(-1, size) as memory:
-        for offset in range(0, size, mmap.PAGESIZE):
-            memory[offset] = 1
-
-
 def peer_pull(runs=5, size=1024 * MIB) -> dict:
     """A blob that one peer holds, pulled over an unshaped link and drained by a local client: what the receiving agent
     spends on deciphering, both hashes, the cache and the client. Each run begins with an empty cache."""
@@ -195,7 +178,7 @@ def peer_pull(runs=5, size=1024 * MIB) -> dict:
                 shutil.rmtree(node.dir / "data")
                 node.start()
                 lab.wait_members()
-            warm_memory()
+            warm_memory(3 * GIB)
             with BusyCores() as busy, Cpu(holder.process.pid) as serving, Cpu(node.process.pid) as cpu:
                 answer = drain(node, node.client_port, path)
             from_origin = node.status()["bytes"]["origin"]

@@ -15,7 +15,8 @@ import threading
 import time
 from pathlib import Path
 
-from lab import REGISTRY_NAME, SOURCES, BusyCores, Lab, Node
+from lab import REGISTRY_NAME, SOURCES, BusyCores, Lab, Node, warm_memory
+from spent import Spent
 
 HERE = Path(__file__).resolve().parent
 READY_S_MAX = 60
@@ -23,6 +24,8 @@ CLOSE_S_MAX = 5
 # Of two cores: beyond, the machine and not the links was the limit, and a run says nothing.
 BUSY_CORES_MAX = 1.7
 PULL_S_MAX = 900
+# What a race takes besides the nodes' copies: the registry's, sockets, programs.
+WARM_MORE_BYTES = 512 << 20
 
 
 class Runner:
@@ -112,15 +115,19 @@ class Pull(Runner):
 
 
 def race(lab: Lab, runners: dict[Node, Runner], size: int, seconds: float, counts=Node.sources) -> dict:
-    """Lets them all go at once and waits. Times, bytes by source and busy cores; raises on the first failure. `counts`
-    gives a node's bytes by source so far."""
+    """Lets them all go at once and waits. Times, bytes by source, busy cores and CPU seconds; raises on the first failure.
+    `counts` gives a node's bytes by source so far."""
     nodes = list(runners)
     for runner in runners.values():
         runner.wait_ready()
+    # Each node holds the bytes twice, in its program's memory and in its files.
+    if lab.mbit:
+        warm_memory(2 * size * len(nodes) + WARM_MORE_BYTES)
     for node in nodes:
         node.count_sources()
     before = {node: counts(node) for node in nodes}
-    with BusyCores() as busy:
+    clients = [p.popen.pid for p in lab.processes if isinstance(p, Runner) and p.popen.poll() is None]
+    with BusyCores() as busy, Spent(lab, clients) as spent:
         started = time.monotonic()
         for runner in runners.values():
             runner.go(started)
@@ -134,7 +141,7 @@ def race(lab: Lab, runners: dict[Node, Runner], size: int, seconds: float, count
         now = counts(node)
         per_node.append({"node": node.name, "zone": node.zone, "seconds": round(runner.seconds, 3),
                          **{name: round(moment, 4) for name, moment in runner.notes.items()}, **{key: now[key] - before[node][key] for key in now}})
-    return figures(lab, size, per_node, busy.value)
+    return {**figures(lab, size, per_node, busy.value), "cpu_s": spent.figures(size * len(nodes))}
 
 
 def figures(lab: Lab, size: int, per_node: list[dict], busy_cores: float) -> dict:

@@ -15,6 +15,7 @@ import time
 from lab import ROOT, BusyCores, Lab
 from race import BUSY_CORES_MAX, pull_all
 from rivals import KINDS, swarm_once
+from spent import text_of
 
 MIB = 1 << 20
 OUT = ROOT / "build" / "bench"
@@ -122,7 +123,7 @@ def print_row(name: str, result: dict):
     pieces = f"{result['piece_bytes'] // 1024} KiB" if "piece_bytes" in result else ""
     note = "" if valid(result) else f"   REFUSED: more than {BUSY_CORES_MAX} cores busy"
     print(f"    {name:11} {result['last_s']:8.2f} {result['ratio']['last']:6.2f} {result['ratio']['p50']:7.2f} {result['origin_copies']:9.3f}"
-          f" {result['busy_cores']:6.2f} {pieces:>9}{note}", flush=True)
+          f" {result['busy_cores']:6.2f} {pieces:>9}{note}\n                {text_of(result['cpu_s'])}", flush=True)
 
 
 def misses(result: dict) -> list[str]:
