@@ -79,6 +79,10 @@ void dht_member_down(struct dht *dht, uint64_t now_us, const struct node_id *id)
 void dht_bootstrap(struct dht *dht, uint64_t now_us, const struct peer_addr *addrs,
                    size_t addr_count);
 
+/* New labels of this node: asked with from now on, and sent with every record of ours within
+ * seconds. */
+void dht_update_self(struct dht *dht, uint64_t now_us, const struct topology *topology);
+
 /* Keeps a provider record for our own holding at the k closest nodes until unpublished; a change of
    completeness is sent at the next refresh, or at once when it becomes 255. Sends. 0, E_NO_MEMORY,
    E_FULL (over 65,536 keys). Unpublishing tells the known holders, as far as 160 such messages are

@@ -63,6 +63,10 @@ const struct node_id *mesh_self(const struct mesh *mesh);
  * some are missing. */
 MUST_USE int mesh_seed_members(struct mesh *mesh, uint64_t now_us, const struct member *members,
                                size_t member_count);
+/* New labels of this node: spread to the members at once, used for placement and peer choice from
+ * now on, written into provider records within seconds. What runs goes on. Labels must be made by
+ * label_set. 0; E_NO_MEMORY, E_FULL: nothing has changed. May send. */
+MUST_USE int mesh_update_self(struct mesh *mesh, uint64_t now_us, const struct topology *topology);
 /* Looks for providers on behalf of the host (explain); answered by exactly one MESH_LOOKUP event
  * under *lookup_id. 0, E_FULL (64 at a time), E_NO_MEMORY. May send. */
 MUST_USE int mesh_lookup(struct mesh *mesh, uint64_t now_us, const struct blob_key *key,

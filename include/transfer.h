@@ -157,6 +157,10 @@ MUST_USE int transfer_member_up(struct transfer *transfer, uint64_t now_us,
 MUST_USE int transfer_members_up(struct transfer *transfer, uint64_t now_us,
                                  const struct member *members, size_t member_count);
 void transfer_member_down(struct transfer *transfer, uint64_t now_us, const struct node_id *id);
+/* New labels of this node: placement and choice of peers follow; running transfers go on. 0;
+ * E_NO_MEMORY, E_FULL (more labels than the directory has room for): nothing has changed. */
+MUST_USE int transfer_update_self(struct transfer *transfer, uint64_t now_us,
+                                  const struct topology *topology);
 
 /* ---- blobs and local readers ---- */
 /*

@@ -349,6 +349,8 @@ void dht__lookups_check(const struct dht *dht);
 void dht__publisher_init(struct dht *dht);
 /* Frees publications and jobs; sends nothing. */
 void dht__publisher_close(struct dht *dht);
+/* All records are told to their holders anew within some seconds: our labels changed. */
+void dht__publisher_renew(struct dht *dht, uint64_t now_us);
 /* See dht_publish and dht_unpublish. */
 MUST_USE int dht__publisher_put(struct dht *dht, uint64_t now_us, const struct blob_key *key,
                                 uint8_t completeness);

@@ -210,6 +210,12 @@ void dht_bootstrap(struct dht *dht, uint64_t now_us, const struct peer_addr *add
 
 /* ---- what the node has, and wants ---- */
 
+void dht_update_self(struct dht *dht, uint64_t now_us, const struct topology *topology)
+{
+    dht->config.topology = *topology;
+    dht__publisher_renew(dht, now_us);
+}
+
 int dht_publish(struct dht *dht, uint64_t now_us, const struct blob_key *key, uint8_t completeness)
 {
     return dht__publisher_put(dht, now_us, key, completeness);

@@ -18,6 +18,9 @@
 #define REVIEW_SLICE_US (10 * DHT_MS)
 /* A missing holder is told within this time after its review. */
 #define REPLACE_WAIT_US (1 * DHT_S)
+/* All records told anew: spread over this time. A node's labels change once in its life, at start.
+ */
+#define RENEW_SPREAD_US (5 * DHT_S)
 /* A job that reached nobody, or found no memory, is tried again after a second, doubling. */
 #define RETRY_US        (1 * DHT_S)
 #define RETRY_DOUBLINGS 6
@@ -399,6 +402,21 @@ int dht__publisher_put(struct dht *dht, uint64_t now_us, const struct blob_key *
     if (err == 0)
         start_due(dht, now_us);
     return err;
+}
+
+void dht__publisher_renew(struct dht *dht, uint64_t now_us)
+{
+    for (struct dht_publication *publication = dht->publisher.by_key; publication != NULL;
+         publication = publication->hh.next) {
+        if (publication->job != NULL) {
+            publication->again = true;
+            continue;
+        }
+        uint64_t due_us = now_us + prng_below(&dht->prng, RENEW_SPREAD_US);
+        if (publication->refresh_us > due_us)
+            publication->refresh_us = due_us;
+        hasten(dht, publication, publication->refresh_us);
+    }
 }
 
 /* Withdraws the record from those who have it, as far as their addresses are known. */

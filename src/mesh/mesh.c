@@ -167,6 +167,18 @@ int mesh_seed_members(struct mesh *mesh, uint64_t now_us, const struct member *m
     return first;
 }
 
+int mesh_update_self(struct mesh *mesh, uint64_t now_us, const struct topology *topology)
+{
+    const struct member *self = gossip_self(mesh->gossip);
+    int err =
+        transfer_update_self(mesh->transfer, now_us, topology); /* the only one that can fail */
+    if (err != 0)
+        return err;
+    dht_update_self(mesh->dht, now_us, topology);
+    gossip_update_self(mesh->gossip, now_us, topology, self->capacity_class, self->load);
+    return 0;
+}
+
 static int host_lookup(struct mesh *mesh, uint64_t now_us, const struct blob_key *key,
                        bool iterative, uint64_t *lookup_id)
 {

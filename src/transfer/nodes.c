@@ -298,6 +298,35 @@ int transfer_members_up(struct transfer *transfer, uint64_t now_us, const struct
     return first;
 }
 
+static int self_moves(struct transfer *transfer, const struct topology *topology)
+{
+    struct nodes *nodes = &transfer->nodes;
+    uint16_t number = topology_number(transfer, topology), held = 0;
+    /* The own number may mean that there was no room for another. */
+    int err = directory_topology_hold(nodes->directory, topology, &held);
+    if (err != 0)
+        return err;
+    directory_topology_drop(nodes->directory, held);
+    if (held != number)
+        return E_NO_MEMORY;
+    uint16_t place = nodes->slots[NODE_SELF].place;
+    nodes->own_topology = number;
+    transfer->config.topology = *topology;
+    member_set(transfer, place, packed(number, transfer__member_state(transfer, place)));
+    slot_follows(transfer, NODE_SELF, place);
+    return 0;
+}
+
+int transfer_update_self(struct transfer *transfer, uint64_t now_us,
+                         const struct topology *topology)
+{
+    transfer__enter(transfer, now_us);
+    int err = self_moves(transfer, topology);
+    transfer__touch(transfer);
+    transfer__leave(transfer);
+    return err;
+}
+
 static void member_forget(struct transfer *transfer, uint16_t place)
 {
     struct nodes *nodes = &transfer->nodes;

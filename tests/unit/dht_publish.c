@@ -193,6 +193,36 @@ static void records_are_refreshed_at_half_life(void **state)
     assert_true(fixture->last.sequence > sequence);
 }
 
+static void new_labels_are_told_within_seconds(void **state)
+{
+    struct fixture *fixture = *state;
+    unsigned nearest[40];
+    struct blob_key key = pick_key(40, true, nearest); /* one record is at home */
+    struct topology topology = {.zone = {"z2"}};
+    members_up(fixture->dht, 0, 1, 40);
+    assert_int_equal(dht_publish(fixture->dht, 0, &key, 255), 0);
+    run(fixture, 5 * S);
+    uint64_t sequence = fixture->last.sequence;
+    assert_string_equal(fixture->last.topology.zone.text, "");
+    forget_told(fixture);
+    dht_update_self(fixture->dht, fixture->now_us, &topology);
+    run(fixture, 6 * S);
+    assert_int_equal(told_in_all(fixture), K - 1);
+    assert_string_equal(fixture->last.topology.zone.text, "z2");
+    assert_true(fixture->last.sequence > sequence);
+    run(fixture, 200 * S);
+    assert_int_equal(told_in_all(fixture), K - 1); /* then it is quiet again */
+    /* In the middle of a job: once more after it. */
+    struct blob_key other = pick_key(40, false, nearest);
+    memcpy(topology.zone.text, "z3", 3);
+    forget_told(fixture);
+    assert_int_equal(dht_publish(fixture->dht, fixture->now_us, &other, 255), 0);
+    dht_update_self(fixture->dht, fixture->now_us, &topology);
+    run(fixture, 6 * S);
+    assert_int_equal(told_in_all(fixture), 2 * K + K - 1);
+    assert_string_equal(fixture->last.topology.zone.text, "z3");
+}
+
 static void completion_is_told_at_once(void **state)
 {
     struct fixture *fixture = *state;
@@ -432,6 +462,7 @@ int main(void)
         TEST(among_the_nearest_we_keep_our_own_record),
         TEST(a_silent_holder_is_replaced_by_the_next_nearest),
         TEST(records_are_refreshed_at_half_life),
+        TEST(new_labels_are_told_within_seconds),
         TEST(completion_is_told_at_once),
         TEST(completion_during_a_job_is_told_after_it),
         TEST(the_death_of_a_holder_moves_one_record_within_seconds),

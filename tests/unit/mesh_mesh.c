@@ -9,6 +9,7 @@
 #include <setjmp.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -543,6 +544,74 @@ static void a_dead_member_leaves_all_parts(void **state)
     assert_int_equal(net->nodes[1].sent_transfer_to[3], 0);
 }
 
+static struct topology zone_called(const char *name)
+{
+    struct topology topology = {0};
+    assert_int_equal(label_set(&topology.zone, name, strlen(name)), 0);
+    return topology;
+}
+
+static void new_labels_reach_everybody(void **state)
+{
+    struct net *net = started(state, 4);
+    struct node *node = &net->nodes[0];
+    struct blob_info info = blob(5, 8 << 20);
+    struct topology topology = zone_called("y");
+    struct member member;
+    net->serve = true;
+    (void)open_blob(net, 1, &info, true);
+    run(net, 30 * S_US);
+    blob_handle handle = open_blob(net, 0, &info, false);
+    start_read(net, 0, handle, false);
+    run(net, 2 * MS_US); /* in the middle of a pull */
+    assert_null(transfer_note(node, TRANSFER_BLOB_COMPLETE));
+    assert_int_equal(mesh_update_self(node->mesh, net->now_us, &topology), 0);
+    drain(node);
+    mesh__check_invariants(node->mesh);
+    run(net, 3 * S_US);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_true(gossip_find(mesh_gossip(net->nodes[i].mesh), mesh_self(node->mesh), &member));
+        assert_string_equal(member.topology.zone.text, "y");
+        assert_int_equal(member.state, MEMBER_ALIVE);
+        assert_int_equal(changes(&net->nodes[i], GOSSIP_MEMBER_DOWN, 0), 0);
+    }
+    assert_true(changes(&net->nodes[3], GOSSIP_MEMBER_CHANGED, 0) >= 1);
+    run(net, 10 * S_US);
+    assert_non_null(transfer_note(node, TRANSFER_BLOB_COMPLETE));
+    struct transfer_stats stats;
+    transfer_stats(mesh_transfer(node->mesh), &stats);
+    assert_true(stats.bytes_by_distance[DISTANCE_REGION] > 0); /* the others stand in "z" */
+}
+
+static void labels_without_memory_stay_as_they_were(void **state)
+{
+    struct net *net = started(state, 2);
+    struct node *node = &net->nodes[0];
+    const struct gossip *gossip = mesh_gossip(node->mesh);
+    size_t refused = 0;
+    for (unsigned i = 0; i < 200; i++) { /* tables have some room and grow now and then */
+        char name[16];
+        (void)snprintf(name, sizeof name, "zone-%u", i);
+        struct topology topology = zone_called(name);
+        uint64_t before = gossip_self(gossip)->incarnation;
+        node->calls = 0;
+        node->fail_at = 1;
+        int err = mesh_update_self(node->mesh, net->now_us, &topology);
+        node->fail_at = 0;
+        mesh__check_invariants(node->mesh);
+        if (err != 0) {
+            assert_int_equal(err, E_NO_MEMORY);
+            assert_true(gossip_self(gossip)->incarnation == before);
+            refused++;
+        }
+        assert_int_equal(mesh_update_self(node->mesh, net->now_us, &topology), 0);
+        assert_string_equal(gossip_self(gossip)->topology.zone.text, name);
+        drain(node);
+        run(net, S_US / 10);
+    }
+    assert_true(refused >= 1);
+}
+
 static void leaving_is_told_in_two_steps(void **state)
 {
     struct net *net = started(state, 3);
@@ -803,6 +872,8 @@ int main(void)
         TEST(members_reach_host_dht_and_transfer),
         TEST(a_dead_member_leaves_all_parts),
         TEST(a_snapshot_seeds_all_parts),
+        TEST(new_labels_reach_everybody),
+        TEST(labels_without_memory_stay_as_they_were),
         TEST(leaving_is_told_in_two_steps),
         TEST(who_leaves_begins_no_upload),
         TEST(publish_and_locate_go_through_the_dht),

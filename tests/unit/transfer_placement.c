@@ -348,6 +348,44 @@ static void test_home_zones_move_little(void **state)
     transfer_free(three);
 }
 
+/* A node that learns its labels late sees the mesh as one that knew them from the start. */
+static void test_own_labels_may_change(void **state)
+{
+    (void)state;
+    struct host host;
+    prng_seed(&host.prng, (const uint8_t *)"moves", 5);
+    static const unsigned path[] = {1, 2, 0, 0, 7, 1};
+    struct member self = a_member(999, 3), members[30];
+    struct transfer *moved = new_core(&host, &self);
+    for (uint32_t i = 0; i < 30; i++) {
+        members[i] = a_member(i, i / 10);
+        add(moved, &members[i]);
+    }
+    for (unsigned step = 0; step < sizeof path / sizeof path[0]; step++) {
+        self.topology = a_member(999, path[step]).topology;
+        assert_int_equal(transfer_update_self(moved, 1, &self.topology), 0);
+        transfer__check_invariants(moved);
+        struct transfer *fresh = new_core(&host, &self);
+        for (uint32_t i = 0; i < 30; i++)
+            add(fresh, &members[i]);
+        assert_int_equal(transfer__live(moved), 31);
+        assert_int_equal(transfer__live(fresh), 31);
+        assert_int_equal(moved->nodes.zone_count, fresh->nodes.zone_count);
+        assert_int_equal(transfer__zone_of(moved, NODE_SELF), transfer__zone_of(fresh, NODE_SELF));
+        for (uint32_t i = 0; i < 30; i++) {
+            uint16_t a = transfer__node_find(moved, &members[i].id);
+            uint16_t b = transfer__node_find(fresh, &members[i].id);
+            a = a == NODE_NONE ? transfer__node_meet(moved, &members[i].id, NULL) : a;
+            b = b == NODE_NONE ? transfer__node_meet(fresh, &members[i].id, NULL) : b;
+            assert_int_equal(transfer__zone_of(moved, a), transfer__zone_of(fresh, b));
+            assert_int_equal(transfer__node_distance(moved, a), transfer__node_distance(fresh, b));
+        }
+        check_closest(moved, &host.prng);
+        transfer_free(fresh);
+    }
+    transfer_free(moved);
+}
+
 static void test_silent_keepers_come_last(void **state)
 {
     (void)state;
@@ -394,6 +432,7 @@ int main(void)
         cmocka_unit_test(test_all_agree_whatever_the_order),
         cmocka_unit_test(test_small_zones_merge),
         cmocka_unit_test(test_home_zones_move_little),
+        cmocka_unit_test(test_own_labels_may_change),
         cmocka_unit_test(test_silent_keepers_come_last),
         cmocka_unit_test(test_ten_thousand_members),
     };
