@@ -58,6 +58,8 @@ struct registry_entry {
     char client_cert[1024], client_key[1024];
     char proxy[HOST_BYTES_MAX + 16]; /* "http://host[:port]" for all its requests; "" none. What the
                                         proxy resolves and reaches is its own business (ORG-2) */
+    unsigned connections_max;        /* requests at once, of all callers; 0: no limit */
+    uint64_t rate_bytes_s; /* of blobs read from it and where it redirects to; 0: no limit */
     bool p2p; /* false: content stays off the mesh (ACL-10), but for what a rule says */
     struct registry_p2p_rule p2p_rules[REGISTRY_P2P_RULES_MAX]; /* first fit wins */
     unsigned p2p_rule_count;
@@ -244,9 +246,11 @@ void origin_free(struct origin *origin);
  */
 void origin_set_timeouts(struct origin *origin, uint32_t connect_ms, uint32_t first_byte_ms,
                          uint32_t idle_ms);
+/* Bytes of blobs read in a second from all registries together; 0, as at first: no limit. */
+void origin_set_rate(struct origin *origin, uint64_t bytes_per_s);
 /* Copies the request (the registry entry too). Callbacks come later, never inside. 0, E_NO_MEMORY,
-   E_INVALID (endpoint, method, path, header bytes, or range), E_FULL (ORIGIN_FETCHES_MAX or the
-   engine's limit). */
+   E_INVALID (endpoint, method, path, header bytes, or range), E_FULL (ORIGIN_FETCHES_MAX, the
+   engine's limit, or too many registries with limits at once). */
 MUST_USE int origin_start(struct origin *origin, uint64_t now_us,
                           const struct origin_request *request,
                           const struct fetch_callbacks *callbacks, void *arg,
@@ -279,6 +283,8 @@ struct origin_counters {
     uint64_t bodies_cut;
     uint64_t buffers_refused; /* held-back answers over their limit in sum */
     uint64_t starts_refused;  /* ORIGIN_FETCHES_MAX reached */
+    uint64_t queued;          /* attempts that waited for one of connections_max places */
+    uint64_t throttled;       /* pauses of bodies over a rate */
     uint64_t rests;           /* hosts found silent */
     uint64_t rested;          /* attempts not made because their host rests */
 };

@@ -26,6 +26,7 @@ static const struct builtin builtins[] = {
 };
 #define BUILTIN_COUNT (sizeof builtins / sizeof builtins[0])
 
+#define MBIT_BYTES 125000 /* Mbit/s in bytes/s */
 #define FLAG_RANGE "true | false"
 #define HOST_RANGE "host[:port] in lower case"
 #define NAME_RANGE HOST_RANGE ", *.host[:port], *"
@@ -112,6 +113,36 @@ static int proxy_set(struct registry_entry *entry, const char *value, struct con
     return 0;
 }
 
+/* A number up to `max`, without sign. */
+static int number_set(uint64_t *out, uint64_t max, const char *name, const char *value,
+                      struct config_error *error)
+{
+    size_t digits = strspn(value, "0123456789");
+    uint64_t number = 0;
+    for (size_t i = 0; i < digits && number <= max; i++)
+        number = number * 10 + (uint64_t)(value[i] - '0');
+    if (digits == 0 || value[digits] != '\0' || number > max)
+        return config_fail(error, "registries.%s: \"%.80s\" is not allowed; allowed: 0..%llu", name,
+                           value, (unsigned long long)max);
+    *out = number;
+    return 0;
+}
+
+static int limit_set(struct registry_entry *entry, const char *name, const char *value,
+                     struct config_error *error)
+{
+    bool rate = strcmp(name, "rateMbit") == 0;
+    uint64_t number = 0;
+    int err = number_set(&number, rate ? 1000000 : 1024, name, value, error);
+    if (err != 0)
+        return err;
+    if (rate)
+        entry->rate_bytes_s = number * MBIT_BYTES;
+    else
+        entry->connections_max = (unsigned)number;
+    return 0;
+}
+
 struct file_key {
     const char *name;
     size_t offset, bytes; /* in struct registry_entry */
@@ -158,6 +189,8 @@ int config_registry_set(struct config_registry_draft *draft, const char *name, c
         return p2p_set(entry, value, error);
     if (strcmp(name, "proxy") == 0)
         return proxy_set(entry, value, error);
+    if (strcmp(name, "connections") == 0 || strcmp(name, "rateMbit") == 0)
+        return limit_set(entry, name, value, error);
     if (strcmp(name, "endpoint") == 0) {
         if (text_copy(entry->endpoint, sizeof entry->endpoint, value) != 0)
             return refuse(error, name, value, "http[s]://host[:port]");
@@ -165,8 +198,8 @@ int config_registry_set(struct config_registry_draft *draft, const char *name, c
     }
     return config_fail(error,
                        "unknown key \"registries.%.80s\"; known: name, endpoint, ca, "
-                       "clientCertificate, clientKey, plainHttp, allowPrivate, proxy, default, "
-                       "p2p, realmHosts",
+                       "clientCertificate, clientKey, plainHttp, allowPrivate, proxy, connections, "
+                       "rateMbit, default, p2p, realmHosts",
                        name);
 }
 

@@ -5,6 +5,7 @@
  */
 #include "config.h"
 
+#include <inttypes.h>
 #include <jansson.h>
 #include <string.h>
 
@@ -102,6 +103,12 @@ static void text_put(const char *key, const char *text, FILE *out)
     yaml_put(text, out);
 }
 
+static void number_put(const char *key, uint64_t number, FILE *out)
+{
+    if (number != 0)
+        (void)fprintf(out, "\n    %s: %" PRIu64, key, number);
+}
+
 static void p2p_put(const struct registry_entry *entry, FILE *out)
 {
     if (!entry->p2p)
@@ -124,6 +131,8 @@ static void registry_put(const struct registry_entry *entry, FILE *out)
     text_put("clientCertificate", entry->client_cert, out);
     text_put("clientKey", entry->client_key, out);
     text_put("proxy", entry->proxy, out);
+    number_put("connections", entry->connections_max, out);
+    number_put("rateMbit", entry->rate_bytes_s / 125000, out);
     if (entry->allow_private)
         (void)fputs("\n    allowPrivate: true", out);
     if (entry->is_default)
@@ -206,10 +215,12 @@ static json_t *registries_json(const struct config *config)
     for (uint32_t i = 0; list != NULL && i < config->registry_count; i++) {
         const struct registry_entry *entry = &config->registry_entries[i];
         json_t *one = json_pack(
-            "{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:o}", "name", entry->name, "endpoint",
-            entry->endpoint, "ca", entry->ca_file, "clientCertificate", entry->client_cert,
-            "clientKey", entry->client_key, "proxy", entry->proxy, "allowPrivate",
-            (int)entry->allow_private, "default", (int)entry->is_default, "p2p", p2p_json(entry));
+            "{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:b, s:b, s:o}", "name", entry->name,
+            "endpoint", entry->endpoint, "ca", entry->ca_file, "clientCertificate",
+            entry->client_cert, "clientKey", entry->client_key, "proxy", entry->proxy,
+            "connections", (json_int_t)entry->connections_max, "rateMbit",
+            (json_int_t)(entry->rate_bytes_s / 125000), "allowPrivate", (int)entry->allow_private,
+            "default", (int)entry->is_default, "p2p", p2p_json(entry));
         if (one == NULL || json_array_append_new(list, one) != 0) {
             json_decref(list);
             return NULL;

@@ -223,6 +223,10 @@ static void cache_page(struct page *page, struct agent *agent)
     one(page, "origin_requests_total", "counter", "Requests to registries.", origin->requests);
     one(page, "origin_retries_total", "counter", "Requests repeated.", origin->retries);
     one(page, "origin_resumes_total", "counter", "Cut bodies resumed.", origin->resumes);
+    one(page, "origin_queued_total", "counter",
+        "Requests that waited for a registry's connections.", origin->queued);
+    one(page, "origin_throttled_total", "counter", "Pauses of bodies over a rate limit.",
+        origin->throttled);
     one(page, "client_connections", "gauge", "Connections of clients.", client.connections);
     one(page, "client_malformed_total", "counter", "Requests refused as malformed.",
         client.malformed);

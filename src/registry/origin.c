@@ -12,17 +12,23 @@
 #define FETCH_MAGIC 0x4f524731u /* "ORG1" */
 
 static const char *const state_names[] = {
-    [ORIGIN_REQUESTING] = "requesting", [ORIGIN_REDIRECTING] = "redirecting",
-    [ORIGIN_COLLECTING] = "collecting", [ORIGIN_STREAMING] = "streaming",
-    [ORIGIN_DECIDING] = "deciding",     [ORIGIN_WAITING] = "waiting",
-    [ORIGIN_DELIVERING] = "delivering", [ORIGIN_ENDED] = "ended",
+    [ORIGIN_REQUESTING] = "requesting",
+    [ORIGIN_QUEUED] = "queued",
+    [ORIGIN_REDIRECTING] = "redirecting",
+    [ORIGIN_COLLECTING] = "collecting",
+    [ORIGIN_STREAMING] = "streaming",
+    [ORIGIN_DECIDING] = "deciding",
+    [ORIGIN_WAITING] = "waiting",
+    [ORIGIN_DELIVERING] = "delivering",
+    [ORIGIN_ENDED] = "ended",
 };
 
 #define TO(state) (1u << (state))
 /* A move to ENDED is always allowed (cancel), except twice. */
 static const unsigned moves[] = {
-    [ORIGIN_REQUESTING] =
-        TO(ORIGIN_REDIRECTING) | TO(ORIGIN_COLLECTING) | TO(ORIGIN_STREAMING) | TO(ORIGIN_DECIDING),
+    [ORIGIN_REQUESTING] = TO(ORIGIN_QUEUED) | TO(ORIGIN_REDIRECTING) | TO(ORIGIN_COLLECTING) |
+                          TO(ORIGIN_STREAMING) | TO(ORIGIN_DECIDING),
+    [ORIGIN_QUEUED] = TO(ORIGIN_REQUESTING) | TO(ORIGIN_DECIDING),
     [ORIGIN_REDIRECTING] = TO(ORIGIN_REQUESTING) | TO(ORIGIN_DECIDING),
     [ORIGIN_COLLECTING] = TO(ORIGIN_REQUESTING) | TO(ORIGIN_DECIDING) | TO(ORIGIN_DELIVERING),
     [ORIGIN_STREAMING] = TO(ORIGIN_DECIDING),
@@ -63,6 +69,7 @@ static void fetch_free(struct origin_fetch *fetch)
 
     ASSERT(fetch->running == NULL);
     origin__answer_drop(fetch);
+    origin__flow_leave(fetch);
     headers__close(&fetch->head);
     origin__request_close(fetch);
     fetch->magic = 0;
@@ -135,6 +142,7 @@ void origin__stop_attempt(struct origin_fetch *fetch)
     struct fetch *running = fetch->running;
 
     fetch->running = NULL;
+    origin__place_give(fetch);
     if (running != NULL)
         fetch->origin->engine.cancel(fetch->origin->engine.self, running);
 }
@@ -221,8 +229,8 @@ static uint64_t window_of(const struct origin_request *request)
 /* Until when the current attempt must have its head; a body that was shown has its own timeout. */
 static uint64_t deadline_us(const struct origin_fetch *fetch)
 {
-    bool waits = fetch->state == ORIGIN_REQUESTING || fetch->state == ORIGIN_REDIRECTING ||
-                 fetch->state == ORIGIN_COLLECTING;
+    bool waits = fetch->state == ORIGIN_REQUESTING || fetch->state == ORIGIN_QUEUED ||
+                 fetch->state == ORIGIN_REDIRECTING || fetch->state == ORIGIN_COLLECTING;
 
     return waits ? fetch->window_start_us + fetch->window_us : UINT64_MAX;
 }
@@ -252,6 +260,8 @@ int origin_start(struct origin *origin, uint64_t now_us, const struct origin_req
     fetch->budget_ms = (uint32_t)(fetch->window_us / 1000);
     headers__init(&fetch->head, origin->env.alloc, origin->env.host);
     err = origin__request_copy(fetch, request);
+    if (err == 0)
+        err = origin__flow_join(fetch, request->registry);
     if (err == 0 && !origin__target_use(fetch))
         err = origin__at_registry(fetch);
     if (err == 0)
@@ -277,9 +287,10 @@ void origin_resume(struct origin *origin, struct origin_fetch *fetch)
     if (!fetch->caller_paused || fetch->state == ORIGIN_ENDED)
         return;
     fetch->caller_paused = false;
-    if (fetch->running != NULL)
+    if (fetch->running != NULL && !fetch->throttled)
         origin->engine.resume(origin->engine.self, fetch->running);
-    if (fetch->end_held || fetch->state == ORIGIN_DELIVERING || fetch->state == ORIGIN_DECIDING)
+    if (fetch->end_held || fetch->throttled || fetch->state == ORIGIN_QUEUED ||
+        fetch->state == ORIGIN_DELIVERING || fetch->state == ORIGIN_DECIDING)
         origin__ask_turn(origin);
 }
 
@@ -351,13 +362,16 @@ static void fetch_turn(struct origin_fetch *fetch, uint64_t now_us)
 /* When this fetch needs a turn; UINT64_MAX: it waits for the engine or the caller. */
 static uint64_t fetch_due_us(const struct origin_fetch *fetch)
 {
+    uint64_t flow_us;
+
     if (fetch->state == ORIGIN_ENDED || fetch->caller_paused)
         return UINT64_MAX;
     if (fetch->state == ORIGIN_WAITING)
         return fetch->wake_us;
     if (fetch->end_held || fetch->state == ORIGIN_DECIDING || fetch->state == ORIGIN_DELIVERING)
         return 0;
-    return deadline_us(fetch);
+    flow_us = origin__flow_due_us(fetch);
+    return flow_us < deadline_us(fetch) ? flow_us : deadline_us(fetch);
 }
 
 void origin_advance(struct origin *origin, uint64_t now_us)
@@ -369,6 +383,7 @@ void origin_advance(struct origin *origin, uint64_t now_us)
     origin__enter(origin);
     for (struct origin_fetch *fetch = origin->head; fetch != NULL; fetch = fetch->next)
         fetch_turn(fetch, now_us);
+    origin__flow_turn(origin);
     for (struct origin_fetch *fetch = origin->head; fetch != NULL; fetch = fetch->next) {
         uint64_t at = fetch_due_us(fetch);
 

@@ -6,6 +6,7 @@
  *   origin_answer.c    what the engine calls: head, body, done; delivery to the caller
  *   origin_range.c     ranges asked and ranges got (O-8)
  *   origin_redirect.c  redirects, and targets remembered for a minute
+ *   origin_flow.c      places and rates: how much at once, how fast
  *   origin_retry.c     retry or give up (RES-5, O-4, O-5), Retry-After
  *
  * Time is known only in origin_start and origin_advance. Whatever needs it (retry decisions) is put
@@ -72,6 +73,8 @@
 #define ORIGIN_REST_FIRST_US (1000ull * 1000)
 #define ORIGIN_REST_MAX_US   (4ull * 1000 * 1000)
 #define ORIGIN_PROBE_US      (4ull * 1000 * 1000)
+/* Registries with limits of their own in use at once (origin_flow.c); a guess with much room. */
+#define ORIGIN_FLOWS_MAX 64
 /* Timeouts of one attempt; the fetch contract's defaults. */
 #define ORIGIN_CONNECT_MS    5000
 #define ORIGIN_FIRST_BYTE_MS 10000
@@ -81,6 +84,7 @@
 
 enum origin_state {
     ORIGIN_REQUESTING = 1, /* attempt runs, no final head yet */
+    ORIGIN_QUEUED,         /* no place for the attempt yet; ends with one, or its time */
     ORIGIN_REDIRECTING,    /* a redirect came; its body is ignored; ends with done */
     ORIGIN_COLLECTING,     /* the answer is held back until complete */
     ORIGIN_STREAMING,      /* blob bytes go straight to the caller */
@@ -120,12 +124,16 @@ struct origin_fetch {
     bool ranged;     /* this attempt sent Range from_byte..to_byte */
     bool probing;    /* a HEAD done as GET of one byte */
     uint64_t from_byte, to_byte;
-    size_t ignored_bytes;  /* of a redirect's body */
-    uint32_t budget_ms;    /* left of the window for this attempt's head */
-    uint64_t attempt_us;   /* when it began */
-    uint8_t host_hash[32]; /* of the hop's host and port: its breaker */
-    uint64_t signs_before; /* of life of that host, when it began */
-    bool silent;           /* it ended without a head */
+    size_t ignored_bytes;     /* of a redirect's body */
+    uint32_t budget_ms;       /* left of the window for this attempt's head */
+    uint64_t attempt_us;      /* when it began */
+    uint8_t host_hash[32];    /* of the hop's host and port: its breaker */
+    uint64_t signs_before;    /* of life of that host, when it began */
+    bool silent;              /* it ended without a head */
+    struct origin_flow *flow; /* NULL: its registry has no limits */
+    bool has_place;
+    bool throttled; /* the engine is paused until there are tokens */
+    uint64_t throttled_seq;
 
     /* The answer. */
     struct headers head; /* held back */
@@ -156,6 +164,18 @@ struct origin_bucket {
     uint8_t name_hash[32];
     uint64_t used_seq; /* for replacement; 0: free */
     unsigned tokens;
+};
+
+/* Limits of one registry, or of all together, and what is used of them. */
+struct origin_flow {
+    uint8_t name_hash[32];
+    uint64_t used_seq;    /* for replacement; 0: free */
+    unsigned fetch_count; /* that point here */
+    unsigned places_max, running;
+    uint64_t rate_bytes_s;
+    int64_t tokens;   /* bytes that may come; below 0: came too early */
+    int64_t promised; /* in this turn, to bodies that go on */
+    uint64_t filled_us;
 };
 
 /* What is known of one host's silence. */
@@ -193,6 +213,9 @@ struct origin {
     struct origin_fetch *head, *tail;
     uint64_t bucket_seq;
     struct origin_bucket buckets[ORIGIN_BUCKETS_MAX];
+    uint64_t flow_seq;
+    struct origin_flow all; /* rate only */
+    struct origin_flow flows[ORIGIN_FLOWS_MAX];
     uint64_t breaker_seq;
     struct origin_breaker breakers[ORIGIN_BREAKERS_MAX];
     struct origin_target targets[ORIGIN_TARGETS_MAX];
@@ -275,7 +298,25 @@ void origin__breaker_good(struct origin_fetch *fetch);
  * the host rests now. */
 void origin__breaker_bad(struct origin_fetch *fetch, int err);
 
+/* ---- origin_flow.c ---- */
+/* Finds the limits of the fetch's registry. 0, E_FULL. */
+MUST_USE int origin__flow_join(struct origin_fetch *fetch, const struct registry_entry *registry);
+/* Gives back what the fetch has of them. */
+void origin__flow_leave(struct origin_fetch *fetch);
+/* A place for an attempt. False: there is none; origin__flow_turn sends when there is. */
+bool origin__place_take(struct origin_fetch *fetch);
+/* The attempt is over; without a place nothing happens. */
+void origin__place_give(struct origin_fetch *fetch);
+/* Bytes came: over a rate, a streaming fetch is throttled. */
+void origin__flow_spend(struct origin_fetch *fetch, size_t byte_count);
+/* Lets go on whom places and tokens allow. In a turn only. Cost: throttled fetches x fetches. */
+void origin__flow_turn(struct origin *origin);
+/* When this fetch needs a turn on account of its limits; UINT64_MAX: it does not. */
+uint64_t origin__flow_due_us(const struct origin_fetch *fetch);
+
 /* ---- origin_retry.c ---- */
+/* Gives an attempt that starts after the delay what is left of the window. */
+void origin__budget_set(struct origin_fetch *fetch, uint64_t now_us, uint64_t delay_us);
 /* A request was made: its registry earns a tenth of a retry. */
 void origin__bucket_earn(struct origin *origin, const char *registry_name);
 /* Pays for a retry. False if there is not enough. */

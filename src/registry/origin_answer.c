@@ -304,13 +304,15 @@ static bool engine_body(void *arg, const uint8_t *bytes, size_t byte_count)
         on_stream(fetch, bytes, byte_count);
         break;
     case ORIGIN_REQUESTING:
+    case ORIGIN_QUEUED:
     case ORIGIN_DECIDING:
     case ORIGIN_WAITING:
     case ORIGIN_DELIVERING:
     case ORIGIN_ENDED:
         break; /* of an attempt given up in this very callback */
     }
-    go_on = !fetch->caller_paused;
+    origin__flow_spend(fetch, byte_count);
+    go_on = !fetch->caller_paused && !fetch->throttled;
     origin__leave(origin);
     return go_on;
 }
@@ -336,6 +338,7 @@ static void engine_done(void *arg, int err)
 
     origin__enter(origin);
     fetch->running = NULL;
+    origin__place_give(fetch);
     switch (fetch->state) {
     case ORIGIN_REQUESTING:
         fetch->silent = true;
@@ -354,6 +357,7 @@ static void engine_done(void *arg, int err)
     case ORIGIN_STREAMING:
         on_stream_end(fetch, err);
         break;
+    case ORIGIN_QUEUED:
     case ORIGIN_DECIDING:
     case ORIGIN_WAITING:
     case ORIGIN_DELIVERING:

@@ -303,13 +303,20 @@ int origin__send(struct origin_fetch *fetch)
         .idle_timeout_ms = origin->idle_ms,
     };
     char range[64] = "";
+    int err;
 
     ASSERT(fetch->running == NULL);
     fetch->attempt_start = fetch->received_bytes;
     fetch->attempt_us = origin->now_us;
     fetch->silent = false;
-    if (!origin__breaker_admit(fetch))
+    if (!origin__place_take(fetch)) {
+        origin__state(fetch, ORIGIN_QUEUED);
+        return 0;
+    }
+    if (!origin__breaker_admit(fetch)) {
+        origin__place_give(fetch);
         return E_UNREACHABLE;
+    }
     fetch->ignored_bytes = 0;
     origin__range_choose(fetch);
     if (fetch->ranged && fetch->to_byte == UINT64_MAX)
@@ -320,6 +327,9 @@ int origin__send(struct origin_fetch *fetch)
     out.method = fetch->head_only && !fetch->probing ? "HEAD" : "GET";
     headers_choose(fetch, range, &out);
     pool_key(fetch, out.pool_key);
-    return origin->engine.start(origin->engine.self, &out, &origin__engine_callbacks, fetch,
-                                &fetch->running);
+    err = origin->engine.start(origin->engine.self, &out, &origin__engine_callbacks, fetch,
+                               &fetch->running);
+    if (err != 0)
+        origin__place_give(fetch);
+    return err;
 }

@@ -152,8 +152,7 @@ static bool err_passing(int err)
     return err == E_UNREACHABLE || err == E_TIMEOUT || err == E_CLOSED || err == E_RANGE;
 }
 
-/* Time left for the head of an attempt that starts after the delay. */
-static void budget_set(struct origin_fetch *fetch, uint64_t now_us, uint64_t delay_us)
+void origin__budget_set(struct origin_fetch *fetch, uint64_t now_us, uint64_t delay_us)
 {
     uint64_t end_us = fetch->window_start_us + fetch->window_us;
     uint64_t start_us = now_us + delay_us;
@@ -251,6 +250,6 @@ bool origin__retry_decide(struct origin_fetch *fetch, uint64_t now_us, uint64_t 
         again = repeat_decide(fetch, now_us, delay_us);
     }
     if (again)
-        budget_set(fetch, now_us, *delay_us);
+        origin__budget_set(fetch, now_us, *delay_us);
     return again;
 }

@@ -123,6 +123,33 @@ def test_proxy():
         it.check("uthorization" not in seen and secret not in seen, "ORG-3: credentials were shown to the proxy")
 
 
+def test_rates_and_connections():
+    """A registry's rate and the node's hold for all its bodies together; one connection serves six clients one after the other."""
+    name = f"registry.test:{TLS_PORT}"
+    def entries(ca):
+        return [{"name": name, "ca": ca, "allowPrivate": True, "rateMbit": 40}]
+    size = 10 << 20
+    for extra in ({}, {"limits.originMbit": 40, "registries": None}):
+        with tls_registry(entries) as lab:
+            node = lab.nodes[0]
+            if extra:
+                node.process.stop()
+                entry = {k: v for k, v in lab.registries[0].items() if k != "rateMbit"}
+                node.start({**extra, "registries": [{**entry, "connections": 1}]})
+            layers = lab.push_image("lib/big", [size // 2, size // 2])["layers"]
+            fetch(node, f"/v2/lib/big/manifests/1{ns(name)}", "-H", ACCEPT)
+            started = time.monotonic()
+            urls = [f"http://127.0.0.1:{node.client_port}/v2/lib/big/blobs/{layer['digest']}{ns(name)}" for layer in layers] * 3
+            done = run(*node.exec("bash", "-c", 'printf "%s\\n" "$@" | xargs -P 6 -I{} sh -c "curl -sSf -m 60 \'{}\' | sha256sum"', "-", *urls), timeout=100)
+            took = time.monotonic() - started
+            right = sum(done.stdout.count(layer["digest"].split(":")[1]) for layer in layers)
+            it.check(right == 6, f"{right} of 6 clients got right bytes: {done.stderr[-300:]}")
+            least = size * 8 / 40e6
+            it.figure(f"{extra or 'rateMbit'}: {size >> 20} MiB in {took:.1f} s, at 40 Mbit/s {least:.1f} s")
+            it.check(0.85 * least < took < 2 * least + 1, f"{took:.1f} s")
+            it.check(node.metric("shoal_origin_throttled_total") > 5, "nothing was throttled")
+
+
 def test_acl_10_repositories_off_the_mesh():
     """What a rule keeps off the mesh is read from the registry by each node; its neighbour repository is not."""
     def entries(ca):

@@ -395,8 +395,8 @@ static void bad_registries_are_refused(void **state)
                       "http[s]://host[:port] without path");
     expect_file_error("registries:\n  - name: a\n    colour: red\n",
                       "3: unknown key \"registries.colour\"; known: name, endpoint, ca, "
-                      "clientCertificate, clientKey, plainHttp, allowPrivate, proxy, default, p2p, "
-                      "realmHosts");
+                      "clientCertificate, clientKey, plainHttp, allowPrivate, proxy, connections, "
+                      "rateMbit, default, p2p, realmHosts");
     expect_file_error("registries:\n  - name: a\n    p2p: 3\n",
                       "3: registries.p2p: \"3\" is not allowed; allowed: true | false | a list of "
                       "\"REPOSITORIES on\" or \"REPOSITORIES off\"");
@@ -415,6 +415,8 @@ static void registries_have_settings_of_their_own(void **state)
                           "    clientCertificate: /etc/me.crt\n"
                           "    clientKey: /etc/me.key\n"
                           "    proxy: http://proxy.local:3128/\n"
+                          "    connections: 8\n"
+                          "    rateMbit: 400\n"
                           "    p2p: [\"team/open on\", \"team/* off\"]\n"
                           "  - {name: b, p2p: false}\n"),
                      0);
@@ -423,11 +425,20 @@ static void registries_have_settings_of_their_own(void **state)
     assert_string_equal(a->client_cert, "/etc/me.crt");
     assert_string_equal(a->client_key, "/etc/me.key");
     assert_string_equal(a->proxy, "http://proxy.local:3128");
+    assert_int_equal(a->connections_max, 8);
+    assert_int_equal(a->rate_bytes_s, 50000000);
     assert_int_equal(a->p2p_rule_count, 2);
     assert_true(registry_p2p(a, "team/open") && !registry_p2p(a, "team/x") && registry_p2p(a, "x"));
     assert_false(registry_p2p(registries_find(&all, "b"), "x"));
     config_close(&config);
 
+    expect_file_error("registries: [{name: a, connections: 1025}]\n",
+                      "1: registries.connections: \"1025\" is not allowed; allowed: 0..1024");
+    expect_file_error("registries: [{name: a, rateMbit: -1}]\n",
+                      "1: registries.rateMbit: \"-1\" is not allowed; allowed: 0..1000000");
+    expect_file_error("registries: [{name: a, rateMbit: 99999999999999999999999}]\n",
+                      "1: registries.rateMbit: \"99999999999999999999999\" is not allowed; "
+                      "allowed: 0..1000000");
     expect_file_error("registries: [{name: a, clientKey: /k}]\n",
                       "1: registries: clientCertificate and clientKey of a need each other");
     static const char *const proxies[] = {"http://user:hidden@p", "https://p", "p:3128",
