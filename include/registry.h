@@ -131,6 +131,7 @@ struct fetch_request {
     const char *client_cert, *client_key; /* files; "" or NULL: none */
     const char *proxy;                    /* "http://host[:port]"; "" or NULL: none */
     bool allow_private;                   /* the proxy itself may be private in any case */
+    bool allow_metadata;                  /* a cloud's metadata service, asked for by its address */
     uint8_t pool_key[32];                 /* connections are reused only among equal keys (ORG-5) */
     uint32_t connect_timeout_ms;          /* 0: 5,000 */
     uint32_t first_byte_timeout_ms;       /* 0: 10,000 */

@@ -114,6 +114,7 @@ static int value_ask(struct acr_metadata *metadata)
     char url[URL_BYTES];
     struct fetch_request request = {.method = "GET",
                                     .url = url,
+                                    .allow_metadata = true,
                                     .connect_timeout_ms = STEP_MS,
                                     .first_byte_timeout_ms = STEP_MS,
                                     .idle_timeout_ms = STEP_MS};
@@ -167,6 +168,7 @@ static int token_ask(struct acr_metadata *metadata)
     struct fetch_request request = {
         .method = "PUT",
         .url = url,
+        .allow_metadata = true,
         .headers = {{"X-aliyun-ecs-metadata-token-ttl-seconds", TOKEN_TTL_TEXT}},
         .header_count = 1,
         .connect_timeout_ms = STEP_MS,

@@ -20,6 +20,7 @@ static const struct v4_block v4_blocks[] = {
        use too, and hands out the node's role credentials (ACR §4.1). The other clouds' one is
        link-local. */
     {0x646464C8, 32, ADDRESS_METADATA}, /* 100.100.100.200 */
+    {0xA9FEA9FE, 32, ADDRESS_METADATA}, /* 169.254.169.254 */
     {0x00000000, 8, ADDRESS_REFUSED},   /* "this network", unspecified */
     {0xA9FE0000, 16, ADDRESS_REFUSED},  /* 169.254.0.0/16 link-local */
     {0xE0000000, 4, ADDRESS_REFUSED},   /* 224.0.0.0/4 multicast */

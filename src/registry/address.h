@@ -11,7 +11,7 @@
 enum address_class {
     ADDRESS_PUBLIC = 1,
     ADDRESS_PRIVATE,  /* loopback, RFC 1918, shared (RFC 6598), unique local: by allow_private */
-    ADDRESS_METADATA, /* a cloud's credential service: only if the URL names this very address */
+    ADDRESS_METADATA, /* a cloud's credential service: see allow_metadata of struct fetch_request */
     ADDRESS_REFUSED,  /* unspecified, link-local, multicast, reserved: never */
 };
 

@@ -57,7 +57,7 @@ struct fetch {
     struct headers headers;
     char host[HOST_BYTES_MAX + 1]; /* of the URL */
     uint8_t pool_key[32];
-    bool allow_private;
+    bool allow_private, allow_metadata;
     bool proxied;         /* what is connected to is the proxy */
     bool address_refused; /* by ORG-2, at least one */
     bool paused;          /* body returned false */

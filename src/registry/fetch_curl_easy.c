@@ -50,9 +50,20 @@ static void address_bytes(const struct sockaddr *from, uint8_t ip[16], uint16_t 
     }
 }
 
+/* They hand out the node's own credentials: only for who means them and asks for them by number, so
+ * that no name and no redirect of a registry leads there. */
+static bool metadata_meant(const struct fetch *fetch)
+{
+    static const char *const hosts[] = {"100.100.100.200", "169.254.169.254"};
+
+    for (size_t i = 0; i < sizeof hosts / sizeof hosts[0]; i++)
+        if (strcmp(fetch->host, hosts[i]) == 0)
+            return fetch->allow_metadata && !fetch->proxied;
+    return false;
+}
+
 static bool address_allowed(const struct fetch *fetch, const struct curl_sockaddr *address)
 {
-    static const char metadata_host[] = "100.100.100.200";
     uint8_t ip[16];
     uint16_t port;
 
@@ -66,8 +77,8 @@ static bool address_allowed(const struct fetch *fetch, const struct curl_sockadd
         return true;
     case ADDRESS_PRIVATE:
         return fetch->allow_private || fetch->proxied;
-    case ADDRESS_METADATA: /* only for who asks for it by number; no name leads there */
-        return fetch->allow_private && !fetch->proxied && strcmp(fetch->host, metadata_host) == 0;
+    case ADDRESS_METADATA:
+        return metadata_meant(fetch);
     case ADDRESS_REFUSED:
         break;
     }
@@ -386,6 +397,7 @@ int fetch_curl__easy_open(struct fetch *fetch, const struct fetch_request *reque
     memcpy(fetch->host, url.host, sizeof fetch->host);
     memcpy(fetch->pool_key, request->pool_key, sizeof fetch->pool_key);
     fetch->allow_private = request->allow_private;
+    fetch->allow_metadata = request->allow_metadata;
     fetch->connect_ms = request->connect_timeout_ms != 0 ? request->connect_timeout_ms : CONNECT_MS;
     fetch->first_byte_ms =
         request->first_byte_timeout_ms != 0 ? request->first_byte_timeout_ms : FIRST_BYTE_MS;

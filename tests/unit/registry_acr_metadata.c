@@ -106,7 +106,7 @@ static void a_token_is_fetched_and_kept(void **state)
     assert_string_equal(last(world)->url, "http://100.100.100.200/latest/api/token");
     assert_string_equal(fake_sent(last(world), "X-aliyun-ecs-metadata-token-ttl-seconds", 0),
                         "21600");
-    assert_true(last(world)->allow_private);
+    assert_true(last(world)->allow_private && last(world)->allow_metadata);
     assert_int_equal(last(world)->connect_timeout_ms, 1000);
     assert_int_equal(last(world)->first_byte_timeout_ms, 1000);
     fake_answer(last(world), 200, "", " SECRETTOKEN\n");

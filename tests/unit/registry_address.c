@@ -62,8 +62,9 @@ static void private_addresses(void **state)
 
 static void metadata_addresses(void **state)
 {
-    static const char *const list[] = {"100.100.100.200", "::ffff:100.100.100.200",
-                                       "64:ff9b::6464:64c8", "fd00:ec2::254"};
+    static const char *const list[] = {
+        "100.100.100.200", "::ffff:100.100.100.200", "64:ff9b::6464:64c8", "fd00:ec2::254",
+        "169.254.169.254", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::"};
 
     (void)state;
     EXPECT(ADDRESS_METADATA, list);
@@ -74,7 +75,7 @@ static void refused_addresses(void **state)
     static const char *const list[] = {"0.0.0.0",
                                        "0.255.255.255",
                                        "169.254.0.0",
-                                       "169.254.169.254",
+                                       "169.254.169.253",
                                        "169.254.255.255",
                                        "224.0.0.0",
                                        "239.255.255.255",
@@ -85,11 +86,11 @@ static void refused_addresses(void **state)
                                        "febf::1",
                                        "ff00::",
                                        "ff02::1",
-                                       "::ffff:169.254.169.254",
+                                       "::ffff:169.254.169.255",
                                        "::ffff:0.0.0.0",
                                        "::169.254.1.1",
-                                       "64:ff9b::a9fe:a9fe",
-                                       "2002:a9fe:a9fe::",
+                                       "64:ff9b::a9fe:a9ff",
+                                       "2002:a9fe:a901::",
                                        "2002:e000:1::",
                                        "2001::1"};
 

@@ -418,7 +418,8 @@ static void bad_requests_are_refused(void **state)
 
 /* ---- ORG-2 ---- */
 
-static void refuse(struct world *world, const char *host, bool allow_private)
+static void refuse_as(struct world *world, const char *host, bool allow_private,
+                      bool allow_metadata)
 {
     char url[256];
 
@@ -427,10 +428,16 @@ static void refuse(struct world *world, const char *host, bool allow_private)
     (void)snprintf(url, sizeof url, "http://%s:%u/hello", host, (unsigned)world->server.port);
     world->request.url = url;
     world->request.allow_private = allow_private;
+    world->request.allow_metadata = allow_metadata;
     assert_int_equal(client_start(&world->client, &world->loop, &world->request), 0);
     assert_true(client_wait(&world->client));
     assert_int_equal(world->client.err, E_REFUSED);
     assert_int_equal(world->client.heads, 0);
+}
+
+static void refuse(struct world *world, const char *host, bool allow_private)
+{
+    refuse_as(world, host, allow_private, false);
 }
 
 static void addresses_are_refused(void **state)
@@ -440,7 +447,7 @@ static void addresses_are_refused(void **state)
         "127.0.0.1", "localhost",          "127.1",       "2130706433", "0x7f000001",       "[::1]",
         "10.1.2.3",  "[::ffff:127.0.0.1]", "192.168.1.1", "[fd00::1]",  "[64:ff9b::7f00:1]"};
     static const char *const never[] = {
-        "0.0.0.0",   "169.254.169.254", "224.0.0.1", "255.255.255.255",
+        "0.0.0.0",   "169.254.169.254", "224.0.0.1", "255.255.255.255",     "100.100.100.200",
         "[fe80::1]", "[ff02::1]",       "[::]",      "[::ffff:169.254.1.1]"};
 
     for (size_t i = 0; i < sizeof private / sizeof private[0]; i++)
@@ -452,6 +459,17 @@ static void addresses_are_refused(void **state)
     assert_int_equal(server_connections(&world->server), 0);
     fetch_curl_refuse_port(world->loop.curl, 0);
     fetch(world, "/hello", 0);
+}
+
+/* Only by number, and nothing else that is link-local. */
+static void metadata_is_for_who_means_it(void **state)
+{
+    struct world *world = *state;
+
+    refuse_as(world, "169.254.169.253", true, true);
+    refuse_as(world, "[::ffff:169.254.169.254]", true, true);
+    refuse_as(world, "[fe80::1]", true, true);
+    refuse_as(world, "127.0.0.1", false, true);
 }
 
 /* An idle connection made when private addresses were allowed serves nobody else. */
@@ -803,6 +821,7 @@ int main(void)
         TEST(resolving_does_not_hold_the_loop),
         TEST(bad_requests_are_refused),
         TEST(addresses_are_refused),
+        TEST(metadata_is_for_who_means_it),
         TEST(allowed_connection_is_not_lent),
         TEST(connections_are_reused_within_a_key),
         TEST(pools_are_bounded_and_the_oldest_goes),

@@ -28,7 +28,7 @@ struct fake_call {
     unsigned header_count;
     char body[4096]; /* cut */
     char ca_file[64], client_cert[64], client_key[64], proxy[64];
-    bool allow_private;
+    bool allow_private, allow_metadata;
     uint8_t pool_key[32];
     uint32_t connect_timeout_ms, first_byte_timeout_ms, idle_timeout_ms;
     struct fetch_callbacks callbacks;
@@ -144,6 +144,7 @@ static inline int fake_start(void *self, const struct fetch_request *request,
         (void)snprintf(call->headers[i], sizeof call->headers[i], "%s: %s",
                        request->headers[i].name, request->headers[i].value);
     call->allow_private = request->allow_private;
+    call->allow_metadata = request->allow_metadata;
     memcpy(call->pool_key, request->pool_key, 32);
     call->connect_timeout_ms = request->connect_timeout_ms;
     call->first_byte_timeout_ms = request->first_byte_timeout_ms;
