@@ -29,9 +29,12 @@
  * unverified. */
 #define RECORD_BYTES_MAX       (64 * 1024)
 
-/* Piece sizes (ALGORITHMS §3.4): size/256 rounded to a power of two, kept in this interval. */
+/* Piece sizes: a power of two that follows from the blob's size (src/base/piece_map.c), kept in
+ * this interval (ALGORITHMS §3.4). */
 #define PIECE_BYTES_MIN        (128 * 1024)
 #define PIECE_BYTES_MAX        (4 * 1024 * 1024)
+/* Pieces whose state fits one message. */
+#define PIECES_TOLD_AT_ONCE    3584
 /* Largest blob: 1 TiB keeps a 4 MiB piece index within 18 bits and every bitfield within 32 KiB. */
 #define BLOB_BYTES_MAX         (1ULL << 40)
 #define PIECE_COUNT_MAX        ((unsigned)(BLOB_BYTES_MAX / PIECE_BYTES_MAX))

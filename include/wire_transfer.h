@@ -11,6 +11,7 @@
 #define SHOAL_WIRE_TRANSFER_H
 
 #include "digest.h"
+#include "limits.h"
 #include "wire.h"
 
 enum wire_transfer_type {
@@ -73,6 +74,7 @@ struct wire_peers {
 
 /* Bytes of one page of a bitfield: two pages (have, injected) and the rest fit a datagram. */
 #define WIRE_PAGE_BYTES 448
+static_assert(8 * WIRE_PAGE_BYTES == PIECES_TOLD_AT_ONCE, "large blobs are cut for one page");
 
 enum wire_have_flags {
     WIRE_HAVE_REPLY = 1,    /* HELLO: answers yours, needs no answer */

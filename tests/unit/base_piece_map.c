@@ -206,9 +206,13 @@ static void test_piece_size_follows_blob_size(void **state)
         {128ull * MIB - 1, 256 * 1024, 512, 4, 128},
         {128ull * MIB, 512 * 1024, 256, 2, 128},
         {256ull * MIB, MIB, 256, 1, 256},
-        {512ull * MIB, 2 * MIB, 256, 1, 256},
-        {1024ull * MIB, 4 * MIB, 256, 1, 256},
-        {2048ull * MIB + 1, 4 * MIB, 513, 1, 513},
+        {512ull * MIB, MIB, 512, 2, 256},
+        {1024ull * MIB, MIB, 1024, 4, 256},
+        {2048ull * MIB + 1, MIB, 2049, 4, 513},
+        {3584ull * MIB, MIB, 3584, 4, 896},
+        {3584ull * MIB + 1, 2 * MIB, 1793, 2, 897},
+        {7168ull * MIB, 2 * MIB, 3584, 2, 1792},
+        {7168ull * MIB + 1, 4 * MIB, 1793, 1, 1793},
         {BLOB_BYTES_MAX, 4 * MIB, 262144, 1, 262144},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
