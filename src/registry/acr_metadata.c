@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "acr.h"
-#include "acr_call.h"
+#include "acr_credentials.h"
 #include "bytes.h"
 #include "log.h"
 
@@ -241,4 +241,9 @@ int acr_metadata_get(struct acr_metadata *metadata, uint64_t now_us, const char 
     metadata->done = done;
     metadata->arg = arg;
     return 0;
+}
+
+uint64_t acr__metadata_date_s(const struct acr_metadata *metadata)
+{
+    return metadata->call.date_s;
 }

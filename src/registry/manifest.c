@@ -7,41 +7,10 @@
  */
 #include "registry.h"
 
-#include <jansson.h>
 #include <string.h>
 
+#include "json_bounded.h"
 #include "limits.h"
-
-#define JSON_DEPTH_MAX 32 /* ORG-7 */
-/* Values in one document. 1,024 descriptors have about 10,000; jansson takes some 100 bytes for
- * each, so 4 MiB of "[],[]," would cost over 100 MiB without this. */
-#define JSON_VALUES_MAX 65536
-
-/* Depth and number of values, before jansson allocates for them. 0, E_TOO_LARGE. */
-static int shape_check(const char *json, size_t json_bytes)
-{
-    size_t values = 0;
-    int depth = 0;
-    bool in_string = false;
-
-    for (size_t i = 0; i < json_bytes; i++) {
-        char c = json[i];
-
-        if (in_string) {
-            if (c == '\\')
-                i++;
-            in_string = c != '"';
-            continue;
-        }
-        in_string = c == '"';
-        values += c == ',' || c == ':' || c == '[' || c == '{';
-        depth += c == '[' || c == '{';
-        depth -= (c == ']' || c == '}') && depth > 0;
-        if (depth > JSON_DEPTH_MAX || values > JSON_VALUES_MAX)
-            return E_TOO_LARGE;
-    }
-    return 0;
-}
 
 struct collector {
     struct manifest_descriptor *out;
@@ -119,20 +88,6 @@ static int document_read(const json_t *root, struct collector *to)
     return err;
 }
 
-/* 0 with a reference in *root, E_MALFORMED, E_TOO_LARGE. */
-static int document_load(const char *json, size_t json_bytes, json_t **root)
-{
-    int err;
-
-    if (json_bytes > MANIFEST_BYTES_MAX)
-        return E_TOO_LARGE;
-    err = shape_check(json, json_bytes);
-    if (err != 0)
-        return err;
-    *root = json_loadb(json, json_bytes, JSON_REJECT_DUPLICATES, NULL);
-    return *root == NULL ? E_MALFORMED : 0;
-}
-
 /* type "/" subtype of RFC 6838 §4.2, without parameters: what may stand in a header. */
 static bool media_type_valid(const char *text)
 {
@@ -167,7 +122,7 @@ int manifest_media_type(const char *json, size_t json_bytes, char *out, size_t o
 {
     json_t *root;
     const char *type;
-    int err = document_load(json, json_bytes, &root);
+    int err = json__load(json, json_bytes, MANIFEST_BYTES_MAX, &root);
 
     if (err != 0)
         return err;
@@ -188,7 +143,7 @@ int manifest_parse(const char *json, size_t json_bytes, struct manifest_descript
     json_t *root;
     int err;
 
-    err = document_load(json, json_bytes, &root);
+    err = json__load(json, json_bytes, MANIFEST_BYTES_MAX, &root);
     if (err != 0)
         return err;
     err = document_read(root, &collector);

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Names of instances as registry entries (acr_discover.h). Requests hold on to an entry while they
+ * run, so entries are made once per name, changed in place, and never freed before the end.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "acr_discover.h"
+#include "bytes.h"
+#include "log.h"
+
+static struct acr_name *name_find(const struct acr *acr, const char *host)
+{
+    for (unsigned i = 0; i < acr->name_count; i++)
+        if (strcmp(acr->names[i]->entry.name, host) == 0)
+            return acr->names[i];
+    return NULL;
+}
+
+static struct acr_name *name_add(struct acr *acr, const char *host)
+{
+    struct acr_name *name;
+
+    if (acr->name_count == ACR_HOSTS_MAX)
+        return NULL;
+    name = acr->env.alloc(acr->env.host, NULL, sizeof *name);
+    if (name == NULL)
+        return NULL;
+    *name = (struct acr_name){.entry = {.p2p = true}};
+    int err = text_copy(name->entry.name, sizeof name->entry.name, host);
+    ASSERT(err == 0);
+    acr->names[acr->name_count++] = name;
+    return name;
+}
+
+void acr__hosts_drop(struct acr *acr, unsigned i)
+{
+    struct acr_instance *instance = &acr->instances[i];
+
+    for (unsigned k = 0; k < acr->name_count; k++)
+        if (acr->names[k]->instance == i)
+            acr->names[k]->live = false;
+    instance->host_count = 0;
+    instance->endpoint[0] = '\0';
+}
+
+void acr__hosts_put(struct acr *acr, unsigned i, const struct acr_endpoints *found,
+                    const char *host)
+{
+    struct acr_instance *instance = &acr->instances[i];
+    const char *scheme = acr->config.registry_plain_http ? "http://" : "https://";
+
+    acr__hosts_drop(acr, i);
+    (void)snprintf(instance->endpoint, sizeof instance->endpoint, "%s%s", scheme, host);
+    instance->through_vpc = strcmp(host, found->vpc_host) == 0;
+    acr->counters.hosts_dropped += found->domains_dropped;
+    for (unsigned k = 0; k < found->domain_count; k++) {
+        struct acr_name *name = name_find(acr, found->domains[k]);
+
+        if (name == NULL)
+            name = name_add(acr, found->domains[k]);
+        if (name == NULL || (name->live && name->instance != i)) {
+            acr->counters.hosts_dropped++; /* no room, or another instance has it */
+            continue;
+        }
+        name->instance = i;
+        name->live = true;
+        /* Inside a VPC registry and store have private addresses; public ones never (ORG-2). */
+        name->entry.allow_private = instance->through_vpc;
+        memcpy(name->entry.endpoint, instance->endpoint, sizeof instance->endpoint);
+        instance->host_count++;
+    }
+}
+
+void acr__hosts_close(struct acr *acr)
+{
+    for (unsigned i = 0; i < acr->name_count; i++)
+        (void)acr->env.alloc(acr->env.host, acr->names[i], 0);
+    acr->name_count = 0;
+}
+
+/* ---- looking up ---- */
+
+static const struct registry_entry *live_find(const struct acr *acr, const char *host)
+{
+    const struct acr_name *name = name_find(acr, host);
+
+    return name != NULL && name->live ? &name->entry : NULL;
+}
+
+/* "<name>.distributed.<rest>:<port>" to "<name>.<rest>" (ACR.md §6), in place. */
+static bool p2p_form_undo(char *host)
+{
+    static const char label[] = ".distributed.";
+    char *dot = strchr(host, '.'), *colon = strrchr(host, ':');
+
+    if (dot == NULL || strncmp(dot, label, sizeof label - 1) != 0)
+        return false;
+    if (colon != NULL)
+        *colon = '\0';
+    memmove(dot, dot + sizeof label - 2, strlen(dot + sizeof label - 2) + 1);
+    return true;
+}
+
+const struct registry_entry *acr_find(const struct acr *acr, const char *name)
+{
+    char host[HOST_BYTES_MAX + 1];
+    const struct registry_entry *found;
+
+    if (name == NULL || text_copy(host, sizeof host, name) != 0)
+        return NULL;
+    for (char *c = host; *c != '\0'; c++)
+        if (*c >= 'A' && *c <= 'Z')
+            *c = (char)(*c - 'A' + 'a');
+    found = live_find(acr, host);
+    return found == NULL && p2p_form_undo(host) ? live_find(acr, host) : found;
+}
+
+bool acr_at(const struct acr *acr, unsigned i, struct acr_view *out)
+{
+    const struct acr_instance *instance = &acr->instances[i < ACR_INSTANCES_MAX ? i : 0];
+
+    if (i >= acr->config.instance_count)
+        return false;
+    *out = (struct acr_view){.instance = instance->id,
+                             .endpoint = instance->endpoint,
+                             .host_count = instance->host_count,
+                             .through_vpc = instance->through_vpc,
+                             .why = instance->why,
+                             .answered_us = instance->answered_us};
+    return true;
+}
