@@ -82,10 +82,13 @@ struct http_route {
     char reference[DIGEST_TEXT_BYTES]; /* tag or digest text */
     bool by_digest;
     struct digest digest;        /* when by_digest */
-    char ns[HOST_BYTES_MAX + 1]; /* decoded, lower-cased ?ns=, "" if absent */
+    char ns[HOST_BYTES_MAX + 1]; /* decoded, lower-cased ?ns=, "" if absent; ACCELERATE: the URL's
+                                    host, without its scheme's own port */
     char query[HTTP_TARGET_BYTES_MAX +
                1]; /* the rest of the query without ns, raw: passed on for tags and referrers */
-    char url[HTTP_TARGET_BYTES_MAX + 1]; /* ACCELERATE: the absolute URL, raw */
+    /* ACCELERATE: the absolute URL, raw. One of the form <registry>/v2/<name>/blobs/<digest> is
+       taken apart into repository and digest (by_digest). Its query may be a secret. */
+    char url[HTTP_TARGET_BYTES_MAX + 1];
 };
 /* Splits and validates a target: percent-decoded once, `..`, empty segments and encoded slashes
    refused (HTTP-3), names per the OCI grammar (ORG-8). 0 (kind may be NONE), or E_MALFORMED with

@@ -29,6 +29,9 @@ bool ref_host_valid(const char *text, size_t text_bytes);
 /* ---- registries -------------------------------------------------------------------------------
  */
 #define REGISTRIES_MAX 256
+/* Places of a registry's object storage (see struct registry_entry), and the length of one. */
+#define REGISTRY_STORAGE_MAX       4
+#define REGISTRY_STORAGE_BYTES_MAX 511
 /*
  * A name, or a pattern for names that have no entry of their own, as containerd's `_default` asks
  * for them:
@@ -53,6 +56,9 @@ struct registry_entry {
                   16];  /* "https://host[:port]" or "http://..." (plain http only by name, ORG-6) */
     char ca_file[4096]; /* "" : system's */
     char realm_hosts[4][HOST_BYTES_MAX + 1]; /* extra token realm hosts (ORG-4) */
+    /* "https://host[:port]/path/" each, "" none: below it lies nothing but this registry's storage.
+       URLs that clients hand over are asked for only there (ORG-1). */
+    char storage[REGISTRY_STORAGE_MAX][REGISTRY_STORAGE_BYTES_MAX + 1];
     bool allow_private; /* loopback and private addresses allowed for this entry (ORG-2) */
     /* Shown to the registry itself, never to where it redirects to; "" none */
     char client_cert[1024], client_key[1024];
@@ -109,6 +115,19 @@ void registry_entry_put(const struct registry_entry *entry); /* NULL is fine */
  */
 const char *registries_asked(const struct registries *registries, const char *ns, const char *host,
                              char out[HOST_BYTES_MAX + 1]);
+
+/* ---- storage ----------------------------------------------------------------------------------
+ * Signed URLs of a registry's object storage, as overlaybd keeps them from the registry's redirect
+ * and hands over to the agent. Whose storage it is tells the configuration, never the URL. */
+/* http or https, a lower-case host, a path that ends in '/', no query, fragment or dot segment. */
+bool registry_storage_valid(const char *text);
+/* The configured entry whose storage the URL lies in, held like any other. 0, E_NOT_FOUND. */
+MUST_USE int registry_table_storage(struct registry_table *table, const char *url,
+                                    const struct registry_entry **out);
+/* What of the entry's storage a URL names: true with the digest for "sha256/<2 hex>/<64 hex>/data"
+ * right behind the place (sha512 likewise), as registries lay out their blobs. */
+bool registry_storage_digest(const struct registry_entry *entry, const char *url,
+                             struct digest *out);
 
 /* ---- fetch: HTTP client engine ------------------------------------------------------------------
  */
@@ -204,7 +223,11 @@ struct origin_request {
     enum origin_kind kind;
     const char *method;         /* "GET" or "HEAD" */
     const char *path_and_query; /* "/v2/..." */
-    const char *const *accept;  /* Accept lines, each sent as a line of its own */
+    /* BLOB: an absolute URL to ask instead of the registry's, NULL: none. It is the caller's secret
+       (a signed one), gets no credentials, and HEAD is a GET of one byte; it must lie where the
+       configuration allows (registry_table_storage). */
+    const char *url;
+    const char *const *accept; /* Accept lines, each sent as a line of its own */
     unsigned accept_count;
     const char *authorization; /* NULL: none */
     uint8_t credential_hash[32];

@@ -67,6 +67,7 @@ static int make_mesh(struct agent *agent, struct config_error *error)
                             ? config->buffer_bytes / MEMORY_SHARE
                             : config->cache_memory_bytes,
         .verified_only = config->trust != CONFIG_TRUST_MEMBER,
+        .block_bytes = config->block_bytes,
     };
     struct node_handlers handlers;
     if (err == 0)

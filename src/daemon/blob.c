@@ -12,8 +12,30 @@
 
 /* ---- callers ---- */
 
+/* A copy of a secret that the caller keeps; NULL for NULL. 0 or E_NO_MEMORY. */
+static int secret_copy(const char *secret, char **out)
+{
+    size_t bytes = secret == NULL ? 0 : strlen(secret) + 1;
+    if (bytes == 0)
+        return 0;
+    *out = loop_alloc(NULL, NULL, bytes);
+    if (*out == NULL)
+        return E_NO_MEMORY;
+    memcpy(*out, secret, bytes);
+    return 0;
+}
+
+static void secret_free(char *secret)
+{
+    if (secret == NULL)
+        return;
+    explicit_bzero(secret, strlen(secret));
+    (void)loop_alloc(NULL, secret, 0);
+}
+
 struct blob_caller *blob_caller_new(const struct registry_entry *registry, const char *repository,
-                                    const char *authorization, const uint8_t credential_hash[32])
+                                    const char *authorization, const uint8_t credential_hash[32],
+                                    const char *url)
 {
     struct blob_caller *caller = loop_alloc(NULL, NULL, sizeof *caller);
     if (caller == NULL)
@@ -21,14 +43,10 @@ struct blob_caller *blob_caller_new(const struct registry_entry *registry, const
     *caller = (struct blob_caller){.refs = 1, .registry = registry_entry_ref(registry)};
     memcpy(caller->credential_hash, credential_hash, sizeof caller->credential_hash);
     int err = text_copy(caller->repository, sizeof caller->repository, repository);
-    if (err == 0 && authorization != NULL) {
-        size_t bytes = strlen(authorization) + 1;
-        caller->authorization = loop_alloc(NULL, NULL, bytes);
-        if (caller->authorization != NULL)
-            memcpy(caller->authorization, authorization, bytes);
-        else
-            err = E_NO_MEMORY;
-    }
+    if (err == 0)
+        err = secret_copy(authorization, &caller->authorization);
+    if (err == 0)
+        err = secret_copy(url, &caller->url);
     if (err != 0) {
         blob_caller_put(caller);
         return NULL;
@@ -46,10 +64,8 @@ void blob_caller_put(struct blob_caller *caller)
 {
     if (caller == NULL || --caller->refs > 0)
         return;
-    if (caller->authorization != NULL) {
-        explicit_bzero(caller->authorization, strlen(caller->authorization));
-        (void)loop_alloc(NULL, caller->authorization, 0);
-    }
+    secret_free(caller->authorization);
+    secret_free(caller->url);
     registry_entry_put(caller->registry);
     (void)loop_alloc(NULL, caller, 0);
 }

@@ -26,12 +26,14 @@ struct blob_caller {
     const struct registry_entry *registry; /* held */
     char repository[REPOSITORY_BYTES_MAX + 1];
     char *authorization; /* owned, wiped when freed; NULL: anonymous */
+    char *url;           /* owned, wiped when freed: asked instead of the registry's; NULL: none */
     uint8_t credential_hash[32];
     bool refused; /* the registry said 401 or 403: not used again */
 };
 /* One reference; copies everything. NULL when memory is short. */
 struct blob_caller *blob_caller_new(const struct registry_entry *registry, const char *repository,
-                                    const char *authorization, const uint8_t credential_hash[32]);
+                                    const char *authorization, const uint8_t credential_hash[32],
+                                    const char *url);
 struct blob_caller *blob_caller_ref(struct blob_caller *caller);
 void blob_caller_put(struct blob_caller *caller); /* NULL is fine */
 
@@ -56,6 +58,7 @@ struct blobs_config {
     struct origin *origin;
     uint64_t memory_bytes; /* memory tier: pieces kept beyond their use */
     bool verified_only;    /* trust: quorum, verified: nothing before the whole digest matched */
+    uint64_t block_bytes;  /* ranges are brought in by blocks of so many bytes, a power of two */
 };
 
 struct blobs_counters {
@@ -131,6 +134,7 @@ struct blob_reader {
     uint64_t offset, end;
     uint32_t piece_told; /* last position told to transfer */
     bool whole;
+    bool range; /* TRANSFER_READ_RANGE */
     bool ahead; /* TRANSFER_READ_PREFETCH: it takes no spans, and ends if its pieces do not stay */
     bool waiting;
     bool ended;

@@ -262,6 +262,7 @@ static int start_request(struct blob_fetch *fetch)
         .kind = ORIGIN_BLOB,
         .method = "GET",
         .path_and_query = path,
+        .url = fetch->caller->url,
         .authorization = fetch->caller->authorization,
         .head_ms = HEAD_MS,
         .size_bytes = blob->info.size_bytes,

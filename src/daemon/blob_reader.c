@@ -91,13 +91,29 @@ static bool all_here(const struct blob *blob, uint32_t first, uint32_t end)
     return true;
 }
 
+/* Ranges are read from the origin by whole blocks. */
+static uint32_t block_pieces(const struct blob *blob, const struct blob_reader *reader)
+{
+    uint64_t pieces = blob->blobs->config.block_bytes / blob->layout.piece_bytes;
+    return reader->range && pieces > 1 ? (uint32_t)pieces : 1;
+}
+
 /* Has transfer pull what is missing. During a repair the registry alone is read (INT-7). */
-static int pull(struct blob *blob, struct blob_reader *reader, enum transfer_read_mode mode)
+static int pull(struct blob *blob, struct blob_reader *reader)
 {
     uint32_t first = piece_at(&blob->layout, reader->offset), end = end_piece(blob, reader);
     if (reader->reader_id != 0 || blob->repairing || all_here(blob, first, end))
         return 0;
     reader->piece_told = first;
+    uint32_t block = block_pieces(blob, reader);
+    first -= first % block;
+    end += block - 1;
+    end -= end % block;
+    if (end > blob->layout.piece_count)
+        end = blob->layout.piece_count;
+    enum transfer_read_mode mode = reader->ahead   ? TRANSFER_READ_PREFETCH
+                                   : reader->range ? TRANSFER_READ_RANGE
+                                                   : TRANSFER_READ_STREAM;
     return transfer_read_start(node_transfer(blob->blobs->config.node),
                                loop_now_us(blob->blobs->config.loop), blob->handle, first,
                                end - first, mode, blob->caller_count > 0, &reader->reader_id);
@@ -146,6 +162,7 @@ int blob_read_start(struct blob *blob, struct blob_reader *reader, uint64_t firs
     reader->waiting = reader->ended = false;
     reader->buffers = (struct buffer_waiter){.ready = buffers_ready, .arg = reader};
     reader->ahead = mode == TRANSFER_READ_PREFETCH;
+    reader->range = mode == TRANSFER_READ_RANGE;
     reader->next = blob->readers;
     blob->readers = reader;
     (*counter_of(reader))++;
@@ -154,7 +171,7 @@ int blob_read_start(struct blob *blob, struct blob_reader *reader, uint64_t firs
         add_caller(blob, caller);
     int err = reader->ahead && reader->held == NULL ? E_NO_SPACE : 0;
     if (err == 0)
-        err = pull(blob, reader, mode);
+        err = pull(blob, reader);
     if (err != 0) {
         blob_read_stop(reader);
         return err;
@@ -314,7 +331,7 @@ int blob_read_next(struct blob_reader *reader, uint32_t max_bytes, struct blob_c
     struct blob_piece *slot = &blob->pieces[piece];
     tell_position(blob, reader, piece);
     if (!slot->have) {
-        int err = pull(blob, reader, TRANSFER_READ_STREAM);
+        int err = pull(blob, reader);
         return err != 0 ? err : wait_for(reader);
     }
     *out = (struct blob_chunk){.fd = -1, .blob = blob, .piece = piece};

@@ -350,19 +350,19 @@ static const struct config_key keys[] = {
      .help = "ACR: life of the second role's credentials."},
     {.name = "blocksize",
      .type = CONFIG_SIZE,
-     .flags = CONFIG_KEY_LATER,
      .offset = AT(block_bytes),
-     .fallback = "256KiB",
+     .fallback = "128KiB",
      .min = 64 * KIB,
      .max = 8 * MIB,
      .unit = KIB,
-     .help = "Ranges asked of the origin start on its multiples; a plain number counts KiB."},
+     .help = "What a read of a range brings in at least, a power of two: whole blocks, but no less "
+             "than a piece. "
+             "A plain number counts KiB."},
     {.name = "aio",
      .type = CONFIG_BOOL,
-     .flags = CONFIG_KEY_LATER,
      .offset = AT(aio),
      .fallback = "false",
-     .help = "Accepted for compatibility: disk writes never block the agent either way."},
+     .help = "Accepted for compatibility, without effect: disk writes never hold up an answer."},
 
     /* Other spellings. */
     {.name = "p2p.port",

@@ -29,6 +29,8 @@ static const struct builtin builtins[] = {
 #define MBIT_BYTES 125000 /* Mbit/s in bytes/s */
 #define FLAG_RANGE "true | false"
 #define HOST_RANGE "host[:port] in lower case"
+#define STORAGE_RANGE                                                                              \
+    "https://host[:port]/path/ with a slash at its end, at most 511 bytes, host in lower case"
 #define NAME_RANGE HOST_RANGE ", *.host[:port], *"
 
 static int refuse(struct config_error *error, const char *name, const char *value,
@@ -166,6 +168,20 @@ static const struct file_key *file_key_find(const char *name)
     return NULL;
 }
 
+/* Plain http is checked when the whole entry is known. */
+static int storage_add(struct registry_entry *entry, const char *value, struct config_error *error)
+{
+    for (size_t i = 0; i < REGISTRY_STORAGE_MAX; i++) {
+        if (entry->storage[i][0] != '\0')
+            continue;
+        if (!registry_storage_valid(value) ||
+            text_copy(entry->storage[i], sizeof entry->storage[i], value) != 0)
+            return refuse(error, "storage", value, STORAGE_RANGE);
+        return 0;
+    }
+    return config_fail(error, "registries.storage: more than %d", REGISTRY_STORAGE_MAX);
+}
+
 int config_registry_set(struct config_registry_draft *draft, const char *name, const char *value,
                         struct config_error *error)
 {
@@ -179,6 +195,8 @@ int config_registry_set(struct config_registry_draft *draft, const char *name, c
         return name_set(entry, value, error);
     if (strcmp(name, "realmHosts") == 0)
         return realm_add(draft, value, error);
+    if (strcmp(name, "storage") == 0)
+        return storage_add(entry, value, error);
     if (strcmp(name, "plainHttp") == 0)
         return flag_set(&draft->plain_http, name, value, error);
     if (strcmp(name, "allowPrivate") == 0)
@@ -199,7 +217,7 @@ int config_registry_set(struct config_registry_draft *draft, const char *name, c
     return config_fail(error,
                        "unknown key \"registries.%.80s\"; known: name, endpoint, ca, "
                        "clientCertificate, clientKey, plainHttp, allowPrivate, proxy, connections, "
-                       "rateMbit, default, p2p, realmHosts",
+                       "rateMbit, default, p2p, realmHosts, storage",
                        name);
 }
 
@@ -217,6 +235,13 @@ static int endpoint_finish(struct config_registry_draft *draft, struct config_er
     if (strncmp(entry->endpoint, "https://", 8) == 0 && draft->plain_http)
         return config_fail(error, "%u: registries.endpoint: \"%s\" contradicts plainHttp: true",
                            draft->line, entry->endpoint);
+
+    for (size_t i = 0; i < REGISTRY_STORAGE_MAX; i++)
+        if (strncmp(entry->storage[i], "http://", 7) == 0 && !draft->plain_http)
+            return config_fail(error,
+                               "%u: registries.storage: \"%s\" is plain http; allowed only with "
+                               "plainHttp: true for this registry",
+                               draft->line, entry->storage[i]);
 
     const char *rest = entry->endpoint[0] != '\0' ? entry->endpoint : entry->name;
     if (strncmp(rest, scheme, strlen(scheme)) == 0)
@@ -248,6 +273,8 @@ static int pattern_check(const struct config_registry_draft *draft, struct confi
         key = "default";
     else if (entry->allow_private && strcmp(entry->name, "*") == 0)
         key = "allowPrivate";
+    else if (entry->storage[0][0] != '\0')
+        key = "storage"; /* whose it is depends on the name */
     if (key == NULL)
         return 0;
     return config_fail(error,

@@ -138,6 +138,14 @@ static void registry_put(const struct registry_entry *entry, FILE *out)
     if (entry->is_default)
         (void)fputs("\n    default: true", out);
     p2p_put(entry, out);
+    if (entry->storage[0][0] != '\0') {
+        (void)fputs("\n    storage: [", out);
+        for (size_t i = 0; i < REGISTRY_STORAGE_MAX && entry->storage[i][0] != '\0'; i++) {
+            (void)fputs(i == 0 ? "" : ", ", out);
+            yaml_put(entry->storage[i], out);
+        }
+        (void)fputc(']', out);
+    }
     if (entry->realm_hosts[0][0] != '\0') {
         (void)fputs("\n    realmHosts: [", out);
         for (size_t i = 0; i < 4 && entry->realm_hosts[i][0] != '\0'; i++) {
@@ -296,7 +304,8 @@ void config_show_markdown(FILE *out)
                 "`endpoint`, "
                 "`ca` (file), `plainHttp`, `allowPrivate` (loopback and private addresses), "
                 "`default` (answers requests without `?ns=`), `p2p` (false keeps it off the mesh), "
-                "`realmHosts` (further token hosts). An entry replaces the built-in one of its "
+                "`realmHosts` (further token hosts), `storage` (URLs of its object storage). An "
+                "entry replaces the built-in one of its "
                 "name. |\n",
                 out);
 }

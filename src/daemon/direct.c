@@ -45,7 +45,8 @@ static bool is_whole(const struct direct *direct)
 
 static bool is_kept(const struct direct *direct)
 {
-    return is_whole(direct) && direct->span.size <= VERIFY_WHOLE_BYTES_MAX;
+    return is_whole(direct) && direct->span.size <= VERIFY_WHOLE_BYTES_MAX &&
+           !direct->request->opaque;
 }
 
 static void unqueue(struct direct *direct)
@@ -285,6 +286,7 @@ static int start(struct direct *direct)
         .kind = ORIGIN_BLOB,
         .method = "GET",
         .path_and_query = path,
+        .url = request->url,
         .authorization = request->authorization,
         .head_ms = mirror__head_ms(request),
         .size_bytes = span->size,
@@ -352,7 +354,8 @@ void mirror_direct(struct mirror_request *request, const struct blob_span *span)
     direct->timer.data = direct;
     (void)uv_timer_start(&direct->timer, on_timer, left_us / 1000, 0);
     request->hurry = false; /* that was for the question before */
-    if (is_whole(direct) && hasher_new(request->route.digest.algorithm, &direct->hasher) != 0) {
+    if (is_whole(direct) && !request->opaque &&
+        hasher_new(request->route.digest.algorithm, &direct->hasher) != 0) {
         direct_free(direct);
         mirror__unavailable(request, E_NO_MEMORY);
         return;

@@ -252,8 +252,8 @@ static void pass(struct mirror_request *request)
         mirror__unavailable(request, err);
 }
 
-static void refuse(struct mirror *mirror, struct exchange *exchange, int status, const char *code,
-                   const char *message)
+void mirror__refuse(struct mirror *mirror, struct exchange *exchange, int status, const char *code,
+                    const char *message)
 {
     mirror->counters.refused++;
     exchange_error(exchange, status, code, message);
@@ -274,33 +274,14 @@ static void dispatch(struct mirror_request *request)
     }
 }
 
-/* Finds the registry by ?ns= or the host asked (ORG-1) and takes the caller's credentials from the
- * request. */
-static struct mirror_request *request_new(struct mirror *mirror, struct exchange *exchange,
-                                          const struct http_route *route)
+struct mirror_request *mirror_request__new(struct mirror *mirror, struct exchange *exchange,
+                                           const struct http_route *route,
+                                           const struct registry_entry *registry)
 {
-    char name[HOST_BYTES_MAX + 1];
-    struct registries configured = config_registries(mirror->config.config);
-    const char *host = http_request_header(exchange_request(exchange), "host");
-    const struct registry_entry *registry = NULL;
-    int err = registry_table_get(mirror->config.registries,
-                                 registries_asked(&configured, route->ns, host, name), &registry);
-    if (err == E_NOT_FOUND) {
-        refuse(mirror, exchange, 404, "NAME_UNKNOWN",
-               route->ns[0] == '\0'
-                   ? "no ?ns= in the request, its Host is no configured registry, and there is no "
-                     "default one: set registries[].default"
-                   : "this registry is not configured: add it to registries");
-        return NULL;
-    }
-    if (err != 0) {
-        refuse(mirror, exchange, 503, "UNAVAILABLE", "too many registries at once");
-        return NULL;
-    }
     struct mirror_request *request = loop_alloc(NULL, NULL, sizeof *request);
     if (request == NULL) {
         registry_entry_put(registry);
-        refuse(mirror, exchange, 503, "UNAVAILABLE", "out of memory");
+        mirror__refuse(mirror, exchange, 503, "UNAVAILABLE", "out of memory");
         return NULL;
     }
     *request = (struct mirror_request){.mirror = mirror,
@@ -314,6 +295,31 @@ static struct mirror_request *request_new(struct mirror *mirror, struct exchange
     return request;
 }
 
+/* Finds the registry by ?ns= or the host asked (ORG-1) and takes the caller's credentials from the
+ * request. */
+static struct mirror_request *request_new(struct mirror *mirror, struct exchange *exchange,
+                                          const struct http_route *route)
+{
+    char name[HOST_BYTES_MAX + 1];
+    struct registries configured = config_registries(mirror->config.config);
+    const char *host = http_request_header(exchange_request(exchange), "host");
+    const struct registry_entry *registry = NULL;
+    int err = registry_table_get(mirror->config.registries,
+                                 registries_asked(&configured, route->ns, host, name), &registry);
+    if (err == 0)
+        return mirror_request__new(mirror, exchange, route, registry);
+    if (err == E_NOT_FOUND)
+        mirror__refuse(
+            mirror, exchange, 404, "NAME_UNKNOWN",
+            route->ns[0] == '\0'
+                ? "no ?ns= in the request, its Host is no configured registry, and there is no "
+                  "default one: set registries[].default"
+                : "this registry is not configured: add it to registries");
+    else
+        mirror__refuse(mirror, exchange, 503, "UNAVAILABLE", "too many registries at once");
+    return NULL;
+}
+
 void mirror_handle(void *arg, struct exchange *exchange)
 {
     struct mirror *mirror = arg;
@@ -321,11 +327,11 @@ void mirror_handle(void *arg, struct exchange *exchange)
     struct http_route route;
     const char *code = "UNSUPPORTED";
     if (http->method == HTTP_OTHER) {
-        refuse(mirror, exchange, 405, code, "this mirror serves GET and HEAD only");
+        mirror__refuse(mirror, exchange, 405, code, "this mirror serves GET and HEAD only");
         return;
     }
     if (http_route_parse(http->target, &route, &code) != 0) {
-        refuse(mirror, exchange, 400, code, "malformed name, tag, digest or path");
+        mirror__refuse(mirror, exchange, 400, code, "malformed name, tag, digest or path");
         return;
     }
     if (route.kind == HTTP_ROUTE_HEALTH) {
@@ -334,8 +340,12 @@ void mirror_handle(void *arg, struct exchange *exchange)
         exchange_respond(exchange, &response, "ok\n", 3);
         return;
     }
-    if (route.kind == HTTP_ROUTE_NONE || route.kind == HTTP_ROUTE_ACCELERATE) {
-        refuse(mirror, exchange, 404, "UNSUPPORTED", "no such path on this mirror");
+    if (route.kind == HTTP_ROUTE_ACCELERATE) {
+        mirror_accelerate(mirror, exchange, &route);
+        return;
+    }
+    if (route.kind == HTTP_ROUTE_NONE) {
+        mirror__refuse(mirror, exchange, 404, "UNSUPPORTED", "no such path on this mirror");
         return;
     }
     struct mirror_request *request = request_new(mirror, exchange, &route);

@@ -28,7 +28,8 @@ struct mirror_config {
 extern const uint32_t mirror_ttfb_bounds_ms[MIRROR_TTFB_BUCKETS];
 
 struct mirror_counters {
-    uint64_t manifests, manifests_cached, blobs, passed, refused, unavailable, wrong_manifests;
+    uint64_t manifests, manifests_cached, blobs, accelerated, passed, refused, unavailable,
+        wrong_manifests;
     uint64_t blobs_done, blobs_cut, direct, direct_fallback; /* direct: around the mesh */
     /* Layers that a client had not asked for: each begun one is used, unused or failed in the end.
      */

@@ -73,6 +73,15 @@ static int source_next(void *arg, uint32_t max_bytes, struct blob_chunk *out)
     return blob_read_next(&answer->reader, max_bytes, out);
 }
 
+/* A running pull keeps its grant (ACL-2). A signed URL ends when it ends: its storage is asked
+ * again when the grant is over. */
+static void extend(const struct mirror_request *request)
+{
+    if (request->url == NULL)
+        grants_extend(request->mirror->config.grants, mirror__now_us(request->mirror),
+                      request->registry->name, request->route.repository, request->credential_hash);
+}
+
 static void source_close(void *arg)
 {
     struct blob_answer *answer = arg;
@@ -83,8 +92,7 @@ static void source_close(void *arg)
     else
         counters->blobs_cut++;
     counters->pull_sum_us += mirror__now_us(request->mirror) - request->started_us;
-    grants_extend(request->mirror->config.grants, mirror__now_us(request->mirror),
-                  request->registry->name, request->route.repository, request->credential_hash);
+    extend(request);
     answer_close(answer);
     mirror_request__free(request);
 }
@@ -92,14 +100,13 @@ static void source_close(void *arg)
 void mirror_blob_head(const struct mirror_request *request, const struct blob_span *span,
                       enum blob_tier tier, struct response *out, char range[RANGE_TEXT_BYTES])
 {
-    bool part = http_request_header(exchange_request(request->exchange), "range") != NULL &&
-                !(span->first == 0 && span->last + 1 == span->size);
-    *out = (struct response){.status = part ? 206 : 200};
+    *out = (struct response){.status = span->part ? 206 : 200};
     response_add(out, "Content-Type", "application/octet-stream");
-    response_add(out, "Docker-Content-Digest", request->route.reference);
+    if (!request->opaque)
+        response_add(out, "Docker-Content-Digest", request->route.reference);
     response_add(out, "Docker-Distribution-Api-Version", "registry/2.0");
     response_add(out, "Accept-Ranges", "bytes");
-    if (part) {
+    if (span->part) {
         (void)snprintf(range, RANGE_TEXT_BYTES, "bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64,
                        span->first, span->last, span->size);
         response_add(out, "Content-Range", range);
@@ -220,19 +227,24 @@ static uint64_t first_byte_us(const struct mirror_request *request)
 static int open_answer(struct mirror_request *request, const struct blob_span *span)
 {
     struct mirror *mirror = request->mirror;
-    struct blob_caller *caller = blob_caller_new(request->registry, request->route.repository,
-                                                 request->authorization, request->credential_hash);
+    struct blob_caller *caller =
+        blob_caller_new(request->registry, request->route.repository, request->authorization,
+                        request->credential_hash, request->url);
     struct blob_answer *answer = loop_alloc(NULL, NULL, sizeof *answer);
     int err = caller == NULL || answer == NULL ? E_NO_MEMORY : 0;
     struct blob *blob = NULL;
     if (err == 0)
         err = blobs_get(mirror->config.blobs, &request->route.digest, span->size, &blob);
+    bool whole = span->first == 0 && span->last + 1 == span->size;
+    /* Of a range nobody ever sees the whole digest match (INT-3). */
+    if (err == 0 && !whole && mirror->config.config->trust != CONFIG_TRUST_MEMBER &&
+        !blob_verified(blob))
+        err = E_DIGEST;
     if (err == 0) {
         *answer = (struct blob_answer){
             .request = request, .blob = blob, .span = *span, .chunk = {.fd = -1}};
         answer->reader =
             (struct blob_reader){.ready = on_ready, .failed = on_failed, .arg = answer};
-        bool whole = span->first == 0 && span->last + 1 == span->size;
         err = blob_read_start(blob, &answer->reader, span->first, span->last + 1,
                               whole ? TRANSFER_READ_STREAM : TRANSFER_READ_RANGE, caller);
     }
@@ -279,6 +291,17 @@ static void answer_unsatisfiable(struct mirror_request *request, uint64_t size)
     mirror_request__free(request);
 }
 
+/* May it go to the mesh (ACL-10)? A storage's URL does not tell of which repository it is. */
+static bool is_shared(const struct mirror_request *request)
+{
+    const struct registry_entry *registry = request->registry;
+    if (request->opaque)
+        return false;
+    if (request->url != NULL)
+        return registry->p2p && registry->p2p_rule_count == 0;
+    return registry_p2p(registry, request->route.repository);
+}
+
 /* The caller may read this blob of this size. */
 static void serve(struct mirror_request *request, uint64_t size)
 {
@@ -297,11 +320,11 @@ static void serve(struct mirror_request *request, uint64_t size)
         span.last = size - 1;
         break;
     case HTTP_RANGE_PART:
+        span.part = true;
         break;
     }
     bool around = request->mirror->config.config->mode == CONFIG_MODE_PASSTHROUGH ||
-                  !registry_p2p(request->registry, request->route.repository) ||
-                  size > BLOB_BYTES_MAX;
+                  !is_shared(request) || size > BLOB_BYTES_MAX;
     if (around || open_answer(request, &span) != 0) {
         request->mirror->counters.direct++;
         mirror_direct(request, &span);
@@ -354,8 +377,7 @@ void mirror_blob(struct mirror_request *request)
     request->mirror->counters.blobs++;
     bool linked = is_linked(request, &size);
     if (linked && mirror__granted(request)) {
-        grants_extend(request->mirror->config.grants, mirror__now_us(request->mirror),
-                      request->registry->name, request->route.repository, request->credential_hash);
+        extend(request);
         serve(request, size);
         return;
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Shared by the files of the mirror: mirror.c (routes), relay.c (one whole answer of the origin),
- * mirror_manifest.c, mirror_blob.c, mirror_prefetch.c (layers before they are asked for), direct.c
- * (bytes around the mesh), manifest_store.c. */
+ * mirror_manifest.c, mirror_blob.c, mirror_accelerate.c (URLs handed over), mirror_prefetch.c
+ * (layers before they are asked for), direct.c (bytes around the mesh), manifest_store.c. */
 #ifndef SHOAL_DAEMON_MIRROR_INTERNAL_H
 #define SHOAL_DAEMON_MIRROR_INTERNAL_H
 
@@ -33,6 +33,10 @@ struct mirror_request {
     const struct registry_entry *registry; /* held */
     const char *authorization;             /* borrowed from the exchange; NULL: none */
     uint8_t credential_hash[32];
+    /* Of a registry's storage, asked instead of the registry; its query is the caller's credential.
+       Points into `route`; NULL: none. */
+    const char *url;
+    bool opaque; /* `url` names no digest: its bytes are passed on, never shared or kept */
     uint64_t started_us;
     bool hurry;          /* there is an answer without the registry, if it stays silent */
     struct relay *relay; /* running, or NULL */
@@ -109,12 +113,29 @@ void mirror_prefetch__ended(struct prefetch_image *image);
 /* The registry refused this caller: nothing more is brought in on its behalf (ACL-2). */
 void mirror_prefetch__refused(struct mirror_prefetch *prefetch, const struct blob_caller *caller);
 
+/* ---- mirror.c ---- */
+/* A request for what an entry of the registries answers. The entry is TAKEN, by failure too. NULL:
+ * memory is short, and the exchange is answered. */
+struct mirror_request *mirror_request__new(struct mirror *mirror, struct exchange *exchange,
+                                           const struct http_route *route,
+                                           const struct registry_entry *registry);
+/* Answers an exchange that is no request yet. */
+void mirror__refuse(struct mirror *mirror, struct exchange *exchange, int status, const char *code,
+                    const char *message);
+
+/* ---- mirror_accelerate.c ---- */
+/* /accelerator/<URL>: a registry's blob, or something of its storage; anything else is refused
+ * without a look-up (ORG-1). `route` is borrowed. */
+void mirror_accelerate(struct mirror *mirror, struct exchange *exchange,
+                       const struct http_route *route);
+
 /* ---- mirror_manifest.c, mirror_blob.c, direct.c: each takes the request over ---- */
 void mirror_manifest(struct mirror_request *request);
 void mirror_blob(struct mirror_request *request);
 /* What of a blob a client asked for: bytes first..last of `size`. */
 struct blob_span {
     uint64_t size, first, last;
+    bool part; /* by a Range that can be satisfied: 206, be it the whole (RFC 9110 §14.2) */
 };
 /* Streams a span of a blob from the origin to the client, around the mesh. */
 void mirror_direct(struct mirror_request *request, const struct blob_span *span);

@@ -135,8 +135,9 @@ static int ahead_begin(const struct mirror_request *request, struct prefetch_ima
 {
     struct mirror_prefetch *prefetch = image->owner;
     struct ahead *ahead = loop_alloc(NULL, NULL, sizeof *ahead);
-    struct blob_caller *caller = blob_caller_new(request->registry, request->route.repository,
-                                                 request->authorization, request->credential_hash);
+    struct blob_caller *caller =
+        blob_caller_new(request->registry, request->route.repository, request->authorization,
+                        request->credential_hash, request->url);
     int err = ahead == NULL || caller == NULL ? E_NO_MEMORY : 0;
     if (err == 0) {
         *ahead = (struct ahead){.image = image, .layer = step->layer, .blob = blob};

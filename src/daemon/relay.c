@@ -120,6 +120,7 @@ int relay_start(struct mirror_request *request, enum origin_kind kind, const cha
         .path_and_query = path_and_query,
         .accept = accept,
         .accept_count = accept_count,
+        .url = request->url,
         .authorization = request->authorization,
         .head_ms = mirror__head_ms(request),
         .if_none_match = kind == ORIGIN_BLOB ? NULL : http_request_header(http, "if-none-match"),

@@ -234,6 +234,32 @@ static bool has_dot_segment(const char *path)
     return false;
 }
 
+/* The URL's host as a registry's name: image references leave the scheme's own port out. */
+static int take_host(struct http_route *route, struct text host, const char *default_port)
+{
+    size_t port_bytes = strlen(default_port);
+    if (host.bytes > port_bytes &&
+        memcmp(host.at + host.bytes - port_bytes, default_port, port_bytes) == 0)
+        host.bytes -= port_bytes;
+    return text_copy_n(route->ns, sizeof route->ns, host.at, host.bytes);
+}
+
+/* A blob of a registry is the same whether it is asked for here or under /v2/. Anything else is
+ * left as it is: a URL. */
+static void take_blob(struct http_route *route, const char *path)
+{
+    struct text name, reference;
+    const char *code;
+    enum http_route_kind kind = HTTP_ROUTE_NONE;
+    if (strncmp(path, "/v2/", 4) != 0 || strpbrk(path, "?%") != NULL || !segments_valid(path))
+        return;
+    if (!split_v2(path + 4, &name, &kind, &reference) || kind != HTTP_ROUTE_BLOB ||
+        !ref_repository_valid(name.at, name.bytes) || take_digest(route, reference, &code) != 0)
+        return;
+    int err = text_copy_n(route->repository, sizeof route->repository, name.at, name.bytes);
+    route->by_digest = err == 0;
+}
+
 /*
  * An absolute http(s) URL with a plain lower-case host: no userinfo, no odd spelling that another
  * reader could take for another host. Path and query stay as they came, since signatures cover
@@ -254,8 +280,11 @@ static int route_accelerate(struct http_route *route, const char *url, const cha
         if ((unsigned char)*at <= 0x20 || (unsigned char)*at >= 0x7f || *at == '\\' || *at == '#')
             return refuse(oci_code, unsupported);
     }
-    if (text_copy(route->url, sizeof route->url, url) != 0)
+    struct text name = {url + scheme, host};
+    if (text_copy(route->url, sizeof route->url, url) != 0 ||
+        take_host(route, name, scheme == 8 ? ":443" : ":80") != 0)
         return refuse(oci_code, unsupported);
+    take_blob(route, url + scheme + host);
     route->kind = HTTP_ROUTE_ACCELERATE;
     return 0;
 }

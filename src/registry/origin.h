@@ -106,6 +106,7 @@ struct origin_fetch {
     struct origin_request request;
     const char *registry_name, *ca_file, *client_cert, *client_key, *proxy;
     bool allow_private;
+    const char *handed_url; /* asked instead of the registry's; NULL: none */
     const char *accept[FETCH_HEADERS_MAX];
     char *text;
     size_t text_bytes;

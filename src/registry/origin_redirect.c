@@ -108,7 +108,7 @@ bool origin__target_use(struct origin_fetch *fetch)
     struct origin_target *target;
     uint8_t key[32];
 
-    if (fetch->request.kind != ORIGIN_BLOB || fetch->head_only)
+    if (fetch->request.kind != ORIGIN_BLOB || fetch->head_only || fetch->handed_url != NULL)
         return false;
     target_key(fetch, key);
     target = target_find(origin, key);
@@ -134,7 +134,7 @@ void origin__target_put(struct origin_fetch *fetch)
     size_t bytes = strlen(fetch->url) + 1;
     uint8_t key[32];
 
-    if (!fetch->away || fetch->remembered)
+    if (!fetch->away || fetch->remembered || fetch->handed_url != NULL)
         return; /* a remembered target keeps its end of life: the registry is asked each minute */
     target_key(fetch, key);
     for (size_t i = 0; i < ORIGIN_TARGETS_MAX; i++)

@@ -64,6 +64,14 @@ static bool path_valid(const char *path)
     return true;
 }
 
+static bool url_valid(const struct origin_request *request)
+{
+    struct url_parts parts;
+
+    return request->kind == ORIGIN_BLOB && request->authorization == NULL &&
+           url__parse(request->url, strlen(request->url), &parts) == 0;
+}
+
 static bool range_valid(const struct origin_request *request)
 {
     bool known = request->size_bytes != UINT64_MAX;
@@ -88,6 +96,8 @@ static bool request_valid(const struct origin_request *request)
     if (strcmp(request->method, "GET") != 0 && strcmp(request->method, "HEAD") != 0)
         return false;
     if (!path_valid(request->path_and_query) || !range_valid(request))
+        return false;
+    if (request->url != NULL && !url_valid(request))
         return false;
     if (request->authorization != NULL && !field_valid(request->authorization))
         return false;
@@ -137,6 +147,8 @@ static size_t text_size(const struct origin_request *request)
 
     if (request->authorization != NULL)
         bytes += strlen(request->authorization) + 1;
+    if (request->url != NULL)
+        bytes += strlen(request->url) + 1;
     if (request->if_none_match != NULL)
         bytes += strlen(request->if_none_match) + 1;
     for (unsigned i = 0; i < request->accept_count; i++)
@@ -184,6 +196,9 @@ int origin__request_copy(struct origin_fetch *fetch, const struct origin_request
     fetch->proxy = pack(&packer, request->registry->proxy);
     fetch->allow_private = request->registry->allow_private;
     fetch->request.path_and_query = pack(&packer, request->path_and_query);
+    fetch->request.url = NULL;
+    if (request->url != NULL)
+        fetch->handed_url = pack(&packer, request->url);
     fetch->request.authorization = NULL;
     fetch->request.if_none_match = NULL;
     if (!grants__no_credentials(request->authorization))
@@ -192,6 +207,7 @@ int origin__request_copy(struct origin_fetch *fetch, const struct origin_request
         fetch->request.if_none_match = pack(&packer, request->if_none_match);
     accept_pack(fetch, request, &packer);
     fetch->head_only = strcmp(request->method, "HEAD") == 0;
+    fetch->probing = fetch->head_only && request->url != NULL; /* it may be signed for GET */
     fetch->request.method = NULL;
     fetch->size_bytes = request->kind == ORIGIN_BLOB ? request->size_bytes : UINT64_MAX;
     fetch->first = request->whole ? 0 : request->first;
@@ -224,11 +240,14 @@ int origin__at_registry(struct origin_fetch *fetch)
 
     parts.target = fetch->request.path_and_query;
     parts.target_bytes = strlen(fetch->request.path_and_query);
+    if (fetch->handed_url != NULL &&
+        url__parse(fetch->handed_url, strlen(fetch->handed_url), &parts) != 0)
+        return E_INVALID;
     if (url__build(&parts, fetch->url, URL_BYTES_MAX + 1) != 0 ||
         url__parse(fetch->url, strlen(fetch->url), &fetch->hop_url) != 0)
         return E_INVALID;
     fetch->hops = 0;
-    fetch->away = false;
+    fetch->away = fetch->handed_url != NULL;
     fetch->remembered = false;
     return 0;
 }

@@ -239,7 +239,8 @@ bool origin__retry_decide(struct origin_fetch *fetch, uint64_t now_us, uint64_t 
             fetch->received_bytes == fetch->attempt_start || resume_decide(fetch, now_us, delay_us);
     } else if (fetch->rest_until_us != 0) {
         again = rest_decide(fetch, now_us, delay_us);
-    } else if (fetch->answer_held && fetch->away && fetch->last_status == 403) {
+    } else if (fetch->answer_held && fetch->away && fetch->last_status == 403 &&
+               fetch->handed_url == NULL) {
         again = anew_decide(fetch, delay_us);
     } else if (fetch->answer_held ? !origin__status_passing(fetch->last_status)
                                   : !err_passing(fetch->err)) {

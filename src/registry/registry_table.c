@@ -9,6 +9,8 @@
  */
 #include <string.h>
 
+#include "storage.h"
+
 #include "bytes.h"
 #include "log.h"
 #include "registry.h"
@@ -186,6 +188,20 @@ int registry_table_get(struct registry_table *table, const char *ns,
     made->users++;
     *out = &made->entry;
     return 0;
+}
+
+int registry_table_storage(struct registry_table *table, const char *url,
+                           const struct registry_entry **out)
+{
+    for (unsigned i = 0; i < table->configured.entry_count; i++) {
+        const struct registry_entry *entry = &table->configured.entries[i];
+
+        if (storage__place_bytes(entry, url) == 0)
+            continue;
+        *out = registry_entry_ref(entry);
+        return 0;
+    }
+    return E_NOT_FOUND;
 }
 
 const struct registry_entry *registry_entry_ref(const struct registry_entry *entry)

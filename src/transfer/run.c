@@ -112,6 +112,28 @@ static bool segment_wanted(const struct transfer *transfer, const struct blob *b
     return true;
 }
 
+/* What is to be read of a segment: of what ranges want neighbours may have a part by now. */
+static bool segment_due(const struct transfer *transfer, const struct lease *lease, uint32_t *first,
+                        uint32_t *last)
+{
+    const struct blob *blob = lease->blob;
+    if (!segment_wanted(transfer, blob, lease->segment, first, last))
+        return false;
+    if (is_read_whole(transfer, blob, lease->segment) ||
+        (lease->reason != FETCH_LEASE && lease->reason != FETCH_ALONE))
+        return true;
+    uint32_t end = segment_first(&blob->layout, lease->segment) +
+                   segment_length(&blob->layout, lease->segment);
+    while (*first < end && (!is_wanting(blob, *first) || blob->swarm->avail[*first] > 0))
+        ++*first;
+    if (*first == end)
+        return false;
+    *last = *first;
+    while (*last + 1 < end && is_wanting(blob, *last + 1) && blob->swarm->avail[*last + 1] == 0)
+        ++*last;
+    return true;
+}
+
 bool transfer__lease_missing(const struct transfer *transfer, const struct lease *lease,
                              uint32_t *first, uint32_t *last)
 {
@@ -630,8 +652,8 @@ static uint32_t extend_run(const struct transfer *transfer, const struct lease *
     const struct lease *next = next_granted(transfer, blob, lease->segment + 1);
     while (next != NULL && bytes + segment_bytes(blob) <= bytes_max) {
         uint32_t next_first, next_last;
-        if (!segment_wanted(transfer, blob, next->segment, &next_first, &next_last) ||
-            next_first != last + 1 || next->holder != NODE_NONE || next->reason != lease->reason)
+        if (!segment_due(transfer, next, &next_first, &next_last) || next_first != last + 1 ||
+            next->holder != NODE_NONE || next->reason != lease->reason)
             break;
         last = next_last;
         bytes += segment_bytes(blob);
@@ -696,8 +718,7 @@ static void begin(struct transfer *transfer, struct lease *lease, bool gated)
 {
     struct blob *blob = lease->blob;
     uint32_t first, last;
-    if (!segment_wanted(transfer, blob, lease->segment, &first, &last) ||
-        is_superfluous(blob, lease, first, last)) {
+    if (!segment_due(transfer, lease, &first, &last) || is_superfluous(blob, lease, first, last)) {
         transfer__lease_fail(transfer, lease, 0);
         return;
     }

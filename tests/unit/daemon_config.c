@@ -396,12 +396,22 @@ static void bad_registries_are_refused(void **state)
     expect_file_error("registries:\n  - name: a\n    colour: red\n",
                       "3: unknown key \"registries.colour\"; known: name, endpoint, ca, "
                       "clientCertificate, clientKey, plainHttp, allowPrivate, proxy, connections, "
-                      "rateMbit, default, p2p, realmHosts");
+                      "rateMbit, default, p2p, realmHosts, storage");
     expect_file_error("registries:\n  - name: a\n    p2p: 3\n",
                       "3: registries.p2p: \"3\" is not allowed; allowed: true | false | a list of "
                       "\"REPOSITORIES on\" or \"REPOSITORIES off\"");
     expect_file_error("registries:\n  - {name: a, default: true}\n  - {name: b, default: true}\n",
                       "3: registries.default: only one registry can be the default");
+    expect_file_error("registries:\n  - name: a\n    storage: [\"https://s/b\"]\n",
+                      "3: registries.storage: \"https://s/b\" is not allowed; allowed: "
+                      "https://host[:port]/path/ with a slash at its end, at most 511 bytes, host "
+                      "in lower case");
+    expect_file_error("registries:\n  - name: a\n    storage: [\"http://s/b/\"]\n",
+                      "2: registries.storage: \"http://s/b/\" is plain http; allowed only with "
+                      "plainHttp: true for this registry");
+    expect_file_error("registries:\n  - name: a\n    storage: [\"https://s/\", \"https://s/\", "
+                      "\"https://s/\", \"https://s/\", \"https://s/\"]\n",
+                      "3: registries.storage: more than 4");
     expect_file_error("registries: [a]\n", "1: registries: must be a list of maps");
 }
 
@@ -479,6 +489,7 @@ static void patterns_cannot_be_loosened_org_6(void **state)
         {"{name: \"*.a\", endpoint: https://b}", "endpoint", "*.a"},
         {"{name: \"*.a\", default: true}", "default", "*.a"},
         {"{name: \"*\", allowPrivate: true}", "allowPrivate", "*"},
+        {"{name: \"*.a\", storage: [\"https://s/\"]}", "storage", "*.a"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         char yaml[256], message[256];
@@ -659,7 +670,8 @@ static void what_is_shown_can_be_loaded(void **state)
         "clusterId: c1\nbootstrap: [\"[fd00::1]:9\", name]\nlisten.mesh: 10.0.0.1:7\n"
         "cache: {capacity: 100000001, mode: memory}\nlimits.connectTimeout: 1500ms\n"
         "dataDir: '/tmp/with \"quotes\" and \\'\n"
-        "registries:\n  - {name: r.example, plainHttp: true, realmHosts: [h]}\n";
+        "registries:\n  - {name: r.example, plainHttp: true, realmHosts: [h], storage: "
+        "[\"http://s/b/\"]}\n";
     assert_int_equal(load(yaml), 0);
     char *text = shown(false);
     before = config;

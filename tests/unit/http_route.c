@@ -284,8 +284,45 @@ static void test_accelerated_urls_stay_raw(void **state)
             fail_msg("\"%s\": refused with %s", target, oci_code);
         assert_int_equal(route.kind, HTTP_ROUTE_ACCELERATE);
         assert_string_equal(route.url, url);
-        assert_string_equal(route.ns, "");
+        assert_true(route.ns[0] != '\0' && strstr(url, route.ns) != NULL);
         assert_string_equal(route.query, "");
+    }
+}
+
+/* A blob of a registry is known as such; anything near it stays a URL. */
+static void test_accelerated_blobs(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *url, *ns, *repository, *reference;
+    } rows[] = {
+        {"https://registry.test/v2/a/blobs/" DIGEST_256, "registry.test", "a", DIGEST_256},
+        {"https://registry.test:443/v2/a/b/blobs/" DIGEST_512, "registry.test", "a/b", DIGEST_512},
+        {"http://registry.test:80/v2/a/blobs/" DIGEST_256, "registry.test", "a", DIGEST_256},
+        {"http://registry.test:443/v2/a/blobs/" DIGEST_256, "registry.test:443", "a", DIGEST_256},
+        {"http://[::1]:5000/v2/a/blobs/" DIGEST_256, "[::1]:5000", "a", DIGEST_256},
+        {"https://r.test/v2/a/blobs/" DIGEST_256 "?ns=b.test", "r.test", "", ""},
+        {"https://r.test/v2/a/manifests/" DIGEST_256, "r.test", "", ""},
+        {"https://r.test/v2/a/blobs/sha256:12", "r.test", "", ""},
+        {"https://r.test/v2/A/blobs/" DIGEST_256, "r.test", "", ""},
+        {"https://r.test/v2//blobs/" DIGEST_256, "r.test", "", ""},
+        {"https://r.test/v2/blobs/" DIGEST_256, "r.test", "", ""},
+        {"https://r.test//v2/a/blobs/" DIGEST_256, "r.test", "", ""},
+        {"https://r.test/v2/a/blobs/sha256%3A" HEX_256, "r.test", "", ""},
+        {"https://r.test/x/v2/a/blobs/" DIGEST_256, "r.test", "", ""},
+        {"https://r.test/v2/a/blobs/" DIGEST_256 "/", "r.test", "", ""},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char target[512] = "/accelerator/";
+        const char *oci_code = "untouched";
+        memcpy(target + strlen(target), rows[i].url, strlen(rows[i].url) + 1);
+        assert_int_equal(http_route_parse(target, &route, &oci_code), 0);
+        assert_int_equal(route.kind, HTTP_ROUTE_ACCELERATE);
+        assert_string_equal(route.ns, rows[i].ns);
+        assert_int_equal(route.by_digest, rows[i].reference[0] != '\0');
+        assert_string_equal(route.repository, rows[i].repository);
+        if (route.by_digest)
+            assert_string_equal(route.reference, rows[i].reference);
     }
 }
 
@@ -309,6 +346,7 @@ int main(void)
         cmocka_unit_test(test_endpoints),
         cmocka_unit_test(test_refused_targets_http3_org8),
         cmocka_unit_test(test_accelerated_urls_stay_raw),
+        cmocka_unit_test(test_accelerated_blobs),
         cmocka_unit_test(test_long_targets_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

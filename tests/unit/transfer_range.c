@@ -171,6 +171,30 @@ static void test_a_whole_segment_is_held(void **state)
     t_close(&t);
 }
 
+/* A neighbour has piece 0 of what is read: the origin gives the rest alone. */
+static void test_what_neighbours_have_is_not_read(void **state)
+{
+    (void)state;
+    struct t_host t;
+    t_open(&t, 40, SEGMENT * T_PIECE);
+    (void)read_range(&t, 0, 3, TRANSFER_READ_RANGE);
+    const struct t_sent *want = t_sent(&t, WIRE_TRANSFER_WANT, 0);
+    assert_non_null(want);
+    uint32_t keeper = want->to, other = keeper == 1 ? 2 : 1;
+    t_hello(&t, other, true, 0, 1);
+    t_session(&t, other);
+    t_lease(&t, keeper, WIRE_TRANSFER_GRANT, WIRE_LEVEL_ZONE, 1000);
+    t_lease(&t, keeper, WIRE_TRANSFER_GRANT, WIRE_LEVEL_HOME, 1000);
+    expect_fetch(&t, 0, 1, 2);
+    fetched(&t, 0);
+    t_wait(&t, 20 * T_MS);
+    const struct t_sent *request = t_sent(&t, WIRE_TRANSFER_REQUEST, 0);
+    assert_non_null(request);
+    assert_int_equal(request->message.of.piece.piece, 0);
+    assert_null(t_result(&t, TRANSFER_FETCH, 1));
+    t_close(&t);
+}
+
 static void test_an_import_asks_for_what_is_read(void **state)
 {
     (void)state;
@@ -204,6 +228,7 @@ int main(void)
         cmocka_unit_test(test_a_read_that_nobody_wants_is_finished),
         cmocka_unit_test(test_a_part_is_returned_and_neighbours_hear_of_it_first),
         cmocka_unit_test(test_a_whole_segment_is_held),
+        cmocka_unit_test(test_what_neighbours_have_is_not_read),
         cmocka_unit_test(test_an_import_asks_for_what_is_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
