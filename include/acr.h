@@ -110,17 +110,18 @@ struct acr;
 MUST_USE int acr_new(const struct env *env, const struct fetch_engine *engine,
                      const struct acr_host *host, const struct acr_config *config,
                      struct acr **out);
-/* Cancels what runs. NULL is fine. Entries that acr_find gave are gone. */
+/* Cancels what runs, while the engine is still there; entries stay. acr_advance must not follow. */
+void acr_stop(struct acr *acr);
+/* Stops and releases. NULL is fine. Entries that acr_find gave are gone. */
 void acr_free(struct acr *acr);
 /* Runs what is due: answers, waits, refreshed credentials, the next round of questions. */
 void acr_advance(struct acr *acr, uint64_t now_us);
 /*
- * The registry behind a host name of an instance, also in its P2P form
- * ("<name>.distributed.<rest>:<port>", ACR.md §6), in whatever case; NULL if no instance is known
- * to have it. The entry stays where it is until acr_free; its endpoint changes when the instance's
- * does.
+ * The registry behind a host name of an instance, in whatever case; NULL if no instance is known to
+ * have it. Fits struct registries' `more` (`acr` is a struct acr). The entry stays where it is
+ * until acr_free; its endpoint changes when the instance's does.
  */
-const struct registry_entry *acr_find(const struct acr *acr, const char *name);
+const struct registry_entry *acr_find(const void *acr, const char *name);
 
 /* One instance for people and programs. Borrowed until the next acr_advance. */
 struct acr_view {

@@ -75,6 +75,10 @@ struct registry_entry {
 struct registries {
     struct registry_entry *entries; /* borrowed */
     unsigned entry_count;
+    /* Further ones, known only while the agent runs (acr.h): asked for names that no entry has,
+       before any pattern. NULL: none. */
+    const struct registry_entry *(*more)(const void *more_arg, const char *name);
+    const void *more_arg; /* borrowed */
 };
 /* By exact lower-cased name (ORG-1), or the default for "". NULL if none. Patterns are not looked
  * at: see registry_table_get. */

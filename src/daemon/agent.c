@@ -143,7 +143,13 @@ static int make_mirror(struct agent *agent, struct config_error *error)
                             &agent->curl);
     if (err == 0)
         err = grants_new(&agent->loop.env, &agent->grants);
-    const struct registries configured = config_registries(config);
+    if (err == 0)
+        err = acr_part_new(&agent->loop, config, curl_loop_engine(agent->curl), &agent->acr);
+    struct registries configured = config_registries(config);
+    if (agent->acr != NULL) {
+        configured.more = acr_find;
+        configured.more_arg = acr_part_acr(agent->acr);
+    }
     if (err == 0)
         err = registry_table_new(&agent->loop.env, &configured, &agent->registries);
     if (err != 0)
@@ -156,6 +162,7 @@ static int make_mirror(struct agent *agent, struct config_error *error)
         .loop = &agent->loop,
         .config = agent->config,
         .registries = agent->registries,
+        .configured = configured,
         .node = agent->node,
         .blobs = agent->blobs,
         .origin = curl_loop_origin(agent->curl),
@@ -192,6 +199,7 @@ static void release(struct agent *agent)
     curl_loop_free(agent->curl);
     blobs_free(agent->blobs);
     registry_table_free(agent->registries); /* nobody holds an entry any more */
+    acr_part_free(agent->acr);
     node_free(agent->node);
     if (agent->cache != NULL)
         cache_free(agent->cache);

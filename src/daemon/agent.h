@@ -5,6 +5,7 @@
 #ifndef SHOAL_DAEMON_AGENT_H
 #define SHOAL_DAEMON_AGENT_H
 
+#include "acr_part.h"
 #include "blob.h"
 #include "cache.h"
 #include "config.h"
@@ -24,6 +25,7 @@ struct agent {
     struct node *node;
     struct curl_loop *curl;
     struct grants *grants;
+    struct acr_part *acr; /* NULL: no instances */
     struct registry_table *registries;
     struct mirror *mirror;
     struct server *client;

@@ -63,6 +63,12 @@ static int unknown_key(struct load *load, const char *name)
 {
     size_t count = 0;
     const struct config_key *keys = config_keys(&count);
+    if (strcmp(name, "accessKey") == 0 || strcmp(name, "accessKeySecret") == 0)
+        return config_fail(load->error,
+                           "%s: secrets are read from files only: write the key's id and its "
+                           "secret, a line each, to a file of mode 0400 and name it in "
+                           "accessKeyFile",
+                           name);
     const char *nearest = nearest_name(name, key_name, keys, count);
     if (nearest != NULL)
         return config_fail(load->error, "unknown key \"%.100s\"; did you mean \"%s\"?", name,
@@ -169,13 +175,48 @@ static int item_apply(struct load *load, const struct yaml_item *item)
     return item_value(load, &keys[index], item);
 }
 
+/* "a, b" for a list: its parts, blanks around them cut off. An empty text is an empty list. */
+static int list_split(struct load *load, const struct yaml_item *whole)
+{
+    char text[ITEM_TEXT_BYTES];
+    struct yaml_item item = *whole;
+    if (text_copy(text, sizeof text, whole->value) != 0)
+        return config_fail(load->error, "%.100s: value is too long", whole->key);
+    char *rest = text;
+    item.in_list = item.list_start = true;
+    item.value = NULL;
+    int err = 0;
+    do {
+        char *part = strsep(&rest, ",");
+        if (part == NULL || (*part == '\0' && rest == NULL && item.list_start))
+            break;
+        part += strspn(part, " ");
+        for (size_t end = strlen(part); end > 0 && part[end - 1] == ' '; end--)
+            part[end - 1] = '\0';
+        item.value = part;
+        err = item_apply(load, &item);
+        item.list_start = false;
+    } while (err == 0 && rest != NULL);
+    return item.list_start ? item_apply(load, &item) : err;
+}
+
+/* Names and ids may stand in one text, "" for none, as in the ACR component's parameters. */
+static bool is_joined(const struct yaml_item *item)
+{
+    size_t count = 0;
+    const struct config_key *keys = config_keys(&count);
+    size_t index = config_key_find(item->key);
+    return index < count && keys[index].type == CONFIG_TEXTS && !item->in_list &&
+           item->value != NULL && (*item->value == '\0' || strchr(item->value, ',') != NULL);
+}
+
 /* ---- sources ---- */
 
 static int item_from_yaml(void *arg, const struct yaml_item *item)
 {
     struct load *load = arg;
     char place[32];
-    int err = item_apply(load, item);
+    int err = is_joined(item) ? list_split(load, item) : item_apply(load, item);
     if (err != E_CONFIG)
         return err;
     (void)snprintf(place, sizeof place, "%u: ", item->line);
@@ -222,23 +263,8 @@ static int load_text(struct load *load, const char *name, const char *value)
         return yaml_walk(text, (size_t)written, item_from_yaml, load, load->error->text,
                          sizeof load->error->text);
     }
-    struct yaml_item item = {.key = name, .value = value, .in_list = list, .list_start = true};
-    if (!list)
-        return item_apply(load, &item);
-    if (text_copy(text, sizeof text, value) != 0)
-        return config_fail(load->error, "%.100s: value is too long", name);
-    char *rest = text;
-    item.value = NULL; /* an empty text is an empty list */
-    int err = 0;
-    do {
-        char *part = strsep(&rest, ",");
-        if (part == NULL || (*part == '\0' && rest == NULL && item.list_start))
-            break;
-        item.value = part;
-        err = item_apply(load, &item);
-        item.list_start = false;
-    } while (err == 0 && rest != NULL);
-    return item.list_start ? item_apply(load, &item) : err;
+    struct yaml_item item = {.key = name, .value = value};
+    return list ? list_split(load, &item) : item_apply(load, &item);
 }
 
 static const char *environment_find(char *const *environment, const char *variable)
@@ -376,6 +402,7 @@ int config_load(const struct config_options *options, struct config *out,
     memset(out, 0, sizeof *out);
     error->text[0] = '\0';
     struct load load = {.config = out, .error = error};
+    out->environment = options->environment;
     int err = load_all(&load, options);
     (void)loop_alloc(NULL, load.drafts, 0);
     if (err != 0) {
@@ -391,6 +418,12 @@ void config_close(struct config *config)
     (void)loop_alloc(NULL, config->registry_entries, 0);
     config->registry_entries = NULL;
     config->registry_count = 0;
+}
+
+const char *config_environment(const struct config *config, const char *variable)
+{
+    const char *value = environment_find(config->environment, variable);
+    return value == NULL ? "" : value;
 }
 
 uint64_t config_cache_bytes(const struct config *config)
@@ -544,6 +577,8 @@ int config_verify(const struct config *config, struct config_error *error)
         err = verify_files(config, error);
     if (err == 0)
         err = verify_tls(config, error);
+    if (err == 0)
+        err = config_acr_verify(config, error);
     return err;
 }
 

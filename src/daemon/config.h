@@ -27,7 +27,7 @@
 #define CONFIG_TEXT_BYTES     256
 #define CONFIG_TLS_PAIRS_MAX  8
 #define CONFIG_CLUSTER_ID_MAX 63
-#define CONFIG_KEYS_MAX       96
+#define CONFIG_KEYS_MAX       112
 #define CONFIG_FILE_BYTES_MAX (1024 * 1024)
 #define CONFIG_ERROR_BYTES    1024
 #define CONFIG_DATA_DIR_ROOT  "/var/lib/shoal"
@@ -56,6 +56,10 @@ enum config_trust { /* INT-3 */
                     CONFIG_TRUST_MEMBER = 1,
                     CONFIG_TRUST_QUORUM,
                     CONFIG_TRUST_VERIFIED,
+};
+enum config_signature {
+    CONFIG_SIGNATURE_V3 = 1,
+    CONFIG_SIGNATURE_V1,
 };
 enum config_log_format {
     CONFIG_LOG_TEXT = 1,
@@ -124,7 +128,7 @@ struct config {
     uint64_t log_level; /* enum log_level; live */
     uint64_t log_format;
 
-    /* ACR component (DESIGN §6); only carried here. */
+    /* Alibaba Cloud Container Registry (acr.h, acr_part.c) */
     struct config_text acr_instances[CONFIG_INSTANCES_MAX];
     uint32_t acr_instance_count;
     struct config_text acr_region;
@@ -133,8 +137,12 @@ struct config {
     bool rrsa_enable;
     struct config_text rrsa_role;
     struct config_text rrsa_provider;
+    struct config_path rrsa_token_file;
     struct config_text rrsa_assume_role;
     uint64_t rrsa_duration_us;
+    uint64_t acr_signature; /* enum config_signature */
+    struct config_text acr_cr_url, acr_sts_url, acr_metadata_url;
+    bool acr_plain_http;
     uint64_t block_bytes; /* ACR's blocksize: origin ranges start on its multiples */
     bool aio;
 
@@ -149,6 +157,7 @@ struct config {
     uint32_t lines[CONFIG_KEYS_MAX]; /* CONFIG_FROM_FILE: line */
     uint8_t registries_source;
     struct config_path file;              /* the file read; "" none */
+    char *const *environment;             /* borrowed from the options; NULL: none */
     const struct config_options *options; /* to load it again; NULL: never. Set by the caller */
 };
 
@@ -175,6 +184,8 @@ MUST_USE int config_load(const struct config_options *options, struct config *ou
                          struct config_error *error);
 /* Frees what config_load allocated. */
 void config_close(struct config *config);
+/* Value of an environment variable that is not a key of ours; "" if it is not there. */
+const char *config_environment(const struct config *config, const char *variable);
 /* Capacity of the cache in its mode, bytes. */
 uint64_t config_cache_bytes(const struct config *config);
 /* Table for src/registry, borrowed from `config`. */
@@ -242,6 +253,9 @@ MUST_USE int config_value_parse(const struct config_key *key, const char *text, 
 /* The value as text; `out` is returned. Lists are joined by ", ". */
 const char *config_value_text(const struct config_key *key, const struct config *config, char *out,
                               size_t out_bytes);
+
+/* What the keys of ACR.md §8 mean together (config_acr.c). 0 or E_CONFIG. */
+MUST_USE int config_acr_verify(const struct config *config, struct config_error *error);
 
 /* ---- shared inside config*.c ------------------------------------------------------------------
  */

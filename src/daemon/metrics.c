@@ -232,6 +232,41 @@ static void cache_page(struct page *page, struct agent *agent)
         client.malformed);
 }
 
+static void acr_page(struct page *page, struct agent *agent)
+{
+    const struct acr *acr = acr_part_acr(agent->acr);
+    struct acr_counters counters;
+    struct acr_view view;
+    uint64_t vpc = 0, internet = 0, unknown = 0, troubled = 0;
+    if (acr == NULL)
+        return;
+    for (unsigned i = 0; acr_at(acr, i, &view); i++) {
+        vpc += view.endpoint[0] != '\0' && view.through_vpc;
+        internet += view.endpoint[0] != '\0' && !view.through_vpc;
+        unknown += view.endpoint[0] == '\0';
+        troubled += view.why[0] != '\0';
+    }
+    acr_counters(acr, &counters);
+    family(page, "acr_instances", "gauge", "ACR instances, by how they are reached.");
+    labelled(page, "acr_instances", "through", "vpc", vpc);
+    labelled(page, "acr_instances", "through", "internet", internet);
+    labelled(page, "acr_instances", "through", "nothing", unknown);
+    one(page, "acr_instances_troubled", "gauge",
+        "ACR instances of which the last answer was not good: /status says why.", troubled);
+    one(page, "acr_rounds_total", "counter", "Rounds of questions about ACR instances.",
+        counters.rounds);
+    one(page, "acr_rounds_failed_total", "counter", "Rounds with an answer that was not good.",
+        counters.rounds_failed);
+    one(page, "acr_retries_total", "counter", "Questions to the cloud's APIs repeated.",
+        counters.retries);
+    family(page, "acr_refreshes_total", "counter", "Credentials for the cloud's APIs fetched.");
+    labelled(page, "acr_refreshes_total", "outcome", "done", counters.refreshes);
+    labelled(page, "acr_refreshes_total", "outcome", "failed", counters.refreshes_failed);
+    one(page, "acr_hosts_dropped_total", "counter",
+        "Names of ACR instances left out: no host name, another instance's, or over a limit.",
+        counters.hosts_dropped);
+}
+
 char *metrics_text(struct agent *agent, size_t *bytes)
 {
     struct page page = {0};
@@ -239,6 +274,7 @@ char *metrics_text(struct agent *agent, size_t *bytes)
     pulls_page(&page, agent);
     mesh_page(&page, agent);
     cache_page(&page, agent);
+    acr_page(&page, agent);
     tls_page(&page, agent);
     if (page.failed) {
         (void)loop_alloc(NULL, page.text, 0);

@@ -301,11 +301,11 @@ static struct mirror_request *request_new(struct mirror *mirror, struct exchange
                                           const struct http_route *route)
 {
     char name[HOST_BYTES_MAX + 1];
-    struct registries configured = config_registries(mirror->config.config);
     const char *host = http_request_header(exchange_request(exchange), "host");
     const struct registry_entry *registry = NULL;
-    int err = registry_table_get(mirror->config.registries,
-                                 registries_asked(&configured, route->ns, host, name), &registry);
+    int err = registry_table_get(
+        mirror->config.registries,
+        registries_asked(&mirror->config.configured, route->ns, host, name), &registry);
     if (err == 0)
         return mirror_request__new(mirror, exchange, route, registry);
     if (err == E_NOT_FOUND)

@@ -16,6 +16,7 @@ struct mirror_config {
     struct loop *loop;
     const struct config *config; /* mode is read from it at each request */
     struct registry_table *registries;
+    struct registries configured; /* what the table was made with */
     struct node *node;
     struct blobs *blobs;
     struct origin *origin;

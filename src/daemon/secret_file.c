@@ -254,6 +254,31 @@ int secret_file_read(const char *path, uint8_t out[CLUSTER_SECRET_BYTES],
     return err;
 }
 
+int text_file_read(const char *path, bool secret, char *out, size_t room,
+                   struct config_error *error)
+{
+    size_t got = 0;
+    struct stat info;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0)
+        return config_fail(error, "cannot open %.200s: %s", path, strerror(errno));
+    int err = fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)
+                  ? config_fail(error, "%.200s is not a regular file", path)
+                  : 0;
+    if (err == 0 && secret)
+        err = mode_check(&info, path, error);
+    if (err == 0 && read_all(fd, out, room, &got) != 0)
+        err = config_fail(error, "cannot read %.200s", path);
+    if (err == 0 && got == room)
+        err = config_fail(error, "%.200s has more than %zu bytes", path, room - 1);
+    (void)close(fd);
+    if (err != 0)
+        sodium_memzero(out, room);
+    else
+        out[got] = '\0';
+    return err;
+}
+
 int secret_file_create(const char *path, struct config_error *error)
 {
     uint8_t secret[CLUSTER_SECRET_BYTES];

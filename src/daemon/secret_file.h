@@ -27,6 +27,11 @@ MUST_USE int secret_file_text(const char *path, size_t max, char **out, size_t *
 MUST_USE int secret_file_read(const char *path, uint8_t out[CLUSTER_SECRET_BYTES],
                               struct config_error *error);
 
+/* Reads a small text file of at most room - 1 bytes, zero-terminated; with `secret` only one that
+ * secret_file_check lets pass. 0; E_CONFIG with one line in `error`, nothing left in `out`. */
+MUST_USE int text_file_read(const char *path, bool secret, char *out, size_t room,
+                            struct config_error *error);
+
 /* Writes a fresh secret to a new file with mode 0400. 0; E_EXISTS, E_IO with one line in `error`.
  */
 MUST_USE int secret_file_create(const char *path, struct config_error *error);

@@ -96,6 +96,23 @@ static json_t *swarm_figures(struct agent *agent)
                      number(transfer.bytes_sent), "fetches", fetches);
 }
 
+/* ACR instances: how they are reached, and what is wrong. */
+static json_t *acr_instances(struct agent *agent)
+{
+    const struct acr *acr = acr_part_acr(agent->acr);
+    json_t *list = json_array();
+    struct acr_view view;
+    for (unsigned i = 0; acr != NULL && acr_at(acr, i, &view); i++) {
+        uint64_t age_us = loop_now_us(&agent->loop) - view.answered_us;
+        (void)json_array_append_new(
+            list, json_pack("{s:s,s:s,s:b,s:i,s:s,s:I}", "instance", view.instance, "endpoint",
+                            view.endpoint, "vpc", (int)view.through_vpc, "hosts",
+                            (int)view.host_count, "error", view.why, "answered_s_ago",
+                            view.answered_us == 0 ? (json_int_t)-1 : number(age_us / 1000000)));
+    }
+    return list;
+}
+
 char *status_json(struct agent *agent)
 {
     struct cache_stats cache;
@@ -113,6 +130,7 @@ char *status_json(struct agent *agent)
         (int)cache.blobs, "pieces", (int)cache.pieces, "degraded", cache.degraded);
     if (root == NULL)
         return NULL;
+    (void)json_object_set_new(root, "acr", acr_instances(agent));
     char *text = json_dumps(root, JSON_INDENT(1));
     json_decref(root);
     return text;

@@ -20,11 +20,16 @@ int acr__call_open(struct acr_call *call, const struct fetch_engine *engine)
     return 0;
 }
 
-void acr__call_close(struct acr_call *call)
+void acr__call_cancel(struct acr_call *call)
 {
     if (call->fetch != NULL)
         call->engine.cancel(call->engine.self, call->fetch);
     call->fetch = NULL;
+}
+
+void acr__call_close(struct acr_call *call)
+{
+    acr__call_cancel(call);
     sodium_free(call->body); /* wipes */
     call->body = NULL;
 }

@@ -29,7 +29,9 @@ struct acr_call {
 
 /* 0, E_NO_MEMORY, E_INTERNAL (libsodium). `engine` is copied. On error acr__call_close is fine. */
 MUST_USE int acr__call_open(struct acr_call *call, const struct fetch_engine *engine);
-/* Cancels what runs, without callback, and wipes. A zeroed struct is fine. */
+/* Cancels what runs, without callback. A zeroed struct is fine. */
+void acr__call_cancel(struct acr_call *call);
+/* The same, and wipes. A zeroed struct is fine. */
 void acr__call_close(struct acr_call *call);
 /* Starts an exchange; none may run. Private addresses are allowed: the cloud's services have such
  * ones inside a VPC. `done` comes later, exactly once; in it the next may be started. Errors as the

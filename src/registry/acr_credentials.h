@@ -67,5 +67,7 @@ MUST_USE int acr__credentials_poll(struct acr_credentials *credentials, uint64_t
 
 /* Of acr_metadata.c: the Date of the last answer, seconds; 0: none. */
 uint64_t acr__metadata_date_s(const struct acr_metadata *metadata);
+/* And: cancels what runs; nothing may be asked afterwards. NULL is fine. */
+void acr__metadata_stop(struct acr_metadata *metadata);
 
 #endif

@@ -481,6 +481,12 @@ int acr_new(const struct env *env, const struct fetch_engine *engine, const stru
     return 0;
 }
 
+void acr_stop(struct acr *acr)
+{
+    acr__metadata_stop(acr->metadata);
+    acr__call_cancel(&acr->api.call);
+}
+
 void acr_free(struct acr *acr)
 {
     struct env env;

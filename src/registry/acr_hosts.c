@@ -82,39 +82,18 @@ void acr__hosts_close(struct acr *acr)
 
 /* ---- looking up ---- */
 
-static const struct registry_entry *live_find(const struct acr *acr, const char *host)
-{
-    const struct acr_name *name = name_find(acr, host);
-
-    return name != NULL && name->live ? &name->entry : NULL;
-}
-
-/* "<name>.distributed.<rest>:<port>" to "<name>.<rest>" (ACR.md §6), in place. */
-static bool p2p_form_undo(char *host)
-{
-    static const char label[] = ".distributed.";
-    char *dot = strchr(host, '.'), *colon = strrchr(host, ':');
-
-    if (dot == NULL || strncmp(dot, label, sizeof label - 1) != 0)
-        return false;
-    if (colon != NULL)
-        *colon = '\0';
-    memmove(dot, dot + sizeof label - 2, strlen(dot + sizeof label - 2) + 1);
-    return true;
-}
-
-const struct registry_entry *acr_find(const struct acr *acr, const char *name)
+const struct registry_entry *acr_find(const void *acr, const char *name)
 {
     char host[HOST_BYTES_MAX + 1];
-    const struct registry_entry *found;
+    const struct acr_name *found;
 
     if (name == NULL || text_copy(host, sizeof host, name) != 0)
         return NULL;
     for (char *c = host; *c != '\0'; c++)
         if (*c >= 'A' && *c <= 'Z')
             *c = (char)(*c - 'A' + 'a');
-    found = live_find(acr, host);
-    return found == NULL && p2p_form_undo(host) ? live_find(acr, host) : found;
+    found = name_find(acr, host);
+    return found != NULL && found->live ? &found->entry : NULL;
 }
 
 bool acr_at(const struct acr *acr, unsigned i, struct acr_view *out)

@@ -247,3 +247,9 @@ uint64_t acr__metadata_date_s(const struct acr_metadata *metadata)
 {
     return metadata->call.date_s;
 }
+
+void acr__metadata_stop(struct acr_metadata *metadata)
+{
+    if (metadata != NULL)
+        acr__call_cancel(&metadata->call);
+}

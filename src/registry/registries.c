@@ -37,7 +37,8 @@ const struct registry_entry *registries_find(const struct registries *registries
         if (wants_default ? entry->is_default : name_equal(entry->name, ns))
             return entry;
     }
-    return NULL;
+    return registries->more == NULL || wants_default ? NULL
+                                                     : registries->more(registries->more_arg, ns);
 }
 
 /* Cuts the port off "host:port"; an IPv6 address in brackets is no registry's name. */

@@ -529,8 +529,107 @@ static void values_that_do_not_fit_together_are_refused(void **state)
                         "advertise: must be an address that others can reach, not \"any\"");
     expect_verify_error("dataDir: \"\"\n", "dataDir: must not be empty");
     expect_verify_error("blocksize: 100\n", "blocksize: must be a power of two");
-    /* Reserved keys say so instead of doing nothing. */
-    expect_verify_error("acrInstances: [cri-abc]\n", "acrInstances: not supported by this version");
+}
+
+/* ---- ACR.md §8 ---- */
+
+static void instances_are_a_list_or_one_text(void **state)
+{
+    (void)state;
+    static const char *const yamls[] = {"acrInstances: [cri-a1, cri-b2]\n",
+                                        "acrInstances: \"cri-a1, cri-b2 \"\n",
+                                        "acrInstances: cri-a1,cri-b2\n"};
+    for (size_t i = 0; i < sizeof yamls / sizeof yamls[0]; i++) {
+        assert_int_equal(load(yamls[i]), 0);
+        assert_int_equal(config.acr_instance_count, 2);
+        assert_string_equal(config.acr_instances[0].text, "cri-a1");
+        assert_string_equal(config.acr_instances[1].text, "cri-b2");
+        assert_int_equal(config_verify(&config, &error), 0);
+        config_close(&config);
+    }
+    assert_int_equal(load("acrInstances: \"\"\n"), 0);
+    config_close(&config);
+    assert_int_equal(load_env(NULL, "acrInstances= cri-a1 ,cri-b2", NULL), 0);
+    assert_int_equal(config.acr_instance_count, 2);
+    assert_string_equal(config.acr_instances[0].text, "cri-a1");
+    config_close(&config);
+}
+
+static void acr_values_are_checked(void **state)
+{
+    (void)state;
+    expect_verify_error("acrInstances: [crx-a]\n",
+                        "acrInstances: \"crx-a\" is not allowed; allowed: cri- and small letters "
+                        "and digits");
+    expect_verify_error("acrInstances: [cri-]\n",
+                        "acrInstances: \"cri-\" is not allowed; allowed: cri- and small letters "
+                        "and digits");
+    expect_verify_error("region: cn_x\n", "region: \"cn_x\" is not allowed; allowed: a-z 0-9 -");
+    expect_verify_error("vpcId: abc\n",
+                        "vpcId: \"abc\" is not allowed; allowed: vpc- and what follows");
+    expect_verify_error("acr: {crEndpoint: \"ftp://x\"}\n",
+                        "acr.crEndpoint: \"ftp://x\" is not allowed; allowed: "
+                        "http[s]://host[:port]");
+    expect_verify_error("acr: {stsEndpoint: \"http://x/y\"}\n",
+                        "acr.stsEndpoint: \"http://x/y\" is not allowed; allowed: "
+                        "http[s]://host[:port]");
+    expect_verify_error("rrsa: {enable: true}\n",
+                        "rrsa.rrsaRoleARN: not set, and ALIBABA_CLOUD_ROLE_ARN is not in the "
+                        "environment either");
+    expect_verify_error("rrsa: {enable: true, rrsaRoleARN: \"acs:ram::1:role/a\"}\n",
+                        "rrsa.rrsaOIDCProviderRoleARN: not set, and "
+                        "ALIBABA_CLOUD_OIDC_PROVIDER_ARN is not in the environment either");
+    expect_verify_error("rrsa: {enable: true, rrsaRoleARN: x}\n",
+                        "rrsa.rrsaRoleARN: \"x\" is not allowed; allowed: acs:ram::...");
+    expect_verify_error("rrsa: {enable: true}\naccessKeyFile: /x\n",
+                        "rrsa.enable and accessKeyFile are both set: choose one");
+    expect_set_error("rrsa.expireDuration=3599",
+                     "--set: rrsa.expireDuration: \"3599\" is not allowed; allowed: 1h..12h");
+}
+
+static void rrsa_takes_the_webhook_s_environment(void **state)
+{
+    (void)state;
+    char *environment[] = {"ALIBABA_CLOUD_ROLE_ARN=acs:ram::1:role/a",
+                           "ALIBABA_CLOUD_OIDC_PROVIDER_ARN=acs:ram::1:oidc-provider/p", NULL};
+    assert_int_equal(load_env("rrsa: {enable: true}\n", NULL, environment), 0);
+    assert_int_equal(config_verify(&config, &error), 0);
+    assert_string_equal(config_environment(&config, "ALIBABA_CLOUD_ROLE_ARN"), "acs:ram::1:role/a");
+    assert_string_equal(config_environment(&config, "NOTHING"), "");
+    config_close(&config);
+}
+
+/* HRD-4: keys come from files that only we can read, and no error repeats one. */
+static void access_keys_come_from_files(void **state)
+{
+    (void)state;
+    char yaml[512];
+    expect_file_error("accessKey: LTAISECRET\n",
+                      "1: accessKey: secrets are read from files only: write the key's id and its "
+                      "secret, a line each, to a file of mode 0400 and name it in accessKeyFile");
+    assert_int_equal(load_env(NULL, "accessKeySecret=SECRET", NULL), E_CONFIG);
+    assert_null(strstr(error.text, "SECRET"));
+    const char *path = scratch_file("keys", "LTAI\nSECRET\n", 0644);
+    (void)snprintf(yaml, sizeof yaml, "accessKeyFile: %s\n", path);
+    assert_int_equal(load(yaml), 0);
+    assert_int_equal(config_verify(&config, &error), E_CONFIG);
+    assert_non_null(strstr(error.text, "accessKeyFile: "));
+    assert_non_null(strstr(error.text, "others can read it"));
+    assert_int_equal(chmod(path, 0400), 0);
+    assert_int_equal(config_verify(&config, &error), 0);
+    config_close(&config);
+
+    char text[16];
+    struct config_error why;
+    assert_int_equal(text_file_read(path, true, text, sizeof text, &why), 0);
+    assert_string_equal(text, "LTAI\nSECRET\n");
+    assert_int_equal(text_file_read(path, true, text, 12, &why), E_CONFIG);
+    assert_non_null(strstr(why.text, "has more than 11 bytes"));
+    assert_int_equal(chmod(path, 0444), 0);
+    assert_int_equal(text_file_read(path, true, text, sizeof text, &why), E_CONFIG);
+    assert_int_equal(text_file_read(path, false, text, sizeof text, &why), 0);
+    assert_int_equal(text_file_read("/nowhere", false, text, sizeof text, &why), E_CONFIG);
+    assert_int_equal(text_file_read("/proc", false, text, sizeof text, &why), E_CONFIG);
 }
 
 static void a_tls_port_needs_its_files(void **state)
@@ -763,6 +862,10 @@ int main(void)
         cmocka_unit_test(registries_have_settings_of_their_own),
         cmocka_unit_test(patterns_cannot_be_loosened_org_6),
         cmocka_unit_test(values_that_do_not_fit_together_are_refused),
+        cmocka_unit_test(instances_are_a_list_or_one_text),
+        cmocka_unit_test(acr_values_are_checked),
+        cmocka_unit_test(rrsa_takes_the_webhook_s_environment),
+        cmocka_unit_test(access_keys_come_from_files),
         cmocka_unit_test(a_tls_port_needs_its_files),
         cmocka_unit_test(secret_files_must_be_private),
         cmocka_unit_test(secret_files_must_hold_a_secret),

@@ -50,35 +50,47 @@ static void both_questions_are_asked_and_the_vpc_host_chosen(void **state)
     assert_string_equal(acr_find(world->acr, "IMG.example.com")->endpoint, "https://" VPC_HOST);
 }
 
-/* ACR.md §6: the P2P form of a name leads to the same registry; nothing else does. */
-static void p2p_names_are_undone(void **state)
+/* As one of the agent's registries: behind the configured ones, by exact name, and in the P2P form
+ * of ACR.md §6. Nothing else leads anywhere (ORG-1). */
+static void names_are_registries(void **state)
 {
     struct world *world = *state;
     static const char *const good[] = {
         "demo-registry-vpc.distributed.cn-shanghai.cr.aliyuncs.com:65001",
         "demo-registry-vpc.distributed.cn-shanghai.cr.aliyuncs.com",
-        "Demo-Registry-VPC.Distributed.cn-shanghai.cr.aliyuncs.com:65001"};
+        "Demo-Registry-VPC.Distributed.cn-shanghai.cr.aliyuncs.com:65001", VPC_HOST};
     static const char *const bad[] = {
-        "",
         "evil.example.com",
         "distributed.demo-registry-vpc.cn-shanghai.cr.aliyuncs.com",
         "demo-registry-vpc.distributed.distributed.cn-shanghai.cr.aliyuncs.com",
-        "demo-registry-vpc.cn-shanghai.cr.aliyuncs.com:65001",
-        "demo-registry-vpc.distributed.",
         "demo-registry-vpc.distributed.evil.example.com:65001",
         ".distributed.",
         ":65001"};
+    struct registry_entry own = {.name = "img.example.com", .endpoint = "https://own.test"};
+    struct registries all = {.entries = &own, .entry_count = 1, .more = acr_find};
+    char name[HOST_BYTES_MAX + 1];
 
     start(world);
+    all.more_arg = world->acr;
+    assert_null(registries_find(&all, VPC_HOST));
     answer_instance(world);
     settle(world);
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
-        assert_non_null(acr_find(world->acr, good[i]));
-        assert_string_equal(acr_find(world->acr, good[i])->name, VPC_HOST);
+        const struct registry_entry *found =
+            registries_find(&all, registries_asked(&all, good[i], NULL, name));
+        assert_non_null(found);
+        assert_string_equal(found->name, VPC_HOST);
+        found = registries_find(&all, registries_asked(&all, "", good[i], name));
+        assert_string_equal(found->name, VPC_HOST);
     }
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
-        assert_null(acr_find(world->acr, bad[i]));
+        assert_null(registries_find(&all, registries_asked(&all, bad[i], NULL, name)));
+    assert_string_equal(registries_find(&all, "img.example.com")->endpoint, "https://own.test");
+    assert_null(registries_find(&all, ""));
     assert_null(acr_find(world->acr, NULL));
+    memset(name, 'a', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    assert_null(acr_find(world->acr, name));
 }
 
 static void public_host_where_the_vpc_is_not_linked(void **state)
@@ -573,7 +585,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(both_questions_are_asked_and_the_vpc_host_chosen),
-        TEST(p2p_names_are_undone),
+        TEST(names_are_registries),
         TEST(public_host_where_the_vpc_is_not_linked),
         TEST(links_must_run),
         TEST(nothing_usable_says_what_to_do),

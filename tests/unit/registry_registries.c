@@ -19,7 +19,7 @@ static struct registry_entry entries[3] = {
 
 static void found_by_name(void **state)
 {
-    const struct registries all = {entries, 3};
+    const struct registries all = {.entries = entries, .entry_count = 3};
 
     (void)state;
     assert_ptr_equal(registries_find(&all, "docker.io"), &entries[0]);
@@ -30,7 +30,9 @@ static void found_by_name(void **state)
 
 static void default_answers_without_a_name(void **state)
 {
-    const struct registries all = {entries, 3}, first = {entries, 1}, none = {NULL, 0};
+    const struct registries all = {.entries = entries, .entry_count = 3},
+                            first = {.entries = entries, .entry_count = 1},
+                            none = {.entries = NULL, .entry_count = 0};
 
     (void)state;
     assert_ptr_equal(registries_find(&all, ""), &entries[1]);
@@ -41,7 +43,7 @@ static void default_answers_without_a_name(void **state)
 
 static void everything_else_does_not_exist(void **state)
 {
-    const struct registries all = {entries, 3};
+    const struct registries all = {.entries = entries, .entry_count = 3};
     static const char *const names[] = {"docker.i",         "docker.io.",         "docker.iox",
                                         "docker.io:443",    "registry.test:500",  "registry.test/",
                                         "http://docker.io", "x@docker.io",        " docker.io",
@@ -62,7 +64,7 @@ static void expect_asked(const struct registries *all, const char *ns, const cha
 
 static void the_host_asked_is_a_name_too(void **state)
 {
-    const struct registries all = {entries, 3};
+    const struct registries all = {.entries = entries, .entry_count = 3};
 
     (void)state;
     expect_asked(&all, "", "registry.test", "registry.test");
@@ -77,7 +79,8 @@ static void the_host_asked_is_a_name_too(void **state)
 static void an_address_means_the_default(void **state)
 {
     static struct registry_entry open[2] = {{.name = "*"}, {.name = "*.test"}};
-    const struct registries all = {entries, 3}, patterns = {open, 2};
+    const struct registries all = {.entries = entries, .entry_count = 3},
+                            patterns = {.entries = open, .entry_count = 2};
     static const char *const hosts[] = {"127.0.0.1:65001", "[::1]:65001", "[::1]", "localhost",
                                         "node-7.test:443", ":65001",      "",      NULL};
 
@@ -92,7 +95,8 @@ static void an_address_means_the_default(void **state)
 static void distributed_names_lead_back(void **state)
 {
     static struct registry_entry own = {.name = "own.distributed.test:5000"};
-    const struct registries all = {entries, 3}, odd = {&own, 1};
+    const struct registries all = {.entries = entries, .entry_count = 3},
+                            odd = {.entries = &own, .entry_count = 1};
     static const char *const names[][2] = {
         {"a-vpc.distributed.cn.example.com:65001", "a-vpc.cn.example.com"},
         {"a-vpc.distributed.cn.example.com:443", "a-vpc.cn.example.com"},
@@ -116,7 +120,7 @@ static void distributed_names_lead_back(void **state)
 static void a_name_too_long_is_none(void **state)
 {
     char name[2 * HOST_BYTES_MAX];
-    const struct registries all = {entries, 3};
+    const struct registries all = {.entries = entries, .entry_count = 3};
 
     (void)state;
     memset(name, 'a', sizeof name);

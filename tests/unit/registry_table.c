@@ -18,7 +18,8 @@ static struct registry_entry entries[] = {
     {.name = "own.eu.example.com", .endpoint = "https://elsewhere.test", .ca_file = "/own"},
     {.name = "*.lab.test:5000", .ca_file = "/port"},
 };
-static const struct registries configured = {entries, sizeof entries / sizeof entries[0]};
+static const struct registries configured = {.entries = entries,
+                                             .entry_count = sizeof entries / sizeof entries[0]};
 
 static struct fake fake;
 
