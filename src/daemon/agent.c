@@ -234,6 +234,10 @@ int agent_run(struct agent *agent, struct config *config, struct config_error *e
         err = make_mirror(agent, error);
     if (err == 0)
         say_ready(agent);
+    if (err == 0 &&
+        topology_loop_start(&agent->topology, &agent->loop, config, agent->curl, agent->node) != 0)
+        log_to(&agent->loop.env, LOG_WARN, "topology: labels that are not set stay unknown: %s",
+               err_text(E_NO_MEMORY));
     if (err != 0) { /* close at once whatever was made */
         loop_stop(&agent->loop);
         loop_stop(&agent->loop);

@@ -14,6 +14,7 @@
 #include "http_server.h"
 #include "mirror.h"
 #include "node.h"
+#include "topology_loop.h"
 
 struct agent {
     struct config *config; /* borrowed */
@@ -24,6 +25,7 @@ struct agent {
     struct blobs *blobs;
     struct node *node;
     struct curl_loop *curl;
+    struct topology_loop topology;
     struct grants *grants;
     struct acr_part *acr; /* NULL: no instances */
     struct registry_table *registries;

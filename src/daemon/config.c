@@ -17,6 +17,7 @@
 #include "nearest.h"
 #include "secret_file.h"
 #include "tls_cert.h"
+#include "topology_detect.h"
 #include "yaml_items.h"
 
 #define ITEM_TEXT_BYTES         8192
@@ -322,13 +323,28 @@ static int load_set(struct load *load, const char *set)
     return err == E_CONFIG ? fail_at(load->error, "--set: ") : err;
 }
 
+/* "a,b" as for --set. */
+static void list_default(const struct config_key *key, struct config *config)
+{
+    char text[CONFIG_TEXT_BYTES];
+    char *rest = text;
+    int err = text_copy(text, sizeof text, key->fallback);
+    while (err == 0 && rest != NULL && *rest != '\0')
+        err = config_value_parse(key, strsep(&rest, ","), config);
+    ASSERT(err == 0);
+}
+
 static void load_defaults(struct config *config)
 {
     size_t count = 0;
     const struct config_key *keys = config_keys(&count);
     for (size_t i = 0; i < count; i++) {
-        if ((keys[i].flags & CONFIG_KEY_ALIAS) != 0 || is_list(&keys[i]))
+        if ((keys[i].flags & CONFIG_KEY_ALIAS) != 0)
             continue;
+        if (is_list(&keys[i])) {
+            list_default(&keys[i], config);
+            continue;
+        }
         int err = config_value_parse(&keys[i], keys[i].fallback, config);
         ASSERT(err == 0);
     }
@@ -579,6 +595,8 @@ int config_verify(const struct config *config, struct config_error *error)
         err = verify_tls(config, error);
     if (err == 0)
         err = config_acr_verify(config, error);
+    if (err == 0)
+        err = topology_detect_verify(config, error);
     return err;
 }
 

@@ -26,6 +26,8 @@
 #define CONFIG_INSTANCES_MAX  64
 #define CONFIG_TEXT_BYTES     256
 #define CONFIG_TLS_PAIRS_MAX  8
+#define CONFIG_DETECT_MAX     8
+#define CONFIG_PREFIXES_MAX   128
 #define CONFIG_CLUSTER_ID_MAX 63
 #define CONFIG_KEYS_MAX       112
 #define CONFIG_FILE_BYTES_MAX (1024 * 1024)
@@ -102,7 +104,18 @@ struct config {
     struct config_text bootstrap[CONFIG_BOOTSTRAP_MAX]; /* host[:port] or address[:port] */
     uint32_t bootstrap_count;
 
-    struct topology topology;
+    struct topology topology; /* what is "" is found out: topology_detect.h */
+    struct config_text topology_detect[CONFIG_DETECT_MAX];
+    uint32_t topology_detect_count;
+    struct config_text topology_prefixes[CONFIG_PREFIXES_MAX];
+    uint32_t topology_prefix_count;
+    struct config_path topology_labels_file;
+    struct config_text topology_vswitch_label;
+    /* Where the sources are asked; other values are for tests. */
+    struct config_text topology_ecs_url;
+    struct config_text topology_cloud_url;
+    struct config_text topology_kubernetes_url; /* "": from the environment */
+    struct config_path topology_account;        /* directory of the service account */
 
     uint64_t cache_mode;           /* enum config_cache_mode */
     uint64_t cache_capacity_bytes; /* disk mode: on disk. Memory mode: not used (0) */

@@ -29,6 +29,28 @@ static const char *source_text(const struct config *config, enum config_source s
     return "default";
 }
 
+/* A label that nobody set is found out while the agent runs. */
+static bool is_open_label(const struct config_key *key, const struct config *config)
+{
+    const struct label *label = (const void *)((const uint8_t *)config + key->offset);
+    bool none =
+        config->topology_detect_count == 0 || strcmp(config->topology_detect[0].text, "none") == 0;
+    return key->type == CONFIG_LABEL && label->text[0] == '\0' && !none;
+}
+
+/* Source of the value with this index; `where` is storage for it. */
+static const char *source_of(const struct config *config, size_t index, char *where,
+                             size_t where_bytes)
+{
+    char variable[CONFIG_VARIABLE_BYTES];
+    size_t count = 0;
+    const struct config_key *key = &config_keys(&count)[index];
+    if (is_open_label(key, config))
+        return "topology.detect: /status of the running agent says it";
+    return source_text(config, config->sources[index], config->lines[index],
+                       config_key_variable(key, variable), where, where_bytes);
+}
+
 static bool is_list(const struct config_key *key)
 {
     return key->type == CONFIG_TEXTS || key->type == CONFIG_PATHS;
@@ -160,7 +182,6 @@ static void registry_put(const struct registry_entry *entry, FILE *out)
 void config_show(const struct config *config, FILE *out)
 {
     char where[512];
-    char variable[CONFIG_VARIABLE_BYTES];
     size_t count = 0;
     const struct config_key *keys = config_keys(&count);
     for (size_t i = 0; i < count; i++) {
@@ -168,9 +189,7 @@ void config_show(const struct config *config, FILE *out)
             continue;
         (void)fprintf(out, "%s: ", keys[i].name);
         value_put(&keys[i], config, out);
-        (void)fprintf(out, "  # %s\n",
-                      source_text(config, config->sources[i], config->lines[i],
-                                  config_key_variable(&keys[i], variable), where, sizeof where));
+        (void)fprintf(out, "  # %s\n", source_of(config, i, where, sizeof where));
     }
     (void)fprintf(
         out, "registries:  # %s\n",
@@ -240,7 +259,6 @@ static json_t *registries_json(const struct config *config)
 int config_show_json(const struct config *config, FILE *out)
 {
     char where[512];
-    char variable[CONFIG_VARIABLE_BYTES];
     size_t count = 0;
     const struct config_key *keys = config_keys(&count);
     json_t *root = json_object();
@@ -248,9 +266,7 @@ int config_show_json(const struct config *config, FILE *out)
     for (size_t i = 0; i < count && !failed; i++) {
         if ((keys[i].flags & (CONFIG_KEY_ALIAS | CONFIG_KEY_LATER)) != 0)
             continue;
-        const char *source =
-            source_text(config, config->sources[i], config->lines[i],
-                        config_key_variable(&keys[i], variable), where, sizeof where);
+        const char *source = source_of(config, i, where, sizeof where);
         json_t *one =
             json_pack("{s:o, s:s}", "value", value_json(&keys[i], config), "source", source);
         failed = one == NULL || json_object_set_new(root, keys[i].name, one) != 0;

@@ -422,6 +422,11 @@ void node_upload_ready(struct node *node, uint64_t upload_id, int status, struct
     mesh_tcp_upload_ready(&node->tcp, upload_id, status, bytes, voucher);
 }
 
+int node_update_topology(struct node *node, const struct topology *topology)
+{
+    return mesh_update_self(node->mesh, node_now(node), topology);
+}
+
 void node_counters(const struct node *node, struct node_counters *out)
 {
     *out = node->counters;

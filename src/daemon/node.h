@@ -146,6 +146,8 @@ void node_upload_ready(struct node *node, uint64_t upload_id, int status, struct
 
 /* Copies the counters as they are now. */
 void node_counters(const struct node *node, struct node_counters *out);
+/* New labels of this node, told to all members (mesh_update_self). 0, E_NO_MEMORY, E_FULL. */
+MUST_USE int node_update_topology(struct node *node, const struct topology *topology);
 /* Copies up to `max` links; returns how many. Established first. */
 size_t node_links(const struct node *node, struct node_link_view *out, size_t max);
 /* True while bootstrap is configured but no other member is known (status only: readiness stays

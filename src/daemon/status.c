@@ -113,21 +113,38 @@ static json_t *acr_instances(struct agent *agent)
     return list;
 }
 
+static json_t *label(const struct label *label, enum topology_source source)
+{
+    return json_pack("{s:s,s:s}", "value", label->text, "source", topology_source_name(source));
+}
+
+static json_t *own_labels(struct agent *agent)
+{
+    static const struct topology_view none;
+    const struct topology_detect *detect = agent->topology.detect;
+    const struct topology_view *view = detect == NULL ? &none : topology_detect_view(detect);
+    const struct topology *labels = &view->labels;
+    return json_pack("{s:o,s:o,s:o}", "region", label(&labels->region, view->region), "zone",
+                     label(&labels->zone, view->zone), "vswitch",
+                     label(&labels->vswitch, view->vswitch));
+}
+
 char *status_json(struct agent *agent)
 {
     struct cache_stats cache;
     char id[SHORT_HEX_BYTES], addr[PEER_ADDR_TEXT_BYTES];
     cache_stats(agent->cache, &cache);
     uint64_t up_us = loop_now_us(&agent->loop) - agent->started_us;
-    json_t *root = json_pack(
-        "{s:s,s:s,s:s,s:s,s:I,s:b,s:o,s:o,s:o,s:o,s:{s:I,s:I,s:i,s:i,s:b}}", "version",
-        SHOAL_VERSION, "cluster", node_cluster_id(agent->node), "id",
-        short_hex(node_self_id(agent->node)->bytes, id), "addr",
-        peer_addr_text(node_self_addr(agent->node), addr), "uptime_s", number(up_us / 1000000),
-        "alone", node_alone(agent->node), "members", members(agent), "links", links(agent), "bytes",
-        bytes_by_source(agent), "transfer", swarm_figures(agent), "cache", "bytes",
-        number(cache.bytes), "capacity_bytes", number(cache.capacity_bytes), "blobs",
-        (int)cache.blobs, "pieces", (int)cache.pieces, "degraded", cache.degraded);
+    json_t *root =
+        json_pack("{s:s,s:s,s:s,s:s,s:o,s:I,s:b,s:o,s:o,s:o,s:o,s:{s:I,s:I,s:i,s:i,s:b}}",
+                  "version", SHOAL_VERSION, "cluster", node_cluster_id(agent->node), "id",
+                  short_hex(node_self_id(agent->node)->bytes, id), "addr",
+                  peer_addr_text(node_self_addr(agent->node), addr), "topology", own_labels(agent),
+                  "uptime_s", number(up_us / 1000000), "alone", node_alone(agent->node), "members",
+                  members(agent), "links", links(agent), "bytes", bytes_by_source(agent),
+                  "transfer", swarm_figures(agent), "cache", "bytes", number(cache.bytes),
+                  "capacity_bytes", number(cache.capacity_bytes), "blobs", (int)cache.blobs,
+                  "pieces", (int)cache.pieces, "degraded", cache.degraded);
     if (root == NULL)
         return NULL;
     (void)json_object_set_new(root, "acr", acr_instances(agent));
