@@ -69,6 +69,8 @@ struct registry_entry {
     bool p2p; /* false: content stays off the mesh (ACL-10), but for what a rule says */
     struct registry_p2p_rule p2p_rules[REGISTRY_P2P_RULES_MAX]; /* first fit wins */
     unsigned p2p_rule_count;
+    char credentials_file[1024]; /* the node's own login (registry_login_parse); "" none */
+    bool shared;     /* whoever comes without credentials is served with the node's (ACL-7) */
     bool is_default; /* answers requests without ?ns= */
     unsigned *users; /* private to registry_table: holders of an entry made from a pattern */
 };
@@ -132,6 +134,19 @@ MUST_USE int registry_table_storage(struct registry_table *table, const char *ur
  * right behind the place (sha512 likewise), as registries lay out their blobs. */
 bool registry_storage_digest(const struct registry_entry *entry, const char *url,
                              struct digest *out);
+
+/* ---- logins ------------------------------------------------------------------------------------
+ */
+struct registry_login {
+    char user[256];
+    char password[4096];
+};
+/* Reads the node's login for a registry (its name) out of a file's text: dockerconfigjson ("auths",
+ * with `auth` or `username` and `password`), or "user:password", or a line each. The caller wipes
+ * `out`. 0; E_NOT_FOUND (no entry for the registry), E_MALFORMED, E_TOO_LARGE, E_UNSUPPORTED (an
+ * entry without password, as of an identity token); then `out` may hold parts. */
+MUST_USE int registry_login_parse(const char *text, size_t text_bytes, const char *registry,
+                                  struct registry_login *out);
 
 /* ---- fetch: HTTP client engine ------------------------------------------------------------------
  */
@@ -276,6 +291,17 @@ void origin_set_timeouts(struct origin *origin, uint32_t connect_ms, uint32_t fi
                          uint32_t idle_ms);
 /* Bytes of blobs read in a second from all registries together; 0, as at first: no limit. */
 void origin_set_rate(struct origin *origin, uint64_t bytes_per_s);
+/* Where the node's own logins come from, for entries that are `shared`. Asked at each use, so that
+ * a file may change: 0, or E_* and the request goes without. Must not take long. `out` is wiped. */
+struct origin_logins {
+    void *host;
+    int (*find)(void *host, const char *registry, const char *credentials_file,
+                struct registry_login *out);
+};
+/* Copied. Without it no entry is shared. A request without credentials to a shared entry then
+ * answers the registry's challenge itself, at https only: Basic, or a token of the realm
+ * (auth_realm_allowed), kept per realm, service, scope and login, and renewed before it ends. */
+void origin_set_logins(struct origin *origin, const struct origin_logins *logins);
 /* Copies the request (the registry entry too). Callbacks come later, never inside. 0, E_NO_MEMORY,
    E_INVALID (endpoint, method, path, header bytes, or range), E_FULL (ORIGIN_FETCHES_MAX, the
    engine's limit, or too many registries with limits at once). */
@@ -312,6 +338,8 @@ struct origin_counters {
     uint64_t buffers_refused; /* held-back answers over their limit in sum */
     uint64_t starts_refused;  /* ORIGIN_FETCHES_MAX reached */
     uint64_t queued;          /* attempts that waited for one of connections_max places */
+    uint64_t tokens_asked;    /* of token services, with the node's login */
+    uint64_t tokens_refused;  /* and not given */
     uint64_t throttled;       /* pauses of bodies over a rate */
     uint64_t rests;           /* hosts found silent */
     uint64_t rested;          /* attempts not made because their host rests */

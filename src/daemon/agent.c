@@ -156,6 +156,9 @@ static int make_mirror(struct agent *agent, struct config_error *error)
         return fail(error, "origin", err);
     origin_set_timeouts(curl_loop_origin(agent->curl), timeout_ms(config->connect_timeout_us), 0,
                         timeout_ms(config->transfer_timeout_us));
+    struct origin_logins logins;
+    registry_logins_bind(&agent->logins, &agent->loop, &logins);
+    origin_set_logins(curl_loop_origin(agent->curl), &logins);
     origin_set_rate(curl_loop_origin(agent->curl), config->origin_mbit * 125000);
     blobs_bind_origin(agent->blobs, curl_loop_origin(agent->curl));
     struct mirror_config part = {

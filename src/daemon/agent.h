@@ -14,6 +14,7 @@
 #include "http_server.h"
 #include "mirror.h"
 #include "node.h"
+#include "registry_logins.h"
 #include "topology_loop.h"
 
 struct agent {
@@ -29,6 +30,7 @@ struct agent {
     struct grants *grants;
     struct acr_part *acr; /* NULL: no instances */
     struct registry_table *registries;
+    struct registry_logins logins;
     struct mirror *mirror;
     struct server *client;
     struct tls *tls; /* NULL: no TLS port */

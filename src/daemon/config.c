@@ -15,6 +15,7 @@
 #include "log.h"
 #include "loop.h"
 #include "nearest.h"
+#include "registry_logins.h"
 #include "secret_file.h"
 #include "tls_cert.h"
 #include "topology_detect.h"
@@ -513,6 +514,19 @@ static int verify_client_pair(const struct registry_entry *entry, struct config_
     return err == 0 ? 0 : fail_at(error, "registries.clientKey: ");
 }
 
+/* A pattern's file may have no entry for the name that comes: that is seen when it comes. */
+static int verify_credentials(const struct registry_entry *entry, struct config_error *error)
+{
+    struct registry_login login;
+    if (entry->credentials_file[0] == '\0')
+        return 0;
+    int err = entry->name[0] == '*'
+                  ? secret_file_check(entry->credentials_file, error)
+                  : registry_login_read(entry->credentials_file, entry->name, &login, error);
+    explicit_bzero(&login, sizeof login);
+    return err == 0 ? 0 : fail_at(error, "registries.credentials: ");
+}
+
 static int verify_files(const struct config *config, struct config_error *error)
 {
     for (uint32_t i = 0; i < config->registry_count; i++) {
@@ -521,6 +535,8 @@ static int verify_files(const struct config *config, struct config_error *error)
             return config_fail(error, "registries.ca: %.300s of %s is not readable", entry->ca_file,
                                entry->name);
         int err = verify_client_pair(entry, error);
+        if (err == 0)
+            err = verify_credentials(entry, error);
         if (err != 0)
             return err;
     }

@@ -157,6 +157,7 @@ static const struct file_key file_keys[] = {
     FILE_KEY("ca", ca_file),
     FILE_KEY("clientCertificate", client_cert),
     FILE_KEY("clientKey", client_key),
+    FILE_KEY("credentials", credentials_file),
 };
 
 /* NULL: not the name of a file's key. */
@@ -201,6 +202,8 @@ int config_registry_set(struct config_registry_draft *draft, const char *name, c
         return flag_set(&draft->plain_http, name, value, error);
     if (strcmp(name, "allowPrivate") == 0)
         return flag_set(&entry->allow_private, name, value, error);
+    if (strcmp(name, "shared") == 0)
+        return flag_set(&entry->shared, name, value, error);
     if (strcmp(name, "default") == 0)
         return flag_set(&entry->is_default, name, value, error);
     if (strcmp(name, "p2p") == 0)
@@ -214,11 +217,12 @@ int config_registry_set(struct config_registry_draft *draft, const char *name, c
             return refuse(error, name, value, "http[s]://host[:port]");
         return 0;
     }
-    return config_fail(error,
-                       "unknown key \"registries.%.80s\"; known: name, endpoint, ca, "
-                       "clientCertificate, clientKey, plainHttp, allowPrivate, proxy, connections, "
-                       "rateMbit, default, p2p, realmHosts, storage",
-                       name);
+    return config_fail(
+        error,
+        "unknown key \"registries.%.80s\"; known: name, endpoint, ca, "
+        "clientCertificate, clientKey, credentials, shared, plainHttp, "
+        "allowPrivate, proxy, connections, rateMbit, default, p2p, realmHosts, storage",
+        name);
 }
 
 /* Gives the endpoint its scheme and checks it against plainHttp. */
@@ -283,6 +287,25 @@ static int pattern_check(const struct config_registry_draft *draft, struct confi
                        draft->line, key, entry->name);
 }
 
+/* ACL-7: credentials serve nobody unless the entry says whom, and go where it says only. */
+static int credentials_check(const struct config_registry_draft *draft, struct config_error *error)
+{
+    const struct registry_entry *entry = &draft->entry;
+    const char *what = NULL;
+    if (entry->credentials_file[0] == '\0')
+        what = entry->shared ? "shared: true needs credentials" : NULL;
+    else if (!entry->shared)
+        what = "credentials serve nobody without shared: true, which lets every client of this "
+               "node read with them";
+    else if (draft->plain_http)
+        what = "credentials would be readable on the way: not with plainHttp";
+    else if (strcmp(entry->name, "*") == 0)
+        what = "credentials would go to whatever host a client names: not for this pattern";
+    if (what == NULL)
+        return 0;
+    return config_fail(error, "%u: registries: %s: %s", draft->line, entry->name, what);
+}
+
 static int draft_finish(struct config_registry_draft *draft,
                         const struct config_registry_draft *drafts, unsigned index,
                         struct config_error *error)
@@ -298,6 +321,9 @@ static int draft_finish(struct config_registry_draft *draft,
         if (strcmp(drafts[i].entry.name, draft->entry.name) == 0)
             return config_fail(error, "%u: registries.name: \"%s\" is there twice", draft->line,
                                draft->entry.name);
+    int err = credentials_check(draft, error);
+    if (err != 0)
+        return err;
     return draft->entry.name[0] == '*' ? pattern_check(draft, error)
                                        : endpoint_finish(draft, error);
 }

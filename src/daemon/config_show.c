@@ -152,6 +152,9 @@ static void registry_put(const struct registry_entry *entry, FILE *out)
     text_put("ca", entry->ca_file, out);
     text_put("clientCertificate", entry->client_cert, out);
     text_put("clientKey", entry->client_key, out);
+    text_put("credentials", entry->credentials_file, out);
+    if (entry->shared)
+        (void)fputs("\n    shared: true", out);
     text_put("proxy", entry->proxy, out);
     number_put("connections", entry->connections_max, out);
     number_put("rateMbit", entry->rate_bytes_s / 125000, out);
@@ -242,9 +245,10 @@ static json_t *registries_json(const struct config *config)
     for (uint32_t i = 0; list != NULL && i < config->registry_count; i++) {
         const struct registry_entry *entry = &config->registry_entries[i];
         json_t *one = json_pack(
-            "{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:b, s:b, s:o}", "name", entry->name,
-            "endpoint", entry->endpoint, "ca", entry->ca_file, "clientCertificate",
-            entry->client_cert, "clientKey", entry->client_key, "proxy", entry->proxy,
+            "{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:s, s:I, s:I, s:b, s:b, s:o}", "name",
+            entry->name, "endpoint", entry->endpoint, "ca", entry->ca_file, "clientCertificate",
+            entry->client_cert, "clientKey", entry->client_key, "credentials",
+            entry->credentials_file, "shared", (int)entry->shared, "proxy", entry->proxy,
             "connections", (json_int_t)entry->connections_max, "rateMbit",
             (json_int_t)(entry->rate_bytes_s / 125000), "allowPrivate", (int)entry->allow_private,
             "default", (int)entry->is_default, "p2p", p2p_json(entry));

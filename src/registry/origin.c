@@ -12,23 +12,20 @@
 #define FETCH_MAGIC 0x4f524731u /* "ORG1" */
 
 static const char *const state_names[] = {
-    [ORIGIN_REQUESTING] = "requesting",
-    [ORIGIN_QUEUED] = "queued",
-    [ORIGIN_REDIRECTING] = "redirecting",
-    [ORIGIN_COLLECTING] = "collecting",
-    [ORIGIN_STREAMING] = "streaming",
-    [ORIGIN_DECIDING] = "deciding",
-    [ORIGIN_WAITING] = "waiting",
-    [ORIGIN_DELIVERING] = "delivering",
-    [ORIGIN_ENDED] = "ended",
+    [ORIGIN_REQUESTING] = "requesting",   [ORIGIN_QUEUED] = "queued",
+    [ORIGIN_AUTHORISING] = "authorising", [ORIGIN_REDIRECTING] = "redirecting",
+    [ORIGIN_COLLECTING] = "collecting",   [ORIGIN_STREAMING] = "streaming",
+    [ORIGIN_DECIDING] = "deciding",       [ORIGIN_WAITING] = "waiting",
+    [ORIGIN_DELIVERING] = "delivering",   [ORIGIN_ENDED] = "ended",
 };
 
 #define TO(state) (1u << (state))
 /* A move to ENDED is always allowed (cancel), except twice. */
 static const unsigned moves[] = {
-    [ORIGIN_REQUESTING] = TO(ORIGIN_QUEUED) | TO(ORIGIN_REDIRECTING) | TO(ORIGIN_COLLECTING) |
-                          TO(ORIGIN_STREAMING) | TO(ORIGIN_DECIDING),
+    [ORIGIN_REQUESTING] = TO(ORIGIN_QUEUED) | TO(ORIGIN_AUTHORISING) | TO(ORIGIN_REDIRECTING) |
+                          TO(ORIGIN_COLLECTING) | TO(ORIGIN_STREAMING) | TO(ORIGIN_DECIDING),
     [ORIGIN_QUEUED] = TO(ORIGIN_REQUESTING) | TO(ORIGIN_DECIDING),
+    [ORIGIN_AUTHORISING] = TO(ORIGIN_REQUESTING) | TO(ORIGIN_DECIDING),
     [ORIGIN_REDIRECTING] = TO(ORIGIN_REQUESTING) | TO(ORIGIN_DECIDING),
     [ORIGIN_COLLECTING] = TO(ORIGIN_REQUESTING) | TO(ORIGIN_DECIDING) | TO(ORIGIN_DELIVERING),
     [ORIGIN_STREAMING] = TO(ORIGIN_DECIDING),
@@ -70,6 +67,7 @@ static void fetch_free(struct origin_fetch *fetch)
     ASSERT(fetch->running == NULL);
     origin__answer_drop(fetch);
     origin__flow_leave(fetch);
+    origin__auth_close(fetch);
     headers__close(&fetch->head);
     origin__request_close(fetch);
     fetch->magic = 0;
@@ -142,6 +140,7 @@ void origin__stop_attempt(struct origin_fetch *fetch)
     struct fetch *running = fetch->running;
 
     fetch->running = NULL;
+    fetch->token = NULL;
     origin__place_give(fetch);
     if (running != NULL)
         fetch->origin->engine.cancel(fetch->origin->engine.self, running);
@@ -176,6 +175,7 @@ int origin_new(const struct env *env, const struct fetch_engine *engine,
 {
     struct origin *origin = env->alloc(env->host, NULL, sizeof *origin);
     uint8_t seed[32];
+    int err;
 
     if (origin == NULL)
         return E_NO_MEMORY;
@@ -185,6 +185,13 @@ int origin_new(const struct env *env, const struct fetch_engine *engine,
     env->random(env->host, origin->key, sizeof origin->key);
     env->random(env->host, seed, sizeof seed);
     prng_seed(&origin->prng, seed, sizeof seed);
+    err = tokens_new(env, &origin->tokens);
+    if (err == 0)
+        err = challenges_new(env, &origin->challenges);
+    if (err != 0) {
+        origin_free(origin);
+        return err;
+    }
     *out = origin;
     return 0;
 }
@@ -205,6 +212,8 @@ void origin_free(struct origin *origin)
         fetch_free(fetch);
     }
     origin__targets_close(origin);
+    origin__tokens_close(origin);
+    challenges_free(origin->challenges);
     explicit_bzero(origin, sizeof *origin);
     (void)env.alloc(env.host, origin, 0);
 }
@@ -230,7 +239,8 @@ static uint64_t window_of(const struct origin_request *request)
 static uint64_t deadline_us(const struct origin_fetch *fetch)
 {
     bool waits = fetch->state == ORIGIN_REQUESTING || fetch->state == ORIGIN_QUEUED ||
-                 fetch->state == ORIGIN_REDIRECTING || fetch->state == ORIGIN_COLLECTING;
+                 fetch->state == ORIGIN_AUTHORISING || fetch->state == ORIGIN_REDIRECTING ||
+                 fetch->state == ORIGIN_COLLECTING;
 
     return waits ? fetch->window_start_us + fetch->window_us : UINT64_MAX;
 }
@@ -262,6 +272,8 @@ int origin_start(struct origin *origin, uint64_t now_us, const struct origin_req
     err = origin__request_copy(fetch, request);
     if (err == 0)
         err = origin__flow_join(fetch, request->registry);
+    if (err == 0)
+        err = origin__auth_open(fetch, request->registry);
     if (err == 0 && !origin__target_use(fetch))
         err = origin__at_registry(fetch);
     if (err == 0)
@@ -383,7 +395,9 @@ void origin_advance(struct origin *origin, uint64_t now_us)
     origin__enter(origin);
     for (struct origin_fetch *fetch = origin->head; fetch != NULL; fetch = fetch->next)
         fetch_turn(fetch, now_us);
+    origin__tokens_turn(origin);
     origin__flow_turn(origin);
+    due_us = origin__tokens_due_us(origin);
     for (struct origin_fetch *fetch = origin->head; fetch != NULL; fetch = fetch->next) {
         uint64_t at = fetch_due_us(fetch);
 

@@ -6,6 +6,8 @@
  *   origin_answer.c    what the engine calls: head, body, done; delivery to the caller
  *   origin_range.c     ranges asked and ranges got (O-8)
  *   origin_redirect.c  redirects, and targets remembered for a minute
+ *   origin_auth.c      the node's own login, where an entry shares it (ACL-7)
+ *   origin_token.c     tokens asked for with it (ORG-4)
  *   origin_flow.c      places and rates: how much at once, how fast
  *   origin_retry.c     retry or give up (RES-5, O-4, O-5), Retry-After
  *
@@ -18,6 +20,7 @@
 #include "bytes.h"
 #include "headers.h"
 #include "registry.h"
+#include "tokens.h"
 #include "url.h"
 
 /* ORG-3. */
@@ -82,9 +85,15 @@
 /* Body bytes per callback when a held-back answer is delivered. */
 #define ORIGIN_DELIVER_BYTES (64 * 1024)
 
+/* Token services asked at once; a node pulls from few at a time. */
+#define ORIGIN_TOKEN_REQUESTS_MAX 32
+/* "Basic " and the longest login in base64. */
+#define ORIGIN_BASIC_BYTES 6144
+
 enum origin_state {
     ORIGIN_REQUESTING = 1, /* attempt runs, no final head yet */
     ORIGIN_QUEUED,         /* no place for the attempt yet; ends with one, or its time */
+    ORIGIN_AUTHORISING,    /* a token is asked for; ends with it or without, or its time */
     ORIGIN_REDIRECTING,    /* a redirect came; its body is ignored; ends with done */
     ORIGIN_COLLECTING,     /* the answer is held back until complete */
     ORIGIN_STREAMING,      /* blob bytes go straight to the caller */
@@ -92,6 +101,16 @@ enum origin_state {
     ORIGIN_WAITING,        /* for wake_us, then the next attempt */
     ORIGIN_DELIVERING,     /* held-back answer goes to the caller; ends with done */
     ORIGIN_ENDED,          /* done was called, or cancelled; waits to be freed */
+};
+
+/* Of a fetch that may use the node's login. */
+struct origin_node {
+    struct registry_entry registry; /* a copy */
+    uint8_t token_key[32];
+    bool bearer;     /* `authorization` is a token, under token_key */
+    bool challenged; /* a 401 was answered: the next one is the caller's */
+    bool off;        /* goes without: nothing fits what the registry asks for */
+    char authorization[TOKEN_BYTES_MAX + 16]; /* of this attempt; "" none; wiped */
 };
 
 struct origin_fetch {
@@ -125,13 +144,15 @@ struct origin_fetch {
     bool ranged;     /* this attempt sent Range from_byte..to_byte */
     bool probing;    /* a HEAD done as GET of one byte */
     uint64_t from_byte, to_byte;
-    size_t ignored_bytes;     /* of a redirect's body */
-    uint32_t budget_ms;       /* left of the window for this attempt's head */
-    uint64_t attempt_us;      /* when it began */
-    uint8_t host_hash[32];    /* of the hop's host and port: its breaker */
-    uint64_t signs_before;    /* of life of that host, when it began */
-    bool silent;              /* it ended without a head */
-    struct origin_flow *flow; /* NULL: its registry has no limits */
+    size_t ignored_bytes;       /* of a redirect's body */
+    uint32_t budget_ms;         /* left of the window for this attempt's head */
+    uint64_t attempt_us;        /* when it began */
+    uint8_t host_hash[32];      /* of the hop's host and port: its breaker */
+    uint64_t signs_before;      /* of life of that host, when it began */
+    bool silent;                /* it ended without a head */
+    struct origin_node *node;   /* owned; NULL: the caller's credentials or none */
+    struct origin_token *token; /* AUTHORISING: the one waited for */
+    struct origin_flow *flow;   /* NULL: its registry has no limits */
     bool has_place;
     bool throttled; /* the engine is paused until there are tokens */
     uint64_t throttled_seq;
@@ -214,6 +235,10 @@ struct origin {
     struct origin_fetch *head, *tail;
     uint64_t bucket_seq;
     struct origin_bucket buckets[ORIGIN_BUCKETS_MAX];
+    struct origin_logins logins;
+    struct challenges *challenges; /* of shared registries */
+    struct tokens *tokens;
+    struct origin_token *token_requests;
     uint64_t flow_seq;
     struct origin_flow all; /* rate only */
     struct origin_flow flows[ORIGIN_FLOWS_MAX];
@@ -298,6 +323,38 @@ void origin__breaker_good(struct origin_fetch *fetch);
 /* The attempt ended without a head. Only in a turn, where the time is right. Sets rest_until_us if
  * the host rests now. */
 void origin__breaker_bad(struct origin_fetch *fetch, int err);
+
+/* ---- origin_auth.c ---- */
+/* Decides whether this fetch may use the node's login. 0, E_NO_MEMORY. */
+MUST_USE int origin__auth_open(struct origin_fetch *fetch, const struct registry_entry *registry);
+void origin__auth_close(struct origin_fetch *fetch);
+/* Authorization of the current hop; NULL: none. Borrowed. */
+const char *origin__auth_value(const struct origin_fetch *fetch);
+/* Gets the hop's credentials. False: a token is on its way, fetch->token. */
+bool origin__auth_ready(struct origin_fetch *fetch);
+/* A 401 came. True: it is answered, another attempt is under way. */
+bool origin__auth_challenged(struct origin_fetch *fetch, const struct fetch_response *response);
+/* The token waited for is there, or will not be. In a turn only. */
+void origin__auth_go_on(struct origin_fetch *fetch);
+
+/* ---- origin_token.c ---- */
+/* Key of a token in origin->tokens. */
+void origin__token_key(const struct origin *origin, const struct auth_challenge *challenge,
+                       const struct registry_login *login, uint8_t out[32]);
+/* "Basic ..."; the caller wipes it. 0, E_TOO_LARGE. */
+MUST_USE int origin__basic_make(const struct registry_login *login, char out[ORIGIN_BASIC_BYTES]);
+/* Asks for a token, or joins who does already. 0, E_FULL, E_NO_MEMORY, E_MALFORMED, E_TOO_LARGE, or
+ * the engine's error. */
+MUST_USE int origin__token_ask(const struct origin_fetch *fetch,
+                               const struct auth_challenge *challenge,
+                               const struct registry_login *login, const uint8_t key[32],
+                               struct origin_token **out);
+/* Reads answers that came and lets their waiters go on. In a turn only. */
+void origin__tokens_turn(struct origin *origin);
+/* When that is due; UINT64_MAX: not. */
+uint64_t origin__tokens_due_us(const struct origin *origin);
+/* Cancels what runs, wipes tokens. */
+void origin__tokens_close(struct origin *origin);
 
 /* ---- origin_flow.c ---- */
 /* Finds the limits of the fetch's registry. 0, E_FULL. */

@@ -207,6 +207,10 @@ static void engine_head(void *arg, const struct fetch_response *response)
     origin__enter(fetch->origin);
     origin__breaker_good(fetch);
     fetch->last_status = status;
+    if (status == 401 && origin__auth_challenged(fetch, response)) {
+        origin__leave(fetch->origin);
+        return;
+    }
     fetch->retry_after_ms = status >= 400 ? origin__retry_after_ms(response) : 0;
     if (origin__is_redirect(status))
         on_redirect(fetch, response);
@@ -305,6 +309,7 @@ static bool engine_body(void *arg, const uint8_t *bytes, size_t byte_count)
         break;
     case ORIGIN_REQUESTING:
     case ORIGIN_QUEUED:
+    case ORIGIN_AUTHORISING:
     case ORIGIN_DECIDING:
     case ORIGIN_WAITING:
     case ORIGIN_DELIVERING:
@@ -358,6 +363,7 @@ static void engine_done(void *arg, int err)
         on_stream_end(fetch, err);
         break;
     case ORIGIN_QUEUED:
+    case ORIGIN_AUTHORISING:
     case ORIGIN_DECIDING:
     case ORIGIN_WAITING:
     case ORIGIN_DELIVERING:

@@ -258,7 +258,7 @@ static void pool_key(const struct origin_fetch *fetch, uint8_t out[32])
 {
     const struct origin *origin = fetch->origin;
     char scope[HOST_BYTES_MAX + 40];
-    const char *secret = fetch->away ? "" : fetch->request.authorization;
+    const char *secret = origin__auth_value(fetch);
     size_t name_bytes = strlen(fetch->registry_name);
 
     if (secret == NULL)
@@ -286,8 +286,10 @@ static void headers_choose(const struct origin_fetch *fetch, const char *range,
 {
     bool bare = fetch->away && fetch->request.kind == ORIGIN_BLOB;
 
-    if (!fetch->away && fetch->request.authorization != NULL)
-        header_add(out, "Authorization", fetch->request.authorization);
+    const char *authorization = origin__auth_value(fetch);
+
+    if (authorization != NULL)
+        header_add(out, "Authorization", authorization);
     if (!bare && fetch->request.if_none_match != NULL && !fetch->head_shown)
         header_add(out, "If-None-Match", fetch->request.if_none_match);
     for (unsigned i = 0; i < fetch->request.accept_count && !bare; i++)
@@ -328,6 +330,10 @@ int origin__send(struct origin_fetch *fetch)
     fetch->attempt_start = fetch->received_bytes;
     fetch->attempt_us = origin->now_us;
     fetch->silent = false;
+    if (!origin__auth_ready(fetch)) {
+        origin__state(fetch, ORIGIN_AUTHORISING);
+        return 0;
+    }
     if (!origin__place_take(fetch)) {
         origin__state(fetch, ORIGIN_QUEUED);
         return 0;

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""The `registries:` list with real registries behind TLS: patterns, client certificates, proxies, repositories off the mesh (ORG-1, ORG-2, ORG-3, ACL-10)."""
+"""The `registries:` list with real registries behind TLS: patterns, client certificates, proxies, logins of the node, repositories off the mesh (ORG-1..4, ACL-7, ACL-10)."""
+import json
 import sys
 import time
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ import it
 import stub_registry as stub
 from lab import Lab, Process, run
 from pull import fetch
+from runtimes import PASSWORD, TOKEN_PORT, USER, auth_file
 
 TLS_PORT, PROXY_PORT = 5443, 3128
 ACCEPT = f"Accept: {stub.MANIFEST}"
@@ -75,6 +77,121 @@ def test_org_1_patterns():
             status, _, body = fetch(node, f"/v2/lib/app/manifests/1{ns(name)}", "-H", ACCEPT)
             it.check(status == wanted, f"{name}: {status} {body[:200]}")
             it.check(status != 503 or b"not allowed" in body or b"refused" in body, f"{name}: {body[:300]}")
+
+
+def make_login(path: Path, text: str) -> Path:
+    path.unlink(missing_ok=True)
+    path.write_text(text)
+    path.chmod(0o400)
+    return path
+
+
+@contextmanager
+def private_registry(mode: str, entry, life=300):
+    """A registry that wants a login, by TLS, with an image lib/app; an open one beside it is for pushing. `entry(lab)`: what the agent is told more."""
+    with Lab(1) as lab:
+        cert, key = make_certificate(lab.dir, "registry", "registry.test", "auth.test")
+        if mode == "basic":
+            passwords = lab.dir / "htpasswd"
+            passwords.write_text(run("htpasswd", "-Bbn", USER, PASSWORD).stdout)
+            auth = {"htpasswd": {"realm": "basic-realm", "path": str(passwords)}}
+        else:
+            lab.token_log = lab.dir / "tokens.log"
+            lab.token_log.touch()
+            token_key, token_cert = make_certificate(lab.dir, "token", "token.test")[::-1]
+            server = Process(lab.origin_exec(sys.executable, Path(__file__).with_name("token_server.py"), "--listen", f"{lab.origin_address}:{TOKEN_PORT}",
+                                             "--key", token_key, "--cert", token_cert, "--issuer", "lab-issuer", "--user", f"{USER}:{PASSWORD}",
+                                             "--tls", cert, key, "--life", life, "--log", lab.token_log), lab.dir / "token.log")
+            lab.processes.append(server)
+            auth = {"token": {"realm": f"https://auth.test:{TOKEN_PORT}/token", "service": "registry.test", "issuer": "lab-issuer", "rootcertbundle": str(token_cert)}}
+        lab.start_registry()
+        lab.start_registry(auth, port=TLS_PORT, name="registry-tls", tls={"certificate": str(cert), "key": str(key)})
+        lab.image = lab.push_image("lib/app", [1 << 20, 3 << 20])
+        lab.name = f"registry.test:{TLS_PORT}"
+        lab.registries = [{"name": lab.name, "ca": str(cert), "allowPrivate": True, "realmHosts": ["auth.test"], **entry(lab)}]
+        lab.start_nodes()
+        yield lab
+
+
+def no_secret_is_told(lab, *secrets):
+    """HRD-4: in no log, metric, status or shown configuration."""
+    node = lab.nodes[0]
+    shown = node.run("build/shoal", "config", "show", "--config", node.dir / "shoal.yaml").stdout
+    pages = node.get("/metrics", admin=True) + node.get("/status", admin=True) + node.process.text() + shown
+    for secret in (PASSWORD, *secrets):
+        it.check(secret not in pages, f"HRD-4: {secret[:12]} is in logs, metrics, status or configuration")
+
+
+def shared_docker_config(lab) -> dict:
+    path = auth_file(lab.dir / "login.json", f"registry.test:{TLS_PORT}")
+    path.chmod(0o400)
+    return {"credentials": str(path), "shared": True}
+
+
+def test_acl_7_shared_login():
+    """Clients without credentials read with the node's login where the entry shares it; those with their own with that."""
+    for mode in ("basic", "bearer"):
+        with private_registry(mode, shared_docker_config) as lab:
+            node = lab.nodes[0]
+            status = pull(node, lab.name, lab.image)
+            it.check(status == 200, f"{mode}: without credentials: {status}\n{node.process.text()[-800:]}")
+            for path in ("manifests/1", f"blobs/{lab.image['layers'][0]['digest']}"):
+                status, _, _ = fetch(node, f"/v2/lib/app/{path}{ns(lab.name)}", "-H", ACCEPT, "-u", f"{USER}:wrong")
+                it.check(status == 401, f"{mode}: {path} with a wrong password of its own: {status}")
+            if mode == "basic":
+                status, _, _ = fetch(node, f"/v2/lib/app/manifests/1{ns(lab.name)}", "-H", ACCEPT, "-u", f"{USER}:{PASSWORD}")
+                it.check(status == 200, f"with a right one: {status}")
+            else:
+                asked = lab.token_log.read_text().splitlines()
+                it.check(asked == [f"{USER} 200 repository:lib/app:pull"], f"tokens asked for: {asked}")
+            no_secret_is_told(lab, "YWxpY2U6")
+
+
+def test_acl_7_without_shared():
+    """The same credentials without `shared` are refused at start: they would serve nobody."""
+    with private_registry("basic", lambda lab: {}) as lab:
+        node = lab.nodes[0]
+        status = pull(node, lab.name, lab.image)
+        it.check(status == 401, f"a registry without a login: {status}")
+        login = make_login(lab.dir / "login", f"{USER}:{PASSWORD}")
+        for more, wanted in (({"credentials": str(login)}, "shared: true"), ({"shared": True}, "needs credentials")):
+            lab.registries = [{**lab.registries[0], **more}]
+            shown = node.run("build/shoal", "config", "check", "--config", node.config(), check=False)
+            it.check(shown.returncode != 0 and wanted in shown.stderr + shown.stdout, f"{more}: {shown.stdout}{shown.stderr}")
+            lab.registries = [{k: v for k, v in lab.registries[0].items() if k not in more}]
+        login.chmod(0o444)
+        lab.registries = [{**lab.registries[0], "credentials": str(login), "shared": True}]
+        shown = node.run("build/shoal", "config", "check", "--config", node.config(), check=False)
+        it.check(shown.returncode != 0 and "registries.credentials" in shown.stderr + shown.stdout, f"a login everybody may read: {shown.stderr}")
+
+
+def test_org_4_tokens_are_renewed_and_rotated():
+    """Tokens of 12 s outlive nobody's pull; a changed login counts at once, and a wrong one is not tried with every request."""
+    with private_registry("bearer", lambda lab: {"credentials": str(make_login(lab.dir / "login", f"{USER}\n{PASSWORD}\n")), "shared": True}, life=12) as lab:
+        node, end = lab.nodes[0], time.monotonic() + 16
+        while time.monotonic() < end:  # tags go to the registry each time
+            status, _, _ = fetch(node, f"/v2/lib/app/manifests/1{ns(lab.name)}", "-H", ACCEPT)
+            it.check(status == 200, f"{status}: a token ended in use")
+            time.sleep(0.25)
+        asked = len(lab.token_log.read_text().splitlines())
+        it.check(2 <= asked <= 4, f"{asked} tokens for 16 s")
+        make_login(lab.dir / "login", f"{USER}\nwrong\n")
+        for _ in range(10):
+            status, headers, _ = fetch(node, f"/v2/lib/app/manifests/1{ns(lab.name)}", "-H", ACCEPT)
+            it.check(status == 401 and headers.get("www-authenticate", "").startswith("Bearer realm="), f"a wrong login: {status}")
+        refused = [line for line in lab.token_log.read_text().splitlines() if " 401 " in line]
+        it.check(len(refused) == 1, f"a wrong login was tried {len(refused)} times in a moment")
+        make_login(lab.dir / "login", json.dumps({"auths": {lab.name: {"username": USER, "password": PASSWORD}}}))
+        it.check(pull(node, lab.name, lab.image) == 200, "a mended login does not count at once")
+        no_secret_is_told(lab)
+
+
+def test_org_4_realms_that_are_not_listed():
+    """A registry that names another realm's host: the node's login stays here, the client hears the challenge."""
+    with private_registry("bearer", lambda lab: {"credentials": str(make_login(lab.dir / "login", f"{USER}:{PASSWORD}")), "shared": True, "realmHosts": []}) as lab:
+        status, headers, _ = fetch(lab.nodes[0], f"/v2/lib/app/manifests/1{ns(lab.name)}", "-H", ACCEPT)
+        it.check(status == 401 and f"https://auth.test:{TOKEN_PORT}/token" in headers.get("www-authenticate", ""), f"{status} {headers}")
+        it.check(lab.token_log.read_text() == "", f"ORG-4: {lab.token_log.read_text()}")
 
 
 def test_client_certificate():

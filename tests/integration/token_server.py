@@ -7,6 +7,7 @@ Users get what they ask for; nobody in particular gets to read repositories belo
 import argparse
 import base64
 import json
+import ssl
 import time
 import urllib.parse
 import uuid
@@ -22,6 +23,9 @@ def parse():
     parser.add_argument("--key", required=True, type=Path, help="PEM private key")
     parser.add_argument("--cert", required=True, type=Path, help="PEM certificate, as in the registry's rootcertbundle")
     parser.add_argument("--issuer", required=True)
+    parser.add_argument("--tls", nargs=2, metavar=("CERT", "KEY"), help="answer by HTTPS")
+    parser.add_argument("--life", type=int, default=300, help="of tokens, seconds")
+    parser.add_argument("--log", type=Path, help="a line for each request: user, status, scope")
     parser.add_argument("--user", required=True, action="append", help="name:password")
     return parser.parse_args()
 
@@ -46,7 +50,11 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def give(self, query: dict, user: str, password: str):
-        if user and self.server.users.get(user) != password:
+        allowed = not user or self.server.users.get(user) == password
+        if self.server.log:
+            with self.server.log.open("a") as log:
+                log.write(f"{user or '-'} {200 if allowed else 401} {' '.join(query.get('scope', ['-']))}\n")
+        if not allowed:
             self.answer(401, {"details": "wrong user or password"})
             return
         access = []
@@ -56,10 +64,10 @@ class Handler(BaseHTTPRequestHandler):
             if allowed:
                 access.append({"type": kind, "name": name, "actions": allowed})
         now = int(time.time())
-        claims = {"iss": self.server.issuer, "sub": user, "aud": query.get("service", [""])[0], "exp": now + 300, "nbf": now - 10, "iat": now,
+        claims = {"iss": self.server.issuer, "sub": user, "aud": query.get("service", [""])[0], "exp": now + self.server.life, "nbf": now - 10, "iat": now,
                   "jti": uuid.uuid4().hex, "access": access}
         token = jwt.encode(claims, self.server.key, algorithm="RS256", headers={"x5c": [self.server.certificate]})
-        self.answer(200, {"token": token, "access_token": token, "expires_in": 300, "issued_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))})
+        self.answer(200, {"token": token, "access_token": token, "expires_in": self.server.life, "issued_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))})
 
     def do_GET(self):
         query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
@@ -78,6 +86,11 @@ def main():
     server = ThreadingHTTPServer((host, int(port)), Handler)
     server.key, server.issuer = options.key.read_text(), options.issuer
     server.certificate = certificate_der(options.cert.read_text())
+    server.life, server.log = options.life, options.log
+    if options.tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*options.tls)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     server.users = dict(u.split(":", 1) for u in options.user)
     server.serve_forever()
 

@@ -393,10 +393,11 @@ static void bad_registries_are_refused(void **state)
     expect_file_error("registries:\n  - name: a\n    endpoint: https://a/v2\n",
                       "2: registries.endpoint: \"https://a/v2\" is not allowed; allowed: "
                       "http[s]://host[:port] without path");
-    expect_file_error("registries:\n  - name: a\n    colour: red\n",
-                      "3: unknown key \"registries.colour\"; known: name, endpoint, ca, "
-                      "clientCertificate, clientKey, plainHttp, allowPrivate, proxy, connections, "
-                      "rateMbit, default, p2p, realmHosts, storage");
+    expect_file_error(
+        "registries:\n  - name: a\n    colour: red\n",
+        "3: unknown key \"registries.colour\"; known: name, endpoint, ca, "
+        "clientCertificate, clientKey, credentials, shared, plainHttp, "
+        "allowPrivate, proxy, connections, rateMbit, default, p2p, realmHosts, storage");
     expect_file_error("registries:\n  - name: a\n    p2p: 3\n",
                       "3: registries.p2p: \"3\" is not allowed; allowed: true | false | a list of "
                       "\"REPOSITORIES on\" or \"REPOSITORIES off\"");
@@ -451,6 +452,24 @@ static void registries_have_settings_of_their_own(void **state)
                       "allowed: 0..1000000");
     expect_file_error("registries: [{name: a, clientKey: /k}]\n",
                       "1: registries: clientCertificate and clientKey of a need each other");
+    static const struct {
+        const char *entry, *message;
+    } logins[] = {
+        {"{name: a, shared: true}", "a: shared: true needs credentials"},
+        {"{name: a, credentials: /f}",
+         "a: credentials serve nobody without shared: true, which lets every client of this node "
+         "read with them"},
+        {"{name: a, credentials: /f, shared: true, plainHttp: true}",
+         "a: credentials would be readable on the way: not with plainHttp"},
+        {"{name: \"*\", credentials: /f, shared: true}",
+         "*: credentials would go to whatever host a client names: not for this pattern"},
+    };
+    for (size_t i = 0; i < sizeof logins / sizeof logins[0]; i++) { /* ACL-7 */
+        char yaml[128], message[256];
+        (void)snprintf(yaml, sizeof yaml, "registries: [%s]\n", logins[i].entry);
+        (void)snprintf(message, sizeof message, "1: registries: %s", logins[i].message);
+        expect_file_error(yaml, message);
+    }
     static const char *const proxies[] = {"http://user:hidden@p", "https://p", "p:3128",
                                           "http://p/x", "http://"};
     for (size_t i = 0; i < sizeof proxies / sizeof proxies[0]; i++) {

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A login for a registry out of a file's text: dockerconfigjson (what `kubectl create secret
+ * docker-registry` and `docker login` make), or user and password alone. The text and what is read
+ * of it are secrets: no error repeats them.
+ */
+#include <sodium.h>
+#include <string.h>
+
+#include "bytes.h"
+#include "json_bounded.h"
+#include "registry.h"
+
+#define LOGIN_FILE_BYTES_MAX (64 * 1024)
+
+/* The host of a key of `auths`: "host", "https://host/v1/" and the like. */
+static bool host_is(const char *key, const char *host)
+{
+    const char *scheme = strstr(key, "://");
+    size_t bytes;
+
+    if (scheme != NULL)
+        key = scheme + 3;
+    bytes = strcspn(key, "/");
+    return strlen(host) == bytes && memcmp(key, host, bytes) == 0;
+}
+
+/* The entry for a registry; Docker Hub goes by several names. */
+static const json_t *auth_find(json_t *auths, const char *registry)
+{
+    static const char *const hub[] = {"docker.io", "index.docker.io", "registry-1.docker.io"};
+    const char *key;
+    json_t *value;
+
+    json_object_foreach(auths, key, value)
+    {
+        if (host_is(key, registry))
+            return value;
+    }
+    if (strcmp(registry, hub[0]) != 0)
+        return NULL;
+    json_object_foreach(auths, key, value)
+    {
+        if (host_is(key, hub[1]) || host_is(key, hub[2]))
+            return value;
+    }
+    return NULL;
+}
+
+/* User and password with nothing in them that could end a header's line. */
+static int login_set(const char *user, size_t user_bytes, const char *password,
+                     size_t password_bytes, struct registry_login *out)
+{
+    if (user_bytes == 0 || memchr(user, ':', user_bytes) != NULL)
+        return E_MALFORMED;
+    for (size_t i = 0; i < user_bytes; i++)
+        if ((unsigned char)user[i] < 0x20 || user[i] == 0x7f)
+            return E_MALFORMED;
+    for (size_t i = 0; i < password_bytes; i++)
+        if ((unsigned char)password[i] < 0x20 || password[i] == 0x7f)
+            return E_MALFORMED;
+    if (user_bytes >= sizeof out->user || password_bytes >= sizeof out->password)
+        return E_TOO_LARGE;
+    memcpy(out->user, user, user_bytes);
+    out->user[user_bytes] = '\0';
+    memcpy(out->password, password, password_bytes);
+    out->password[password_bytes] = '\0';
+    return 0;
+}
+
+/* "user:password" in base64, as Basic has it. */
+static int auth_decode(const char *text, struct registry_login *out)
+{
+    char plain[sizeof out->user + sizeof out->password];
+    const char *colon;
+    size_t bytes = 0;
+    int err = E_MALFORMED;
+
+    if (sodium_base642bin((unsigned char *)plain, sizeof plain, text, strlen(text), "\n\r ", &bytes,
+                          NULL, sodium_base64_VARIANT_ORIGINAL) == 0) {
+        colon = memchr(plain, ':', bytes);
+        if (colon != NULL)
+            err = login_set(plain, (size_t)(colon - plain), colon + 1,
+                            bytes - (size_t)(colon - plain) - 1, out);
+    }
+    sodium_memzero(plain, sizeof plain);
+    return err;
+}
+
+static int config_read(const json_t *root, const char *registry, struct registry_login *out)
+{
+    const json_t *auth = auth_find(json_object_get(root, "auths"), registry);
+    const char *user = json_string_value(json_object_get(auth, "username"));
+    const char *password = json_string_value(json_object_get(auth, "password"));
+    const char *encoded = json_string_value(json_object_get(auth, "auth"));
+
+    if (auth == NULL)
+        return E_NOT_FOUND;
+    if (user != NULL && password != NULL)
+        return login_set(user, strlen(user), password, strlen(password), out);
+    return encoded != NULL ? auth_decode(encoded, out) : E_UNSUPPORTED;
+}
+
+/* "user:password", or a line each; an end of line at the end is not part of it. */
+static int plain_read(const char *text, size_t text_bytes, struct registry_login *out)
+{
+    size_t user_bytes = 0;
+
+    while (text_bytes > 0 && (text[text_bytes - 1] == '\n' || text[text_bytes - 1] == '\r'))
+        text_bytes--;
+    while (user_bytes < text_bytes && text[user_bytes] != ':' && text[user_bytes] != '\n')
+        user_bytes++;
+    if (user_bytes == text_bytes)
+        return E_MALFORMED;
+    return login_set(text, user_bytes, text + user_bytes + 1, text_bytes - user_bytes - 1, out);
+}
+
+int registry_login_parse(const char *text, size_t text_bytes, const char *registry,
+                         struct registry_login *out)
+{
+    json_t *root = NULL;
+    size_t blank = 0;
+    int err;
+
+    if (text_bytes > LOGIN_FILE_BYTES_MAX)
+        return E_TOO_LARGE;
+    while (blank < text_bytes && strchr(" \t\r\n", text[blank]) != NULL && text[blank] != '\0')
+        blank++;
+    if (blank == text_bytes || text[blank] != '{')
+        return plain_read(text, text_bytes, out);
+    json__wipe_freed();
+    err = json__load(text, text_bytes, LOGIN_FILE_BYTES_MAX, &root);
+    if (err != 0)
+        return err;
+    err = config_read(root, registry, out);
+    json_decref(root);
+    return err;
+}
