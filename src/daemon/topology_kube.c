@@ -63,11 +63,11 @@ static bool base_url(const struct config *config, char *out, size_t out_bytes)
     if (config->topology_kubernetes_url.text[0] != '\0') {
         written = snprintf(out, out_bytes, "%s", config->topology_kubernetes_url.text);
     } else {
-        if (host == NULL)
+        if (host[0] == '\0')
             return false;
         bool v6 = strchr(host, ':') != NULL;
         written = snprintf(out, out_bytes, "https://%s%s%s:%s", v6 ? "[" : "", host, v6 ? "]" : "",
-                           port == NULL ? "443" : port);
+                           port[0] == '\0' ? "443" : port);
     }
     return written > 0 && (size_t)written < out_bytes;
 }
@@ -85,7 +85,7 @@ static void on_node(struct topology_detect *detect)
         log_to(&detect->env, LOG_WARN,
                "topology: kubernetes does not show node %s (status %d): grant `get` on nodes to "
                "the service account, or set topology.labelsFile",
-               name == NULL ? "" : name, answer->status);
+               name, answer->status);
     }
     /* A right may be granted later. */
     topology__done(detect, err == E_DENIED ? E_ORIGIN : err);
@@ -120,7 +120,7 @@ static int ask_node(struct topology_detect *detect)
     char base[CONFIG_TEXT_BYTES + 32], url[URL_BYTES], ca[PATH_BYTES];
     const char *name = config_environment(detect->config, "NODE_NAME");
     size_t bearer_bytes = 0;
-    if (name == NULL || !node_name_valid(name) || !base_url(detect->config, base, sizeof base))
+    if (!node_name_valid(name) || !base_url(detect->config, base, sizeof base))
         return E_NOT_FOUND;
     char *bearer = bearer_read(detect->config, &bearer_bytes);
     if (bearer == NULL)
