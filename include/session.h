@@ -138,6 +138,12 @@ void session_output_sent(struct session *session, size_t sent_bytes);
 MUST_USE int session_receive(struct session *session, uint64_t now_us, uint8_t *bytes,
                              size_t byte_count, size_t *consumed, const uint8_t **plain,
                              size_t *plain_bytes);
+/*
+ * How many bytes more make a whole record of the kept ones, at which session_receive stopped: until
+ * then calling it again is of no use. 0: not known (handshake, or fewer than RECORD_HEADER_BYTES)
+ * or nothing is missing. At most RECORD_WIRE_BYTES_MAX.
+ */
+size_t session_missing(const struct session *session, const uint8_t *bytes, size_t byte_count);
 
 /*
  * Seals one record from up to two spans (header and body), at most RECORD_BYTES_MAX together, into

@@ -224,6 +224,13 @@ void net_tune_link(uv_tcp_t *tcp, const struct peer_addr *remote)
         (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
 }
 
+void net_readable_at(uv_tcp_t *tcp, uint32_t bytes)
+{
+    uv_os_fd_t fd = -1;
+    if (uv_fileno((const uv_handle_t *)tcp, &fd) == 0)
+        option(fd, SOL_SOCKET, SO_RCVLOWAT, (int)bytes);
+}
+
 void net_tune_datagrams(uv_udp_t *udp)
 {
     uv_os_fd_t fd = -1;

@@ -45,6 +45,9 @@ uint8_t net_rate_class_of(uint64_t mbit);
  * refuses is left as it is.
  */
 void net_tune_link(uv_tcp_t *tcp, const struct peer_addr *remote);
+/* The connection counts as readable when so many bytes are there, or none will follow; 1 as usual.
+ * The kernel may take less than it is asked for. */
+void net_readable_at(uv_tcp_t *tcp, uint32_t bytes);
 /* Datagrams: never fragmented (DHT-8), path MTU messages ignored, room for bursts. */
 void net_tune_datagrams(uv_udp_t *udp);
 /* Lets an IPv6 datagram socket take IPv4 too, whatever the system's default; before binding. */

@@ -49,6 +49,7 @@ struct peerlink {
     /* Received bytes that do not make a whole record yet, or wait for a buffer. */
     uint8_t *stash;
     uint32_t stash_bytes, stash_capacity;
+    uint32_t readable_at; /* the kernel wakes us for so many bytes; 0: for one, as at the start */
 
     enum link_receive receive;
     struct piece_frame frame; /* being received */

@@ -8,12 +8,15 @@
 #include <string.h>
 
 #include "log.h"
+#include "net.h"
 #include "node_internal.h"
 
 /* transfer_piece_progress is called at most once per so many bytes. */
 #define PROGRESS_BYTES (64U * 1024)
 /* Handshake messages are about 300 bytes: an outsider's connection stays cheap. */
 #define STASH_SMALL 1024U
+/* A record that misses less comes in with the next packet or two. */
+#define WAIT_BYTES_MIN (8U * 1024)
 /* A connection unused for so long keeps no memory for records. */
 #define TRIM_US 1000000ULL
 
@@ -228,6 +231,19 @@ static int take(struct peerlink *link, const uint8_t *plain, size_t plain_bytes)
     return body(link, plain, plain_bytes);
 }
 
+/* A record opens only as a whole. Where it comes in slowly the kernel keeps its parts until then:
+ * one wake-up and one read instead of one for each packet. Little that is missing is no reason to
+ * tell the kernel, too much asked for would leave us asleep. */
+static void sleep_until_whole(struct peerlink *link)
+{
+    size_t missing = session_missing(link->session, link->stash, link->stash_bytes);
+    uint32_t readable_at = missing >= WAIT_BYTES_MIN ? (uint32_t)missing : 0;
+    if (readable_at == link->readable_at)
+        return;
+    link->readable_at = readable_at;
+    net_readable_at(&link->tcp, readable_at > 0 ? readable_at : 1);
+}
+
 static void process(struct peerlink *link, uint8_t *bytes, size_t byte_count)
 {
     size_t used = 0;
@@ -248,6 +264,8 @@ static void process(struct peerlink *link, uint8_t *bytes, size_t byte_count)
         err = stash_keep(link, bytes + used, byte_count - used);
     if (err != 0)
         peerlink_close(link, err);
+    else if (link->state == LINK_OPEN && !link->paused)
+        sleep_until_whole(link);
 }
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *out)

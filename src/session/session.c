@@ -333,6 +333,11 @@ static int check_denied(struct session *session, uint64_t now_us)
     return admission_denied(session->config.admission, &session->peer.key) ? E_AUTH : 0;
 }
 
+static size_t record_wire_bytes(const struct record_header *header)
+{
+    return RECORD_HEADER_BYTES + header->plain_bytes + RECORD_TAG_BYTES;
+}
+
 static int receive_record(struct session *session, uint64_t now_us, uint8_t *bytes,
                           size_t byte_count, size_t *consumed)
 {
@@ -342,7 +347,7 @@ static int receive_record(struct session *session, uint64_t now_us, uint8_t *byt
     int err = record__header(bytes, &header);
     if (err != 0)
         return err;
-    size_t record_bytes = RECORD_HEADER_BYTES + header.plain_bytes + RECORD_TAG_BYTES;
+    size_t record_bytes = record_wire_bytes(&header);
     if (byte_count < record_bytes)
         return 0;
     err = check_denied(session, now_us);
@@ -376,6 +381,16 @@ int session_receive(struct session *session, uint64_t now_us, uint8_t *bytes, si
     }
     *consumed = taken;
     return err == 0 ? 0 : fail(session, err);
+}
+
+size_t session_missing(const struct session *session, const uint8_t *bytes, size_t byte_count)
+{
+    struct record_header header;
+    if (session->state != SESSION_ESTABLISHED || byte_count < RECORD_HEADER_BYTES ||
+        record__header(bytes, &header) != 0)
+        return 0;
+    size_t record_bytes = record_wire_bytes(&header);
+    return record_bytes > byte_count ? record_bytes - byte_count : 0;
 }
 
 int session_seal(struct session *session, uint64_t now_us, const uint8_t *head, size_t head_bytes,

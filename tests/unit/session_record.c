@@ -159,8 +159,29 @@ static void test_unfinished_record_waits(void **state)
                          0);
         assert_int_equal(consumed, 0);
         assert_null(plain);
+        size_t missing = have < RECORD_HEADER_BYTES ? 0 : wire_bytes - have;
+        assert_int_equal(session_missing(pair.sides[1].session, wire, have), missing);
     }
+    assert_int_equal(session_missing(pair.sides[1].session, wire, wire_bytes), 0);
+    assert_int_equal(session_missing(pair.sides[1].session, wire, wire_bytes + 1), 0);
     open_expect(pair.sides[1].session, NOW, wire_bytes);
+    pair_close(&pair);
+}
+
+/* Whatever a header says, no more is waited for than the longest record. */
+static void test_missing_of_a_bad_header_is_unknown(void **state)
+{
+    (void)state;
+    struct pair pair;
+    pair_open(&pair);
+    store_be32(wire, RECORD_BYTES_MAX);
+    assert_int_equal(session_missing(pair.sides[1].session, wire, RECORD_HEADER_BYTES),
+                     RECORD_BYTES_MAX + RECORD_TAG_BYTES);
+    store_be32(wire, RECORD_BYTES_MAX + 1);
+    assert_int_equal(session_missing(pair.sides[1].session, wire, RECORD_HEADER_BYTES), 0);
+    open_refused(pair.sides[1].session, RECORD_HEADER_BYTES, E_PROTOCOL);
+    store_be32(wire, 100);
+    assert_int_equal(session_missing(pair.sides[1].session, wire, RECORD_HEADER_BYTES), 0);
     pair_close(&pair);
 }
 
@@ -377,6 +398,7 @@ int main(void)
         cmocka_unit_test(test_peer10_too_large_is_refused),
         cmocka_unit_test(test_peer10_header),
         cmocka_unit_test(test_unfinished_record_waits),
+        cmocka_unit_test(test_missing_of_a_bad_header_is_unknown),
         cmocka_unit_test(test_peer9_every_tampered_bit),
         cmocka_unit_test(test_records_open_once_and_in_order),
         cmocka_unit_test(test_peer6_rekey_by_bytes_and_time),
