@@ -202,6 +202,33 @@ bool hasher_update_piece(struct hasher *hasher, const void *bytes, size_t byte_c
     return true;
 }
 
+/* What both spans have in whole blocks is hashed in one pass. */
+static void update_apart(struct hasher *hasher, const struct hash_span *span,
+                         const struct hash_span *piece, struct piece_hash *out)
+{
+    SHA256_CTX *blob = &hasher->state.sha256, state;
+    size_t shorter = span->byte_count < piece->byte_count ? span->byte_count : piece->byte_count;
+    size_t block_count = shorter / SHA256_CBLOCK, done = block_count * SHA256_CBLOCK;
+    SHA256_Init(&state);
+    sha_pair__apart(blob->h, span->bytes, state.h, piece->bytes, block_count);
+    count_blocks(blob, block_count);
+    count_blocks(&state, block_count);
+    SHA256_Update(blob, span->bytes + done, span->byte_count - done);
+    SHA256_Update(&state, piece->bytes + done, piece->byte_count - done);
+    SHA256_Final(out->bytes, &state);
+}
+
+void hasher_update_beside(struct hasher *hasher, const struct hash_span *span,
+                          const struct hash_span *piece, struct piece_hash *out)
+{
+    if (hasher->pairs && hasher->state.sha256.num == 0) {
+        update_apart(hasher, span, piece, out);
+        return;
+    }
+    hasher_update(hasher, span->bytes, span->byte_count);
+    piece_hash_of(piece->bytes, piece->byte_count, out);
+}
+
 #define HMAC_BLOCK_BYTES 64
 
 /* Starts an inner or outer hash of RFC 2104 §2: the padded key, each byte XORed with `pad`. */

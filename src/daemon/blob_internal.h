@@ -22,7 +22,8 @@
 struct memory_entry {
     struct blob *blob;
     uint32_t piece;
-    struct buffer *buffer; /* one reference */
+    struct buffer *buffer;
+    struct piece_hash hash; /* of these bytes, whatever vouchers say */ /* one reference */
     uint64_t used_us;
     struct memory_entry *older, *newer;
 };
@@ -121,8 +122,10 @@ void blob__prove(struct blob *blob, uint32_t piece, const struct piece_hash *has
 void blob__piece_gone(struct blob *blob, uint32_t piece);
 
 /* ---- blob_memory.c: the memory tier ---- */
-/* Keeps a piece's bytes (takes its own reference); gives up older ones to stay under the size. */
-void blob_memory__keep(struct blob *blob, uint32_t piece, struct buffer *buffer);
+/* Keeps a piece's bytes (takes its own reference) and their hash; gives up older ones to stay under
+ * the size. Bytes that are there already stay. */
+void blob_memory__keep(struct blob *blob, uint32_t piece, struct buffer *buffer,
+                       const struct piece_hash *hash);
 /* Moves to the young end. */
 void blob_memory__touch(struct blob *blob, uint32_t piece);
 /* Drops a piece's bytes; fine if there are none. A piece that is nowhere else is gone. */

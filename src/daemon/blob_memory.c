@@ -62,7 +62,8 @@ static bool drop_oldest(struct blobs *blobs)
     return true;
 }
 
-void blob_memory__keep(struct blob *blob, uint32_t piece, struct buffer *buffer)
+void blob_memory__keep(struct blob *blob, uint32_t piece, struct buffer *buffer,
+                       const struct piece_hash *hash)
 {
     struct blobs *blobs = blob->blobs;
     struct blob_piece *slot = &blob->pieces[piece];
@@ -76,6 +77,7 @@ void blob_memory__keep(struct blob *blob, uint32_t piece, struct buffer *buffer)
     *entry = (struct memory_entry){.blob = blob,
                                    .piece = piece,
                                    .buffer = buffer_ref(buffer),
+                                   .hash = *hash,
                                    .used_us = loop_now_us(blobs->config.loop)};
     slot->memory = entry;
     link_newest(blobs, entry);

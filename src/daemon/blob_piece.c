@@ -15,6 +15,11 @@
  * way, few enough that a slow disk does not hold up the news of them. */
 #define IN_ORDER_MAX 8
 
+/* So much of what could be hashed on waits for pieces to arrive: the blob's hash goes over it while
+ * the processor hashes them, which costs two thirds of doing both one by one, and no worker's turn
+ * of its own. When the last piece is here, what is left takes 5 ms. */
+#define BESIDE_BYTES_MAX (8ULL * 1024 * 1024)
+
 enum job_kind {
     JOB_STORE = 1, /* arrived: verify, vouch, hash on, write */
     JOB_LOAD,      /* read back, verified by the cache */
@@ -30,7 +35,11 @@ struct piece_job {
     struct buffer *buffer; /* one reference */
     struct piece_arrival arrival;
     struct voucher voucher; /* its hash is the bytes', whatever the kind */
-    bool hash_on;           /* this job owns the prefix hasher */
+    bool hash_on;           /* this job owns the prefix hasher ... */
+    struct buffer *beside;  /* ... and carries it over these bytes, not its own; one reference */
+    uint32_t hash_piece;    /* the piece it carries it over */
+    struct piece_hash hash; /* of that piece, when `hashed` */
+    bool hashed;
     struct piece_job *next; /* in blob->in_order */
     bool store;
     bool keep;
@@ -74,14 +83,24 @@ static void sign(struct piece_job *job, const struct piece_hash *hash)
 }
 
 /* Hash of the piece, and with it the whole blob's when this job carries that on. False: the bytes
- * are not what `expected` (NULL: anything) says, and the blob's hash is as before. */
+ * are not what `expected` (NULL: anything) says, and they are not part of the blob's hash. */
 static bool hash_piece(struct piece_job *job, const struct piece_hash *expected,
                        struct piece_hash *out)
 {
-    const uint8_t *bytes = job->buffer->bytes;
-    if (job->hash_on)
-        return hasher_update_piece(job->blob->hasher, bytes, job->buffer->used, expected, out);
-    piece_hash_of(bytes, job->buffer->used, out);
+    const struct hash_span own = {job->buffer->bytes, job->buffer->used};
+    if (job->hash_on && job->beside == NULL) {
+        job->hashed =
+            hasher_update_piece(job->blob->hasher, own.bytes, own.byte_count, expected, &job->hash);
+        *out = job->hash;
+        return job->hashed;
+    }
+    if (job->hash_on) {
+        const struct hash_span beside = {job->beside->bytes, job->beside->used};
+        hasher_update_beside(job->blob->hasher, &beside, &own, out);
+        job->hashed = true;
+    } else {
+        piece_hash_of(own.bytes, own.byte_count, out);
+    }
     return expected == NULL || memcmp(out->bytes, expected->bytes, sizeof out->bytes) == 0;
 }
 
@@ -124,8 +143,18 @@ static void run_load(struct piece_job *job)
         const struct piece_hash hash = job->voucher.hash;
         sign(job, &hash);
     }
-    if (job->hash_on)
+    if (job->hash_on) {
         hasher_update(blob->hasher, job->buffer->bytes, job->buffer->used);
+        job->hash = job->voucher.hash;
+        job->hashed = true;
+    }
+}
+
+/* Its hash was found when it arrived or was read. */
+static void run_hash(struct piece_job *job)
+{
+    hasher_update(job->blob->hasher, job->buffer->bytes, job->buffer->used);
+    job->hashed = true;
 }
 
 static void job_run(struct loop_work *work)
@@ -136,8 +165,7 @@ static void job_run(struct loop_work *work)
     else if (job->kind == JOB_LOAD)
         run_load(job);
     else
-        (void)hasher_update_piece(job->blob->hasher, job->buffer->bytes, job->buffer->used, NULL,
-                                  &job->voucher.hash);
+        run_hash(job);
 }
 
 /* ---- on the loop ---- */
@@ -152,6 +180,7 @@ static void job_free(struct piece_job *job)
 {
     struct blob *blob = job->blob;
     buffer_put(job->buffer);
+    buffer_put(job->beside);
     (void)loop_alloc(NULL, job, 0);
     blob__unref(blob);
 }
@@ -256,15 +285,45 @@ static void digest_known(struct blob *blob)
     seal(blob);
 }
 
-/* Takes the prefix hasher for `piece` if it is next and the digest is wanted. */
-static bool take_hasher(struct blob *blob, uint32_t piece)
+/* Gives the job the prefix hasher for `piece` if it is next and the digest is wanted. */
+static bool take_hasher(struct piece_job *job, uint32_t piece)
 {
+    struct blob *blob = job->blob;
     if (blob->hashing || blob->verified || piece != blob->hashed || !blob__wants_digest(blob))
         return false;
     if (blob->hasher == NULL && hasher_new(blob->info.digest.algorithm, &blob->hasher) != 0)
         return false;
     blob->hashing = true;
+    job->hash_on = true;
+    job->hash_piece = piece;
     return true;
+}
+
+/* The job did not run. */
+static void return_hasher(struct piece_job *job)
+{
+    if (job->hash_on)
+        job->blob->hashing = false;
+    job->hash_on = false;
+}
+
+/* The next piece to hash, if it is in memory; else NULL. */
+static const struct memory_entry *next_to_hash(const struct blob *blob)
+{
+    if (blob->hashed >= blob->layout.piece_count)
+        return NULL;
+    const struct blob_piece *slot = &blob->pieces[blob->hashed];
+    return slot->have && !slot->loading ? slot->memory : NULL;
+}
+
+/* Lets a job that hashes an arrived piece carry the blob's hash over an earlier one meanwhile. */
+static void take_beside(struct piece_job *job)
+{
+    const struct memory_entry *entry = next_to_hash(job->blob);
+    if (entry == NULL || !take_hasher(job, job->blob->hashed))
+        return;
+    job->beside = buffer_ref(entry->buffer);
+    job->hash = entry->hash;
 }
 
 static void in_order_next(struct blob *blob);
@@ -276,8 +335,8 @@ static void hashed_one(struct piece_job *job, bool good)
     if (!job->hash_on)
         return;
     blob->hashing = false;
-    if (good && job->piece == blob->hashed) {
-        blob__prove(blob, job->piece, &job->voucher.hash);
+    if (good && job->hashed && job->hash_piece == blob->hashed) {
+        blob__prove(blob, job->hash_piece, &job->hash);
         blob->hashed++;
         if (blob->hashed == blob->layout.piece_count)
             digest_known(blob);
@@ -326,7 +385,7 @@ static void take_stored(struct piece_job *job)
     slot->stored = slot->stored || (job->store && job->store_status == 0);
     slot->checked_us = now_us(blob);
     keep_voucher(slot, &job->voucher);
-    blob_memory__keep(blob, job->piece, job->buffer);
+    blob_memory__keep(blob, job->piece, job->buffer, &job->voucher.hash);
 }
 
 /* The session proves who sent the piece: bytes that differ from their own voucher, or a voucher
@@ -382,7 +441,7 @@ static void store_done(struct loop_work *work, int status)
     struct piece_arrival arrival = job->arrival;
     transfer_piece_done(transfer_of(blob), now_us(blob), blob->handle, job->piece, &arrival.source,
                         status);
-    hashed_one(job, status == 0);
+    hashed_one(job, status == 0 || job->beside != NULL);
     if (arrival.done != NULL)
         arrival.done(arrival.arg, status);
     blobs__evictions(blobs);
@@ -407,7 +466,7 @@ static void not_stored(struct piece_job *job, int err)
     struct piece_arrival arrival = job->arrival;
     if (job->store)
         cache_write_done(blob->blobs->config.cache, job->cached, job->piece, now_us(blob), err);
-    blob->hashing = blob->hashing && !job->hash_on;
+    return_hasher(job);
     transfer_piece_done(transfer_of(blob), now_us(blob), blob->handle, job->piece, &arrival.source,
                         E_AGAIN);
     if (arrival.done != NULL)
@@ -417,7 +476,8 @@ static void not_stored(struct piece_job *job, int err)
 
 static void submit_store(struct piece_job *job)
 {
-    job->hash_on = take_hasher(job->blob, job->piece);
+    if (!take_hasher(job, job->piece))
+        take_beside(job);
     int err = loop_submit(job->blob->blobs->config.loop, &job->work);
     if (err != 0)
         not_stored(job, err);
@@ -489,7 +549,7 @@ static void load_done(struct loop_work *work, int status)
         slot->checked_us = now_us(blob);
         if (job->keep && slot->have) {
             keep_voucher(slot, &job->voucher);
-            blob_memory__keep(blob, job->piece, job->buffer);
+            blob_memory__keep(blob, job->piece, job->buffer, &job->voucher.hash);
         }
     } else if (damaged) {
         if (status == E_CORRUPT)
@@ -528,15 +588,14 @@ static struct piece_job *load_job(struct blob *blob, uint32_t piece)
     return job;
 }
 
-static int submit_load(struct piece_job *job)
+/* A load or hash that no worker takes. */
+static void job_drop(struct piece_job *job)
 {
     struct blob *blob = job->blob;
-    int err = loop_submit(blob->blobs->config.loop, &job->work);
-    if (err != 0) {
+    if (job->kind == JOB_LOAD)
         cache_unpin(blob->blobs->config.cache, job->cached, job->piece);
-        job_free(job);
-    }
-    return err;
+    return_hasher(job);
+    job_free(job);
 }
 
 int blob_piece__load(struct blob *blob, uint32_t piece, bool keep, piece_loaded_fn then, void *arg)
@@ -547,13 +606,12 @@ int blob_piece__load(struct blob *blob, uint32_t piece, bool keep, piece_loaded_
     job->keep = keep;
     job->then = then;
     job->then_arg = arg;
-    job->hash_on = take_hasher(blob, piece);
+    (void)take_hasher(job, piece);
     blob->pieces[piece].loading = keep || blob->pieces[piece].loading;
-    bool hash_on = job->hash_on;
-    int err = submit_load(job);
+    int err = loop_submit(blob->blobs->config.loop, &job->work);
     if (err != 0) {
-        blob->hashing = blob->hashing && !hash_on;
         blob->pieces[piece].loading = false;
+        job_drop(job);
     }
     return err;
 }
@@ -568,36 +626,46 @@ static void hash_done(struct loop_work *work, int status)
     job_free(job);
 }
 
+/* More pieces will come, and what could be hashed now is little enough to be carried on with them.
+ */
+static bool waits_for_arrivals(const struct blob *blob)
+{
+    uint64_t later_max = BESIDE_BYTES_MAX / blob->layout.piece_bytes;
+    uint64_t later = 0;
+    if (blob->have_count == blob->layout.piece_count || next_to_hash(blob) == NULL)
+        return false;
+    while (later < later_max && blob->pieces[blob->hashed + later].have)
+        later++; /* ends at a gap: not all are here */
+    return later < later_max;
+}
+
+/* A job that hashes on with `piece`, from memory or from the cache. NULL: not now. */
+static struct piece_job *hash_job(struct blob *blob, uint32_t piece)
+{
+    const struct memory_entry *entry = next_to_hash(blob);
+    if (entry == NULL)
+        return load_job(blob, piece);
+    struct piece_job *job = job_new(blob, JOB_HASH, piece);
+    if (job == NULL)
+        return NULL;
+    job->buffer = buffer_ref(entry->buffer);
+    job->hash = entry->hash;
+    job->work.done = hash_done;
+    return job;
+}
+
 void blob_piece__hash_on(struct blob *blob)
 {
     uint32_t piece = blob->hashed;
-    if (piece >= blob->layout.piece_count || blob->blobs->closing)
+    if (piece >= blob->layout.piece_count || blob->blobs->closing || blob->hashing ||
+        blob->verified || !blob__wants_digest(blob))
         return;
-    struct blob_piece *slot = &blob->pieces[piece];
-    if (!slot->have || slot->loading || !take_hasher(blob, piece))
+    const struct blob_piece *slot = &blob->pieces[piece];
+    if (!slot->have || slot->loading || waits_for_arrivals(blob))
         return;
-    struct piece_job *job;
-    if (slot->memory != NULL) {
-        job = job_new(blob, JOB_HASH, piece);
-        if (job != NULL) {
-            job->buffer = buffer_ref(slot->memory->buffer);
-            job->work.done = hash_done;
-            job->hash_on = true;
-        }
-    } else {
-        job = load_job(blob, piece);
-        if (job != NULL)
-            job->hash_on = true;
-    }
-    if (job == NULL) {
-        blob->hashing = false;
+    struct piece_job *job = hash_job(blob, piece);
+    if (job == NULL)
         return;
-    }
-    bool load = job->kind == JOB_LOAD;
-    int err = load ? submit_load(job) : loop_submit(blob->blobs->config.loop, &job->work);
-    if (err == 0)
-        return;
-    blob->hashing = false;
-    if (!load)
-        job_free(job);
+    if (!take_hasher(job, piece) || loop_submit(blob->blobs->config.loop, &job->work) != 0)
+        job_drop(job);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tests of hasher_update_piece: one pass over a piece must give what two passes give, on a block's
- * boundary and off it, for both algorithms, whatever the length and alignment. */
+/* Tests of hasher_update_piece and hasher_update_beside: one pass must give what two passes give,
+ * on a block's boundary and off it, for both algorithms, whatever the length and alignment. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -114,6 +114,41 @@ static void test_unexpected_piece_leaves_the_hasher(void **state)
     }
 }
 
+/* Spans of any two lengths side by side are what they are one by one, whatever was hashed before.
+ */
+static void check_beside(enum digest_algorithm algorithm, size_t before, size_t span_bytes,
+                         size_t piece_bytes)
+{
+    struct hasher *hasher;
+    struct digest got, wanted;
+    struct piece_hash piece, alone;
+    const uint8_t *other = data + 5000;
+    assert_int_equal(hasher_new(algorithm, &hasher), 0);
+    hasher_update(hasher, data, before);
+    const struct hash_span span = {data + before, span_bytes};
+    hasher_update_beside(hasher, &span, &(struct hash_span){other, piece_bytes}, &piece);
+    piece_hash_of(other, piece_bytes, &alone);
+    assert_memory_equal(piece.bytes, alone.bytes, sizeof alone.bytes);
+    hasher_update(hasher, data + before + span_bytes, 77);
+    hasher_final(hasher, &got);
+    digest_of(algorithm, data, before + span_bytes + 77, &wanted);
+    assert_true(digest_equal(&got, &wanted));
+    hasher_free(hasher);
+}
+
+static void test_other_bytes_beside(void **state)
+{
+    (void)state;
+    static const size_t lengths[] = {0, 1, 63, 64, 65, 127, 128, 1000, 4096, 32768, 40001};
+    static const size_t befores[] = {0, 64, 100, 4096};
+    size_t count = sizeof lengths / sizeof lengths[0];
+    for (size_t i = 0; i < count * count; i++) {
+        size_t before = befores[i % 4];
+        check_beside(DIGEST_SHA256, before, lengths[i / count], lengths[i % count]);
+        check_beside(DIGEST_SHA512, before, lengths[i / count], lengths[i % count]);
+    }
+}
+
 static void test_reset_between(void **state)
 {
     (void)state;
@@ -157,6 +192,7 @@ int main(void)
         cmocka_unit_test(test_piece_of_fips180_vector),
         cmocka_unit_test(test_every_short_length),
         cmocka_unit_test(test_pieces_then_a_tail),
+        cmocka_unit_test(test_other_bytes_beside),
         cmocka_unit_test(test_reset_between),
         cmocka_unit_test(test_unexpected_piece_leaves_the_hasher),
         cmocka_unit_test(test_more_than_512_mib),
