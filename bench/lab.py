@@ -9,6 +9,7 @@ Without root a Lab runs loopback processes instead: no shaping, and bytes by the
 import atexit
 import contextlib
 import ctypes
+import functools
 import hashlib
 import json
 import mmap
@@ -39,6 +40,12 @@ def run(*args, check=True, **kwargs):
     if check and done.returncode != 0:
         raise RuntimeError(f"{' '.join(str(a) for a in args)}: exit {done.returncode}: {done.stderr.strip()[-800:]}")
     return done
+
+
+@functools.cache
+def build_tools():
+    """The C programs of this folder, if they are older than their sources; once in a run."""
+    run("make", "--no-print-directory", "-C", ROOT, "-f", "Makefile", "-f", "bench/tools.mk", "bench-tools")
 
 
 def cpu_seconds() -> tuple[float, float]:

@@ -14,7 +14,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from lab import REGISTRY_NAME, ROOT, BusyCores, Lab, Node, Process, inside, run, warm_memory
+from lab import REGISTRY_NAME, ROOT, BusyCores, Lab, Node, Process, build_tools, inside, run, warm_memory
 from spent import cpu_of
 
 # Issue point 8; LIMITS says what binds.
@@ -30,11 +30,6 @@ NS = f"?ns={REGISTRY_NAME.replace(':', '%3A')}"
 DRAIN = ROOT / "build" / "bench" / "drain"
 MEMBERS = ROOT / "build" / "bench" / "members"
 NGINX_PORT = 8088
-
-
-def build_tools():
-    """The C programs of this folder, if they are older than their sources."""
-    run("make", "--no-print-directory", "-C", ROOT, "-f", "Makefile", "-f", "bench/tools.mk", "bench-tools")
 
 
 class Cpu:

@@ -7,18 +7,18 @@ the machine's monotonic clock) or "failed WHY"; then it stays, as a swarm's memb
 it may say "note NAME T" of a moment. So no one's time counts the start of an interpreter, and all count from the same
 moment.
 """
-import json
 import statistics
 import subprocess
-import sys
 import threading
 import time
+import urllib.parse
 from pathlib import Path
 
-from lab import REGISTRY_NAME, SOURCES, BusyCores, Lab, Node, warm_memory
+from lab import REGISTRY_NAME, ROOT, SOURCES, BusyCores, Lab, Node, build_tools, warm_memory
 from spent import Spent
 
 HERE = Path(__file__).resolve().parent
+PULL = ROOT / "build" / "bench" / "pull"
 READY_S_MAX = 60
 CLOSE_S_MAX = 5
 # Of two cores: beyond, the machine and not the links was the limit, and a run says nothing.
@@ -104,10 +104,13 @@ class Pull(Runner):
 
     def __init__(self, node: Node, repository: str, manifest: dict, base: str | None = None, parallel=3):
         self.node = node
-        job = {"base": base or f"http://127.0.0.1:{node.client_port}", "repository": repository, "parallel": parallel,
-               "query": "" if base else f"?ns={REGISTRY_NAME.replace(':', '%3A')}",
-               **{key: manifest[key] for key in ("digest", "mediaType", "config", "layers")}}
-        super().__init__(node.lab, node.exec(sys.executable, HERE / "node_pull.py", json.dumps(job)), node.dir / "pull.log")
+        host = urllib.parse.urlsplit(base or f"http://127.0.0.1:{node.client_port}")
+        prefix, query = f"/v2/{repository}", "" if base else f"?ns={REGISTRY_NAME.replace(':', '%3A')}"
+        objects = [(f"{prefix}/manifests/1{query}", 0, manifest["digest"])]
+        objects += [(f"{prefix}/blobs/{blob['digest']}{query}", blob["size"], blob["digest"]) for blob in (manifest["config"], *manifest["layers"])]
+        words = [word for path, size, digest in objects for word in (path, size, digest.removeprefix("sha256:"))]
+        build_tools()
+        super().__init__(node.lab, node.exec(PULL, host.hostname, host.port, manifest["mediaType"], parallel, *words), node.dir / "pull.log")
 
     def start(self):
         self.wait_ready()
