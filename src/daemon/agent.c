@@ -107,21 +107,31 @@ static int make_tls(struct agent *agent, const struct server_config *client,
 static int make_servers(struct agent *agent, struct config_error *error)
 {
     const struct config *config = agent->config;
+    struct turns_config turns = {
+        .loop = &agent->loop,
+        .parallel_max = (uint32_t)config->parallel_requests,
+        .wait_us = config->transfer_timeout_us,
+        .arg = agent->mirror,
+        .handle = mirror_handle,
+    };
+    int err = turns_new(&turns, &agent->turns);
+    if (err != 0)
+        return fail(error, "turns", err);
     struct server_config client = {
         .loop = &agent->loop,
         .listen = config->listen_client,
         .name = "client",
         .connections_max = (uint32_t)config->connections_max,
         .connections_per_address = (uint32_t)config->connections_per_address,
-        .arg = agent->mirror,
-        .handle = mirror_handle,
+        .arg = agent->turns,
+        .handle = turns_handle,
     };
     struct server_config admin = client;
     admin.listen = config->listen_admin;
     admin.name = "admin";
     admin.arg = agent;
     admin.handle = admin_handle;
-    int err = server_new(&client, &agent->client, error);
+    err = server_new(&client, &agent->client, error);
     if (err == 0)
         err = make_tls(agent, &client, error);
     if (err == 0)
@@ -197,6 +207,7 @@ static void release(struct agent *agent)
     server_free(agent->tls_client);
     tls_free(agent->tls);
     server_free(agent->client);
+    turns_free(agent->turns);
     mirror_free(agent->mirror);
     grants_free(agent->grants);
     curl_loop_free(agent->curl);

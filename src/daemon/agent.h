@@ -16,6 +16,7 @@
 #include "node.h"
 #include "registry_logins.h"
 #include "topology_loop.h"
+#include "turns.h"
 
 struct agent {
     struct config *config; /* borrowed */
@@ -32,6 +33,7 @@ struct agent {
     struct registry_table *registries;
     struct registry_logins logins;
     struct mirror *mirror;
+    struct turns *turns; /* of clients, plain and TLS */
     struct server *client;
     struct tls *tls; /* NULL: no TLS port */
     struct server *tls_client;

@@ -69,6 +69,8 @@ struct exchange {
     bool has_chunk, sending, taking;
     void (*gone)(void *arg);
     void *gone_arg;
+    void (*end)(void *arg);
+    void *end_arg;
 };
 
 struct server {
@@ -126,13 +128,22 @@ static void drop_body(struct exchange *conn)
     conn->source = (struct body_source){0};
 }
 
+/* A request is over, however it ended. */
+static void request_over(struct exchange *conn)
+{
+    void (*end)(void *arg) = conn->end;
+    conn->server->counters.requests_running--;
+    conn->end = NULL;
+    if (end != NULL)
+        end(conn->end_arg);
+}
+
 static void conn_close(struct exchange *conn)
 {
     struct server *server = conn->server;
     if (uv_is_closing((uv_handle_t *)&conn->poll))
         return;
-    if (conn->state == CONN_HANDLING || conn->state == CONN_SENDING)
-        server->counters.requests_running--;
+    bool requested = conn->state == CONN_HANDLING || conn->state == CONN_SENDING;
     server->counters.handshakes_running -= conn->state == CONN_HANDSHAKE;
     if (conn->state == CONN_READING)
         http_socket_end(&conn->socket); /* TLS: an idle client learns that this is no attack */
@@ -151,6 +162,8 @@ static void conn_close(struct exchange *conn)
     server->counters.connections--;
     (void)uv_poll_stop(&conn->poll);
     uv_close((uv_handle_t *)&conn->poll, conn_closed);
+    if (requested)
+        request_over(conn);
 }
 
 static void on_poll(uv_poll_t *handle, int status, int events);
@@ -206,6 +219,12 @@ void exchange_on_gone(struct exchange *exchange, void (*gone)(void *arg), void *
     exchange->gone_arg = arg;
 }
 
+void exchange_on_end(struct exchange *exchange, void (*end)(void *arg), void *arg)
+{
+    exchange->end = end;
+    exchange->end_arg = arg;
+}
+
 /* Builds the head with room for `extra` body bytes behind it. */
 static bool make_head(struct exchange *conn, const struct response *response, uint64_t length,
                       size_t extra)
@@ -235,10 +254,10 @@ static void start_answer(struct exchange *conn)
 
 static void answer_failed(struct exchange *conn)
 {
-    conn->server->counters.requests_running--;
     conn->gone = NULL;
     drop_body(conn);
     conn_drain(conn);
+    request_over(conn);
 }
 
 void exchange_respond(struct exchange *conn, const struct response *response, const void *body,
@@ -310,24 +329,24 @@ static int send_chunk(struct exchange *conn)
 /* The answer is out: the next request, or the end. */
 static void answer_done(struct exchange *conn)
 {
-    conn->server->counters.requests_running--;
     conn->out = loop_alloc(NULL, conn->out, 0);
     drop_body(conn);
     if (conn->close_after || conn->server->draining) {
         conn_drain(conn);
-        return;
+    } else {
+        enter(conn, CONN_READING);
+        poll_for(conn, UV_READABLE);
     }
-    enter(conn, CONN_READING);
-    poll_for(conn, UV_READABLE);
+    request_over(conn);
 }
 
 /* The source cannot go on: the client sees a clean, short end and asks for the rest. */
 static void answer_cut(struct exchange *conn)
 {
-    conn->server->counters.requests_running--;
     conn->server->counters.cut++;
     drop_body(conn);
     conn_drain(conn);
+    request_over(conn);
 }
 
 /* Gets the next span. 1 there is one, 0 wait, -1 the answer ended here. */

@@ -83,5 +83,8 @@ void exchange_wake(struct exchange *exchange);
 /* Called when the client goes away before the answer; at most one. The handler must then not answer
  * any more. */
 void exchange_on_gone(struct exchange *exchange, void (*gone)(void *arg), void *arg);
+/* Called once when the exchange is over: its answer is out or cut, or its client is gone (after
+ * `gone` then); at most one. The exchange must not be used in it. */
+void exchange_on_end(struct exchange *exchange, void (*end)(void *arg), void *arg);
 
 #endif

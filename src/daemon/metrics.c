@@ -228,6 +228,14 @@ static void cache_page(struct page *page, struct agent *agent)
     one(page, "origin_throttled_total", "counter", "Pauses of bodies over a rate limit.",
         origin->throttled);
     one(page, "client_connections", "gauge", "Connections of clients.", client.connections);
+    const struct turns_counters *turns = turns_counters(agent->turns);
+    family(page, "client_requests", "gauge", "Requests of clients now, by state.");
+    labelled(page, "client_requests", "state", "running", turns->running);
+    labelled(page, "client_requests", "state", "waiting", turns->waiting);
+    one(page, "client_requests_waited_total", "counter", "Requests that had to wait for a turn.",
+        turns->waited);
+    one(page, "client_requests_late_total", "counter", "Requests that waited in vain: 503.",
+        turns->late);
     one(page, "client_malformed_total", "counter", "Requests refused as malformed.",
         client.malformed);
 }

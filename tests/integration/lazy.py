@@ -407,5 +407,47 @@ def test_soci_stargz_nydus():
         it.check(by_distinct <= 1.15, f"the registry gave {by_distinct:.3f} times the distinct bytes")
 
 
+# ---- limits ----
+
+def state_of_requests(node) -> tuple[int, int]:
+    """(running, waiting) of the clients' requests."""
+    lines = [line for line in node.get("/metrics", admin=True).splitlines() if line.startswith("shoal_client_requests{")]
+    values = {line.split('"')[1]: int(line.rsplit(" ", 1)[1]) for line in lines}
+    return values["running"], values["waiting"]
+
+
+def test_requests_at_once():
+    """limits.parallelRequests: two that do not end keep a third waiting; it is served when one ends, or told after transferTimeout."""
+    lab, data, digest = lazy_lab(1, 48 * MIB, {"proxyFsParallels": 2, "transferTimeout": "2s"})
+    with lab:
+        node = lab.nodes[0]
+        slow = []
+        for _ in range(2):
+            reader = Reader(node, blob_path(digest))
+            reader.link.request("GET", reader.path, headers=dict(reader.headers, Range="bytes=1-"))
+            reader.link.getresponse().read(10)  # and no more: it stays in the middle of its answer
+            slow.append(reader)
+        started = time.monotonic()
+        answer, _ = Reader(node, blob_path(digest)).ask("0-9")
+        took = time.monotonic() - started
+        it.check(answer.status == 503 and answer.headers["Retry-After"] == "1", f"third: {answer.status}")
+        it.check(1.9 < took < 4, f"told after {took:.1f} s")
+        it.check(state_of_requests(node) == (2, 0), f"{state_of_requests(node)}")
+
+        def wait_for_turn():
+            Reader(node, blob_path(digest)).read(data, 0, 9)
+
+        def make_room():
+            end = time.monotonic() + 1.5
+            while state_of_requests(node)[1] < 3 and time.monotonic() < end:
+                time.sleep(0.02)
+            it.check(state_of_requests(node) == (2, 3), f"{state_of_requests(node)}")
+            slow.pop().close()
+        together([wait_for_turn, wait_for_turn, wait_for_turn, make_room])
+        it.check(node.metric("shoal_client_requests_late_total") == 1, "late")
+        it.check(node.metric("shoal_client_requests_waited_total") == 4, "waited")
+        slow.pop().close()
+
+
 if __name__ == "__main__":
     sys.exit(it.main(globals(), 60))
