@@ -1,0 +1,298 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""ACR instances as registries: an agent that is told nothing but an instance's id pulls a real image through what a fake cloud says.
+
+The fake checks every signature by itself (fake_cloud.py). At the end of each test no secret may be found outside the agent's memory (HRD-4).
+"""
+import contextlib
+import hashlib
+import json
+import sys
+import time
+from pathlib import Path
+
+import it
+from fake_cloud import INSTANCE, KEY_ID, KEY_SECRET, MARK, PROVIDER, REGION, ROLE_A, ROLE_B, VPC
+from lab import Lab, Process, run
+from pull import fetch
+
+PORT = 7100
+# Names in every node's hosts file, all of the real registry's address.
+VPC_HOST, PUBLIC_HOST, USER_HOST = "registry.test:5000", "blob.test:5000", "auth.test:5000"
+# The calls of one good round.
+CALLS = ["ListInstanceEndpoint", "GetInstanceVpcEndpoint"]
+
+
+class Cloud(Lab):
+    """A lab whose nodes know no registry, but a cloud."""
+
+    def __init__(self, nodes=1, **keys):
+        super().__init__(nodes)
+        self.registries = []
+        base = f"http://{self.origin_address}"
+        self.settings = {"log.level": "debug", "acrInstances": INSTANCE, "acr.metadataEndpoint": f"{base}:{PORT}", "acr.stsEndpoint": f"{base}:{PORT + 1}",
+                         "acr.crEndpoint": f"{base}:{PORT + 2}", "acr.plainHttp": True, **keys}
+        self.start_registry()
+        self.image = self.push_image("lib/app", [1 << 20, 6 << 20])
+        self.cloud = None
+        self.start_cloud()
+        self.set(domains=[VPC_HOST], public=[PUBLIC_HOST], user=[USER_HOST])
+
+    def start_cloud(self):
+        program = Path(__file__).resolve().parent / "fake_cloud.py"
+        self.cloud = Process(self.origin_exec("/usr/bin/python3", program, "--address", self.origin_address, "--port", PORT), self.dir / "cloud.log")
+        self.processes.append(self.cloud)
+        end = time.monotonic() + 10
+        while run(*self.control("/log"), check=False).returncode != 0:
+            it.check(time.monotonic() < end and self.cloud.alive(), f"the fake cloud did not start: {self.cloud.text()[-500:]}")
+            time.sleep(0.05)
+
+    def control(self, path, *args):
+        return self.origin_exec("curl", "-sf", "-m", "10", *args, f"http://{self.origin_address}:{PORT + 3}{path}")
+
+    def set(self, **settings):
+        run(*self.control("/set", "-d", json.dumps(settings)))
+
+    def log(self, role: str) -> list[dict]:
+        return [entry for entry in json.loads(run(*self.control("/log")).stdout) if entry["role"] == role]
+
+    def codes(self, role="cr") -> list[str]:
+        """What the fake found wrong with what was asked."""
+        return [entry["code"] for entry in self.log(role) if entry.get("code")]
+
+    def actions(self, role="cr", **like) -> list[str]:
+        return [e["action"] for e in self.log(role) if "signed" in e and all(e.get(k) == v for k, v in like.items())]
+
+
+@contextlib.contextmanager
+def cloud(nodes=1, **keys):
+    with Cloud(nodes, **keys) as lab:
+        yield lab
+        search_for_secrets(lab)
+
+
+def search_for_secrets(lab):
+    """HRD-4: logs, metrics, status, and every file of the node but those that hold a secret by order."""
+    for node in lab.nodes:
+        places = {"log": node.process.text()}
+        if node.process.alive():
+            places["metrics"], places["status"] = node.get("/metrics", admin=True), node.get("/status", admin=True)
+        for file in (node.dir / "data").rglob("*"):
+            if file.is_file() and file.stat().st_size < 1 << 20:
+                places[str(file)] = file.read_bytes().decode(errors="replace")
+        for place, text in places.items():
+            it.check(MARK not in text, f"{node.name}: a secret in {place}: {text[max(text.find(MARK) - 80, 0):][:120]}")
+        it.check("acr: " in places["log"], "the agent logged nothing about ACR: is the level debug?")
+        it.check("Signature=" not in places["log"], "a signature in the log")
+
+
+def instance(node) -> dict:
+    return node.status()["acr"][0]
+
+
+def wait_instance(node, seconds=15, **wanted):
+    """Until the status of the instance is so; a value that is a function must hold for it."""
+    end = time.monotonic() + seconds
+    while True:
+        now = instance(node)
+        if all(v(now[k]) if callable(v) else now[k] == v for k, v in wanted.items()):
+            return now
+        it.check(time.monotonic() < end, f"{now}, wanted {wanted}")
+        time.sleep(0.05)
+
+
+def wait_answered(node, **more):
+    return wait_instance(node, endpoint=f"http://{VPC_HOST}", error="", **more)
+
+
+def pull_all(lab, node, name=VPC_HOST):
+    """The image through this name; every byte checked."""
+    ns = "?ns=" + name.replace(":", "%3A")
+    status, _, body = fetch(node, f"/v2/lib/app/manifests/1{ns}", "-H", f"Accept: {lab.image['mediaType']}")
+    it.check(status == 200 and "sha256:" + hashlib.sha256(body).hexdigest() == lab.image["digest"], f"manifest as {name}: {status} {body[:200]}")
+    for layer in lab.image["layers"]:
+        status, _, body = fetch(node, f"/v2/lib/app/blobs/{layer['digest']}{ns}")
+        it.check(status == 200 and "sha256:" + hashlib.sha256(body).hexdigest() == layer["digest"], f"layer as {name}: {status}")
+
+
+# ---- where the credentials come from ----
+
+def test_an_instance_id_is_enough():
+    with cloud(nodes=2) as lab:
+        lab.start_nodes()
+        lab.wait_members()
+        for node in lab.nodes:
+            found = wait_answered(node, vpc=True, hosts=3)
+            it.check(found["answered_s_ago"] >= 0, f"{found}")
+            node.count_sources()
+            pull_all(lab, node)
+        it.check(lab.codes() == [] and lab.codes("sts") == [], f"{lab.codes()}")
+        it.check(lab.actions(signed="v3") == CALLS * 2 or sorted(lab.actions(signed="v3")) == sorted(CALLS * 2), f"{lab.actions()}")
+        origin = [n.sources()["origin_bytes"] for n in lab.nodes]
+        it.check(origin[1] < lab.image["size"] // 4 < origin[0], f"read from the registry: {origin}")
+        node = lab.nodes[0]
+        pull_all(lab, node, USER_HOST)
+        pull_all(lab, node, PUBLIC_HOST)
+        for name in ("evil.test:5000", "auth.test", "one.pattern.test:5000"):
+            it.check(fetch(node, f"/v2/lib/app/manifests/1?ns={name.replace(':', '%3A')}")[0] == 404, f"{name} is known")
+        metrics = node.get("/metrics", admin=True)
+        it.check('shoal_acr_instances{through="vpc"} 1\n' in metrics and "shoal_acr_rounds_failed_total 0\n" in metrics, "metrics")
+
+
+def test_metadata_services_of_every_kind():
+    with cloud() as lab:
+        node = lab.nodes[0]
+        for mode, with_token in (("hardened", True), ("plain", False), ("slow", False)):
+            lab.set(metadata=mode)
+            node.start()
+            wait_answered(node)
+            asked = [e["token"] for e in lab.log("metadata") if e["method"] == "GET"]
+            it.check(asked and all(t == with_token for t in asked), f"{mode}: {asked}")
+            it.check(node.process.stop(10) == 0, f"{mode}: exit code")
+        for mode, why in (("no_role", "no RAM role is attached"), ("failed", "the metadata service gave none")):
+            lab.set(metadata=mode)
+            node.start()
+            wait_instance(node, endpoint="", error=lambda text, why=why: why in text)
+            status, _, body = fetch(node, f"/v2/lib/app/manifests/1?ns={VPC_HOST.replace(':', '%3A')}")
+            it.check(status == 404, f"{mode}: {status} {body[:100]}")
+            it.check(node.process.stop(10) == 0, f"{mode}: exit code")
+
+
+def test_keys_from_a_file_signed_both_ways():
+    with cloud() as lab:
+        node = lab.nodes[0]
+        keys = lab.dir / "keys"
+        keys.write_text(f"{KEY_ID}\n{KEY_SECRET}\n")
+        keys.chmod(0o400)
+        lab.settings.update({"accessKeyFile": str(keys), "region": REGION, "vpcId": VPC})
+        for signature in ("v3", "v1"):
+            lab.set()
+            node.start({"acr.signature": signature})
+            wait_answered(node)
+            it.check(lab.actions(signed=signature) == CALLS and lab.codes() == [], f"{lab.actions()} {lab.codes()}")
+            it.check(lab.log("metadata") == [], "the metadata service was asked")
+            it.check(node.process.stop(10) == 0, "exit code")
+        keys.chmod(0o600)
+        keys.write_text(f"{KEY_ID}\n{MARK}wrong\n")
+        node.start()
+        wait_instance(node, error=lambda text: "credentials are not accepted" in text and "SignatureDoesNotMatch" in text)
+        it.check(node.process.stop(10) == 0, "exit code")
+        keys.chmod(0o644)
+        node.start(wait=False)
+        node.process.popen.wait(timeout=10)
+        it.check("others can read it" in node.process.text(), "a key file that others can read")
+
+
+def test_rrsa_within_and_across_accounts():
+    with cloud() as lab:
+        node, token = lab.nodes[0], lab.dir / "token"
+        token.write_text(f"eyJ{MARK}first\n")
+        lab.set(jwt_file=str(token))
+        rrsa = {"rrsa.enable": True, "rrsa.rrsaRoleARN": ROLE_A, "rrsa.rrsaOIDCProviderRoleARN": PROVIDER, "rrsa.tokenFile": str(token)}
+        across = {**rrsa, "rrsa.assumeRoleARN": ROLE_B, "rrsa.expireDuration": "7200s"}
+        for extra, steps in ((rrsa, ["AssumeRoleWithOIDC"]), (across, ["AssumeRoleWithOIDC", "AssumeRole"]),
+                             ({**across, "acr.signature": "v1"}, ["AssumeRoleWithOIDC", "AssumeRole"])):
+            lab.set(token_bytes=8192)
+            node.start(extra)
+            wait_answered(node)
+            it.check(lab.actions("sts") == steps and lab.codes("sts") == [] and lab.codes() == [], f"{lab.actions('sts')} {lab.codes('sts')}")
+            if len(steps) > 1:
+                it.check([e["seconds"] for e in lab.log("sts") if "seconds" in e][-1] == 7200, "DurationSeconds")
+            pull_all(lab, node)
+            it.check(node.process.stop(10) == 0, "exit code")
+        lab.set(role_b_max=3600)
+        node.start(across)
+        wait_instance(node, error=lambda text: "rrsa.expireDuration 7200 is more than the role's maximum" in text)
+        it.check(node.process.stop(10) == 0, "exit code")
+        node.start({**across, "rrsa.assumeRoleARN": ROLE_B + "x"})
+        wait_instance(node, error=lambda text: "check that rrsa.assumeRoleARN trusts the first role" in text)
+
+
+# ---- faults ----
+
+def fault(action, **how) -> dict:
+    return {"faults": [{"action": action, **how}]}
+
+
+def test_faults_that_a_round_survives():
+    cases = [
+        ("throttled", fault("ListInstanceEndpoint", code="Throttling.User", times=2, headers={"x-acs-retry-after": "200"})),
+        ("throttled in XML", fault("GetInstanceVpcEndpoint", kind="xml", code="Throttling", headers={"x-acs-retry-after": "200"})),
+        ("5xx", fault("GetInstanceVpcEndpoint", status=503, code="ServiceUnavailable")),
+        ("nonce used", fault("ListInstanceEndpoint", code="SignatureNonceUsed")),
+        ("token ended", fault("GetInstanceVpcEndpoint", status=403, code="InvalidSecurityToken.Expired")),
+        ("cut", fault("ListInstanceEndpoint", kind="cut")),
+        ("slow", fault("ListInstanceEndpoint", kind="slow")),
+        ("clock two hours ahead", {"clock": 7200}),
+        ("clock a day behind", {"clock": -86400}),
+    ]
+    with cloud() as lab:
+        node = lab.nodes[0]
+        for name, settings in cases:
+            lab.set(**{"clock": 0, "faults": [], **settings})
+            node.start()
+            wait_answered(node)
+            hit = [e for e in lab.log("cr") if "fault" in e]
+            it.check(len(hit) == sum(f.get("times", 1) for f in settings.get("faults", [])), f"{name}: {hit}")
+            clocks = ["InvalidTimeStamp.Expired"] if "clock" in settings else []
+            it.check(lab.codes() == clocks, f"{name}: {lab.codes()}")
+            it.check(("clock is off by" in node.process.text()) == bool(clocks), f"{name}: log")
+            it.check(node.process.stop(10) == 0, f"{name}: exit code")
+            node.process.log.rename(node.dir / f"agent-{name.replace(' ', '-')}.log")
+            it.check(MARK not in (node.dir / f"agent-{name.replace(' ', '-')}.log").read_text(), f"{name}: a secret in the log")
+        lab.set(clock=0, faults=[])
+        node.start()
+        wait_answered(node)
+
+
+def test_faults_that_are_explained():
+    cases = [
+        ("second permission", fault("GetInstanceVpcEndpoint", status=403, code="NoPermission"), "the permission cr:GetInstanceVpcEndpoint is missing", VPC_HOST),
+        ("first permission", fault("ListInstanceEndpoint", status=403, code="Forbidden.RAM"), "the permission cr:ListInstanceEndpoint is missing", None),
+        ("IsSuccess false", fault("ListInstanceEndpoint", kind="false", code="INSTANCE_NOT_EXIST"), f"does not exist in region {REGION}", None),
+        ("missing fields", fault("ListInstanceEndpoint", kind="missing"), "ListInstanceEndpoint: malformed", None),
+        ("another error", fault("ListInstanceEndpoint", code="Odd.Code"), "400 Odd.Code", None),
+        ("throttled for good", fault("ListInstanceEndpoint", times=3, code="Throttling", headers={"x-acs-retry-after": "100"}), "400 Throttling", None),
+        ("not linked", {"vpc": "vpc-other"}, "", PUBLIC_HOST),
+        ("link not ready", {"link": "CREATING"}, "", PUBLIC_HOST),
+        ("no way", {"vpc": "vpc-other", "public": []}, "cannot be reached from here: vpc-lab1 is not linked to it (linked: vpc-other)", None),
+    ]
+    with cloud() as lab:
+        node = lab.nodes[0]
+        for name, settings, why, host in cases:
+            lab.set(**{"faults": [], "vpc": VPC, "link": "RUNNING", "public": [PUBLIC_HOST], **settings})
+            node.start()
+            endpoint = f"http://{host}" if host else ""
+            wait_instance(node, endpoint=endpoint, error=lambda text, why=why: text == "" if why == "" else why in text,
+                          answered_s_ago=lambda age, host=host: age >= 0 or host is None)
+            if host == VPC_HOST:
+                pull_all(lab, node)
+            elif host == PUBLIC_HOST:  # ORG-2: a public endpoint has no private address
+                status, _, body = fetch(node, f"/v2/lib/app/manifests/1?ns={VPC_HOST.replace(':', '%3A')}")
+                it.check(status == 503, f"{name}: {status} {body[:200]}")
+            it.check(node.process.stop(10) == 0, f"{name}: exit code")
+
+
+def test_losing_the_cloud_stops_nothing():
+    with cloud() as lab:
+        node = lab.nodes[0]
+        lab.set(life=24)
+        node.start()
+        wait_answered(node)
+        lab.cloud.kill()
+        end = time.monotonic() + 30
+        while "the old ones are still valid" not in node.process.text():
+            it.check(time.monotonic() < end, "the credentials were not refreshed in time")
+            time.sleep(0.2)
+        pull_all(lab, node)
+        it.check(instance(node)["endpoint"] == f"http://{VPC_HOST}", f"{instance(node)}")
+        lab.start_cloud()
+        lab.set(domains=[VPC_HOST], public=[PUBLIC_HOST], user=[USER_HOST], life=3600)
+        end = time.monotonic() + 45
+        while node.metric('shoal_acr_refreshes_total{outcome="done"}') < 2 and node.metric("shoal_acr_refreshes_total") < 3:
+            it.check(time.monotonic() < end, "no new credentials after the cloud came back")
+            time.sleep(0.5)
+
+
+if __name__ == "__main__":
+    sys.exit(it.main(globals()))
