@@ -63,6 +63,10 @@ enum config_signature {
     CONFIG_SIGNATURE_V3 = 1,
     CONFIG_SIGNATURE_V1,
 };
+enum config_offline { /* ACL-6 */
+                      CONFIG_OFFLINE_DENY = 1,
+                      CONFIG_OFFLINE_SAME,
+};
 enum config_log_format {
     CONFIG_LOG_TEXT = 1,
     CONFIG_LOG_JSON,
@@ -125,6 +129,8 @@ struct config {
     uint64_t copies;         /* enum transfer_copies */
     uint64_t trust;          /* enum config_trust */
     bool prefetch_layers;    /* an image's next layers, before they are asked for (prefetch.h) */
+    uint64_t tag_ttl_us;     /* a tag's answer counts for so long; 0: until the next question */
+    uint64_t offline;        /* enum config_offline */
     uint64_t grant_stale_us; /* ACL-6: grants outlive an unreachable registry so long; 0 never */
 
     uint64_t upload_mbit;     /* 0: no limit */

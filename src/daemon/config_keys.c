@@ -21,6 +21,7 @@
 static const char *const modes[] = {"normal", "passthrough", NULL};
 static const char *const cache_modes[] = {"disk", "memory", NULL};
 static const char *const copies[] = {"mesh", "zone", NULL};
+static const char *const offlines[] = {"deny", "same-credentials", NULL};
 static const char *const trusts[] = {"member", "quorum", "verified", NULL};
 static const char *const levels[] = {"error", "warn", "info", "debug", "trace", NULL};
 static const char *const signatures[] = {"v3", "v1", NULL};
@@ -235,6 +236,22 @@ static const struct config_key keys[] = {
      .offset = AT(prefetch_layers),
      .fallback = "true",
      .help = "While a client reads a whole layer, bring in the image's next ones behind it."},
+    {.name = "tags.ttl",
+     .type = CONFIG_SECONDS,
+     .offset = AT(tag_ttl_us),
+     .fallback = "0",
+     .min = 0,
+     .max = 60 * SECOND,
+     .help = "How long a registry's word on a tag counts for the same credentials; 0: each request "
+             "asks, those that come together ask once."},
+    {.name = "access.offline",
+     .type = CONFIG_ENUM,
+     .offset = AT(offline),
+     .fallback = "same-credentials",
+     .choices = offlines,
+     .help =
+         "While a registry is down: nothing of it is given out (`deny`), or what is here to who "
+         "it accepted before (`same-credentials`), tags marked as stale."},
     {.name = "access.staleGrants",
      .type = CONFIG_SECONDS,
      .offset = AT(grant_stale_us),

@@ -122,6 +122,12 @@ static void pulls_page(struct page *page, struct agent *agent)
     labelled(page, "blob_pulls_total", "outcome", "done", mirror->blobs_done);
     labelled(page, "blob_pulls_total", "outcome", "cut", mirror->blobs_cut);
     family(page, "fallbacks_total", "counter", "Answers around the mesh, by reason.");
+    one(page, "tags_unchanged_total", "counter",
+        "Tags that the registry confirmed without sending.", mirror->tags_unchanged);
+    one(page, "tags_joined_total", "counter", "Requests that waited for another one's tag.",
+        mirror->tags_joined);
+    one(page, "tags_stale_total", "counter", "Tags answered while their registry was down.",
+        mirror->tags_stale);
     labelled(page, "fallbacks_total", "reason", "configured", mirror->direct);
     labelled(page, "fallbacks_total", "reason", "no_first_byte", mirror->direct_fallback);
     family(page, "prefetched_layers_total", "counter",

@@ -33,6 +33,8 @@ int mirror_new(const struct mirror_config *config, struct mirror **out)
     if (err == 0)
         err = challenges_new(&config->loop->env, &mirror->challenges);
     if (err == 0)
+        err = tag_memory_new(&config->loop->env, &mirror->tags);
+    if (err == 0)
         err = mirror_prefetch__new(mirror);
     if (err != 0) {
         mirror_free(mirror);
@@ -49,6 +51,7 @@ void mirror_free(struct mirror *mirror)
         return;
     manifest_store_free(mirror->manifests);
     challenges_free(mirror->challenges);
+    tag_memory_free(mirror->tags);
     mirror_prefetch__free(mirror->prefetch);
     (void)loop_alloc(NULL, mirror, 0);
 }
@@ -75,6 +78,8 @@ bool mirror__granted(const struct mirror_request *request)
 bool mirror__granted_stale(const struct mirror_request *request)
 {
     const struct mirror_config *config = &request->mirror->config;
+    if (config->config->offline == CONFIG_OFFLINE_DENY)
+        return false;
     return grants_check_stale(config->grants, mirror__now_us(request->mirror),
                               request->registry->name, request->route.repository,
                               request->credential_hash, config->config->grant_stale_us);
@@ -160,6 +165,7 @@ static void client_gone(void *arg)
 
 void mirror_request__free(struct mirror_request *request)
 {
+    mirror_tags__leave(request);
     relay_free(request->relay);
     registry_entry_put(request->registry);
     (void)loop_alloc(NULL, request, 0);

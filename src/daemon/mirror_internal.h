@@ -7,6 +7,7 @@
 
 #include "manifest_store.h"
 #include "mirror.h"
+#include "tag_memory.h"
 
 /* HTTP-6: a request has its head or a 5xx within 10 s. This is when ours is due at the latest. */
 #define MIRROR_HEAD_US (9ull * 1000000)
@@ -20,6 +21,9 @@ struct mirror {
     struct mirror_counters counters;
     struct manifest_store *manifests;
     struct challenges *challenges;
+    struct tag_memory *tags;
+    struct mirror_request
+        *tag_asked; /* mirror_tags.c: questions under way, and who waits for one */
     struct mirror_prefetch *prefetch;
     struct direct *direct_queue; /* direct.c: bodies to be kept whole that wait for memory */
     uint64_t direct_whole_bytes; /* of those that have it */
@@ -40,6 +44,11 @@ struct mirror_request {
     uint64_t started_us;
     bool hurry;          /* there is an answer without the registry, if it stays silent */
     struct relay *relay; /* running, or NULL */
+    /* mirror_tags.c */
+    char etag[TAG_ETAG_BYTES];     /* of the condition that was sent; "" none */
+    bool tag_listed, waited;       /* in mirror->tag_asked; was there as a follower */
+    struct mirror_request *leader; /* who asks for us; NULL: nobody */
+    struct mirror_request *tag_next;
 };
 
 /* Frees a request that was answered or whose client is gone; cancels its relay. */
@@ -91,6 +100,27 @@ void relay_free(struct relay *relay);
 void relay_answer(struct mirror_request *request);
 /* OCI distribution-spec "Error Codes" for the registry's status. */
 const char *mirror__oci_code(const struct mirror_request *request, int status);
+
+/* ---- mirror_tags.c: nothing of it but for tags ---- */
+/* The registry's 200: the tag stands for this digest. `etag` NULL: it sent none. */
+void mirror_tags__learn(const struct mirror_request *request, const struct digest *digest,
+                        const char *etag);
+/* The registry's 404. */
+void mirror_tags__forget(const struct mirror_request *request);
+/* Answers and frees a request whose tag the registry confirmed after it came, or less than tags.ttl
+ * before; false: it did not, or these credentials have no grant. */
+bool mirror_tags__answer_fresh(struct mirror_request *request);
+/* The same with what the registry said before it went down, marked as stale (ACL-6). */
+bool mirror_tags__answer_stale(struct mirror_request *request);
+/* If-None-Match for the question; NULL: none. Borrowed from the request. */
+const char *mirror_tags__condition(struct mirror_request *request);
+/* The registry's 304 to that: answers and frees the request; false: ask without. */
+bool mirror_tags__answer_unchanged(struct mirror_request *request);
+/* True: the same question is under way for the same credentials, and mirror_manifest is called
+ * again when it is over. */
+bool mirror_tags__join(struct mirror_request *request);
+/* The request ends: those who wait for it go on. */
+void mirror_tags__leave(struct mirror_request *request);
 
 /* ---- mirror_prefetch.c ---- */
 struct prefetch_image;

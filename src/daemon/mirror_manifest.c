@@ -101,38 +101,81 @@ static void take_manifest(struct mirror_request *request)
     link_references(request, &digest, body, bytes);
     if (type != NULL)
         manifest_store_put(mirror->manifests, &key, &manifest);
+    mirror_tags__learn(request, &digest, relay_header(request->relay, "etag"));
     relay_answer(request);
+}
+
+/* A HEAD names the digest, which is what a tag is for. */
+static void take_head(const struct mirror_request *request)
+{
+    const char *named = relay_header(request->relay, "docker-content-digest");
+    struct digest digest;
+    if (named != NULL && digest_parse(named, strlen(named), &digest) == 0)
+        mirror_tags__learn(request, &digest, relay_header(request->relay, "etag"));
+}
+
+static void ask(struct mirror_request *request);
+
+/* Nothing new since we asked before: these credentials are good, and the answer is here. */
+static void unchanged(struct mirror_request *request)
+{
+    mirror__grant(request, true);
+    mirror__challenge(request, NULL);
+    if (mirror_tags__answer_unchanged(request))
+        return;
+    relay_free(request->relay); /* it went from memory meanwhile */
+    request->relay = NULL;
+    request->etag[0] = '\0';
+    ask(request);
 }
 
 static void answered(void *arg, int err)
 {
     struct mirror_request *request = arg;
     int status = err == 0 ? relay_status(request->relay) : 0;
-    if (mirror__registry_down(err, status) && mirror__granted_stale(request) &&
-        answer_cached(request))
+    bool get = exchange_request(request->exchange)->method == HTTP_GET;
+    if (mirror__registry_down(err, status) &&
+        ((mirror__granted_stale(request) && answer_cached(request)) ||
+         mirror_tags__answer_stale(request)))
         return;
     if (err != 0) {
         mirror__unavailable(request, err);
         return;
     }
+    if (status == 304 && request->etag[0] != '\0') {
+        unchanged(request);
+        return;
+    }
     mirror__heed(request);
-    if (status == 200 && exchange_request(request->exchange)->method == HTTP_GET)
+    if (status == 404)
+        mirror_tags__forget(request);
+    if (status == 200 && !get)
+        take_head(request);
+    if (status == 200 && get)
         take_manifest(request);
     else
         relay_answer(request);
 }
 
-void mirror_manifest(struct mirror_request *request)
+static void ask(struct mirror_request *request)
 {
     char path[REPOSITORY_BYTES_MAX + DIGEST_TEXT_BYTES + 32];
-    request->mirror->counters.manifests++;
-    if (mirror__granted(request) && answer_cached(request))
-        return;
-    request->hurry = mirror__granted_stale(request) && is_cached(request);
+    bool head = exchange_request(request->exchange)->method == HTTP_HEAD;
     (void)snprintf(path, sizeof path, "/v2/%s/manifests/%s", request->route.repository,
                    request->route.reference);
-    bool head = exchange_request(request->exchange)->method == HTTP_HEAD;
     int err = relay_start(request, ORIGIN_MANIFEST, head ? "HEAD" : "GET", path, answered, request);
     if (err != 0)
         mirror__unavailable(request, err);
+}
+
+void mirror_manifest(struct mirror_request *request)
+{
+    request->mirror->counters.manifests += request->waited ? 0 : 1;
+    if (mirror__granted(request) && answer_cached(request))
+        return;
+    if (mirror_tags__answer_fresh(request) || mirror_tags__join(request))
+        return;
+    request->hurry = mirror__granted_stale(request) && is_cached(request);
+    (void)mirror_tags__condition(request);
+    ask(request);
 }

@@ -97,6 +97,16 @@ static void on_done(void *arg, int err)
     relay->done(relay->arg, relay->err != 0 ? relay->err : err);
 }
 
+/* Ours or the client's own. */
+static const char *condition_of(const struct mirror_request *request, enum origin_kind kind)
+{
+    if (request->etag[0] != '\0')
+        return request->etag;
+    return kind == ORIGIN_BLOB
+               ? NULL
+               : http_request_header(exchange_request(request->exchange), "if-none-match");
+}
+
 int relay_start(struct mirror_request *request, enum origin_kind kind, const char *method,
                 const char *path_and_query, relay_done_fn done, void *arg)
 {
@@ -123,7 +133,7 @@ int relay_start(struct mirror_request *request, enum origin_kind kind, const cha
         .url = request->url,
         .authorization = request->authorization,
         .head_ms = mirror__head_ms(request),
-        .if_none_match = kind == ORIGIN_BLOB ? NULL : http_request_header(http, "if-none-match"),
+        .if_none_match = condition_of(request, kind),
         .size_bytes = UINT64_MAX,
         .whole = true,
     };

@@ -105,7 +105,8 @@ def private_registry(mode: str, entry, life=300):
             lab.processes.append(server)
             auth = {"token": {"realm": f"https://auth.test:{TOKEN_PORT}/token", "service": "registry.test", "issuer": "lab-issuer", "rootcertbundle": str(token_cert)}}
         lab.start_registry()
-        lab.start_registry(auth, port=TLS_PORT, name="registry-tls", tls={"certificate": str(cert), "key": str(key)})
+        lab.auth, lab.tls = auth, {"certificate": str(cert), "key": str(key)}
+        lab.tls_process = lab.start_registry(auth, port=TLS_PORT, name="registry-tls", tls=lab.tls)
         lab.image = lab.push_image("lib/app", [1 << 20, 3 << 20])
         lab.name = f"registry.test:{TLS_PORT}"
         lab.registries = [{"name": lab.name, "ca": str(cert), "allowPrivate": True, "realmHosts": ["auth.test"], **entry(lab)}]
@@ -192,6 +193,77 @@ def test_org_4_realms_that_are_not_listed():
         status, headers, _ = fetch(lab.nodes[0], f"/v2/lib/app/manifests/1{ns(lab.name)}", "-H", ACCEPT)
         it.check(status == 401 and f"https://auth.test:{TOKEN_PORT}/token" in headers.get("www-authenticate", ""), f"{status} {headers}")
         it.check(lab.token_log.read_text() == "", f"ORG-4: {lab.token_log.read_text()}")
+
+
+def digest_by_tag(node, name: str, *args) -> tuple[int, str, dict]:
+    status, headers, body = fetch(node, f"/v2/lib/app/manifests/1{ns(name)}", "-H", ACCEPT, *args)
+    it.check(status != 200 or stub.digest_of(body) == headers["docker-content-digest"], "the body is not what the head says")
+    return status, headers.get("docker-content-digest", ""), headers
+
+
+def test_int_9_a_tag_is_asked_for_each_time():
+    """The registry sends only news (304), and a moved tag is served at once."""
+    with private_registry("basic", lambda lab: {}) as lab:
+        node, login = lab.nodes[0], ("-u", f"{USER}:{PASSWORD}")
+        for _ in range(3):
+            it.check(digest_by_tag(node, lab.name, *login)[:2] == (200, lab.image["digest"]), "lib/app:1")
+        it.check(node.metric("shoal_tags_unchanged_total") == 2, f"{node.metric('shoal_tags_unchanged_total')} of 2 questions were conditional")
+        head = node.run("curl", "-sI", "-H", ACCEPT, "-u", f"{USER}:{PASSWORD}", f"http://127.0.0.1:{node.client_port}/v2/lib/app/manifests/1{ns(lab.name)}").stdout.lower()
+        it.check(lab.image["digest"] in head and "content-length: " in head and " 200 " in head, f"HEAD: {head}")
+        it.check(digest_by_tag(node, lab.name, "-u", f"{USER}:wrong")[0] == 401, "ACL-1: a wrong password was answered from memory")
+        it.check(digest_by_tag(node, lab.name)[0] == 401, "ACL-4: no password was answered from memory")
+        moved = lab.push_image("lib/app", [2 << 20])
+        it.check(digest_by_tag(node, lab.name, *login)[:2] == (200, moved["digest"]), "a moved tag")
+
+
+def test_acl_6_tags_while_the_registry_is_down():
+    """Who was accepted before hears what the tag stood for, visibly stale; nobody else does; with access.offline: deny nobody at all."""
+    with private_registry("basic", lambda lab: {}) as lab:
+        node, login = lab.nodes[0], ("-u", f"{USER}:{PASSWORD}")
+        for setting, wanted in (("same-credentials", 200), ("deny", 503)):
+            if setting == "deny":
+                node.process.stop()
+                lab.tls_process = lab.start_registry(lab.auth, port=TLS_PORT, name="registry-tls", tls=lab.tls)
+                node.start({"access.offline": "deny"})
+            it.check(pull(node, lab.name, lab.image, *login) == 200, "while the registry was up")
+            it.check(digest_by_tag(node, lab.name)[0] == 401, "without a login, registry up")
+            lab.tls_process.kill()
+            status, digest, headers = digest_by_tag(node, lab.name, *login)
+            it.check(status == wanted, f"{setting}: {status}")
+            if wanted == 200:
+                it.check(digest == lab.image["digest"] and headers.get("shoal-stale", "").isdigit() and headers.get("warning", "").startswith("110 "), f"{headers}")
+                it.check(pull(node, lab.name, lab.image, *login) == 200, "ACL-6: the image while the registry is down")
+                it.check(node.metric("shoal_tags_stale_total") == 2, "stale tags are not counted")
+            it.check(digest_by_tag(node, lab.name, "-u", f"{USER}:other")[0] == 503, f"{setting}: another login, registry down")
+            it.check(digest_by_tag(node, lab.name)[0] == 401, f"{setting}: no login, registry down: the challenge of before")
+
+
+def test_tags_are_asked_for_together():
+    """Twenty clients at once make one question for a tag; with tags.ttl the next ones make none for a while."""
+    from bad_origin import ask_stub, start_stub
+    with Lab(1) as lab:
+        lab.processes.append(start_stub(lab))
+        ask_stub(lab, "/v2/")
+        node = lab.nodes[0]
+        name = lab.registries[0]["name"]
+        url = f"http://127.0.0.1:{node.client_port}/v2/lib/slow-manifest/manifests/1{ns(name)}"
+        for ttl, more in (("0", 1), ("5s", 0)):
+            node.start({"tags.ttl": ttl})
+            before = questions(lab)
+            done = run(*node.exec("bash", "-c", f"seq 20 | xargs -P 20 -I{{}} sh -c \"curl -sSf -m 20 -H '{ACCEPT}' '{url}' | sha256sum\""))
+            it.check(done.stdout.count(stub.digest_of(stub.manifest("lib/slow-manifest")).split(":")[1]) == 20, f"{done.stdout[:200]} {done.stderr[-200:]}")
+            it.check(questions(lab) - before == 1, f"twenty clients made {questions(lab) - before} questions")
+            it.check(node.metric("shoal_tags_joined_total") == 19, f"{node.metric('shoal_tags_joined_total')} waited for another one's")
+            fetch(node, f"/v2/lib/slow-manifest/manifests/1{ns(name)}", "-H", ACCEPT)
+            it.check(questions(lab) - before == 1 + more, f"tags.ttl {ttl}: {questions(lab) - before} questions")
+            fetch(node, f"/v2/lib/slow-manifest/manifests/1{ns(name)}", "-H", ACCEPT, "-H", "Authorization: Basic b3RoZXI6eA==")
+            it.check(questions(lab) - before == 2 + more, "ACL-1: other credentials were answered without asking")
+            node.process.stop()
+
+
+def questions(lab) -> int:
+    from bad_origin import ask_stub
+    return sum("/lib/slow-manifest/manifests/" in entry["path"] for entry in json.loads(ask_stub(lab, "/log")))
 
 
 def test_client_certificate():

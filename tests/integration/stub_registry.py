@@ -99,6 +99,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         if kind == "manifests":
             body = manifest(repository)
+            if fault == "slow-manifest":
+                time.sleep(1)
             headers = [("Content-Type", MANIFEST), ("Docker-Content-Digest", digest_of(body))]
             if fault.startswith("type-"):
                 headers = [("Content-Type", TYPES[fault])] * bool(TYPES[fault]) + headers[1:]
