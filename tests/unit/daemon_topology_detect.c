@@ -538,6 +538,7 @@ static void free_cancels_what_runs(void **state)
     topology_detect_free(world->detect);
     world->detect = NULL;
     assert_true(last(world)->cancelled);
+    config_close(&world->config);
     start(world, "topology: {detect: [aws]}\n");
 }
 
