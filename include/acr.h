@@ -123,6 +123,10 @@ void acr_advance(struct acr *acr, uint64_t now_us);
  */
 const struct registry_entry *acr_find(const void *acr, const char *name);
 
+/* The same for a URL in an instance's object storage: where ACR keeps blobs (ACR.md §6), public and
+ * inside a VPC. Fits `more_storage`. */
+const struct registry_entry *acr_find_storage(const void *acr, const char *url);
+
 /* One instance for people and programs. Borrowed until the next acr_advance. */
 struct acr_view {
     const char *instance;

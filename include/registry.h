@@ -80,6 +80,8 @@ struct registries {
     /* Further ones, known only while the agent runs (acr.h): asked for names that no entry has,
        before any pattern. NULL: none. */
     const struct registry_entry *(*more)(const void *more_arg, const char *name);
+    /* The one of these whose storage a URL lies in; NULL: none. */
+    const struct registry_entry *(*more_storage)(const void *more_arg, const char *url);
     const void *more_arg; /* borrowed */
 };
 /* By exact lower-cased name (ORG-1), or the default for "". NULL if none. Patterns are not looked
@@ -127,7 +129,8 @@ const char *registries_asked(const struct registries *registries, const char *ns
  * and hands over to the agent. Whose storage it is tells the configuration, never the URL. */
 /* http or https, a lower-case host, a path that ends in '/', no query, fragment or dot segment. */
 bool registry_storage_valid(const char *text);
-/* The configured entry whose storage the URL lies in, held like any other. 0, E_NOT_FOUND. */
+/* The entry whose storage the URL lies in, held like any other: a configured one, else one known
+ * only while the agent runs. 0, E_NOT_FOUND. */
 MUST_USE int registry_table_storage(struct registry_table *table, const char *url,
                                     const struct registry_entry **out);
 /* What of the entry's storage a URL names: true with the digest for "sha256/<2 hex>/<64 hex>/data"

@@ -158,6 +158,7 @@ static int make_mirror(struct agent *agent, struct config_error *error)
     struct registries configured = config_registries(config);
     if (agent->acr != NULL) {
         configured.more = acr_find;
+        configured.more_storage = acr_find_storage;
         configured.more_arg = acr_part_acr(agent->acr);
     }
     if (err == 0)

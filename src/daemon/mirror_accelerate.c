@@ -14,7 +14,9 @@
 static bool is_registry_blob(struct mirror *mirror, const struct http_route *route,
                              const struct registry_entry **out)
 {
-    return route->by_digest && registry_table_get(mirror->config.registries, route->ns, out) == 0;
+    char name[HOST_BYTES_MAX + 1];
+    const char *asked = registries_asked(&mirror->config.configured, route->ns, NULL, name);
+    return route->by_digest && registry_table_get(mirror->config.registries, asked, out) == 0;
 }
 
 /* What stands for the content in grants and tables: its digest, or where the path names none that

@@ -9,6 +9,7 @@
 #include "acr_discover.h"
 #include "bytes.h"
 #include "log.h"
+#include "storage.h"
 
 static struct acr_name *name_find(const struct acr *acr, const char *host)
 {
@@ -45,6 +46,19 @@ void acr__hosts_drop(struct acr *acr, unsigned i)
     instance->endpoint[0] = '\0';
 }
 
+/* Where the instance's blobs lie, as its registry redirects to them: the bucket is its own, so
+ * nothing but them is below the place. */
+static void storage_put(const struct acr *acr, const char *instance, struct registry_entry *entry)
+{
+    static const char *const networks[] = {"-internal", ""};
+
+    memset(entry->storage, 0, sizeof entry->storage);
+    for (size_t i = 0; acr->region[0] != '\0' && i < 2; i++)
+        (void)snprintf(entry->storage[i], sizeof entry->storage[i],
+                       "https://%s-registry.oss-%s%s.aliyuncs.com/docker/registry/v2/blobs/",
+                       instance, acr->region, networks[i]);
+}
+
 void acr__hosts_put(struct acr *acr, unsigned i, const struct acr_endpoints *found,
                     const char *host)
 {
@@ -69,6 +83,7 @@ void acr__hosts_put(struct acr *acr, unsigned i, const struct acr_endpoints *fou
         /* Inside a VPC registry and store have private addresses; public ones never (ORG-2). */
         name->entry.allow_private = instance->through_vpc;
         memcpy(name->entry.endpoint, instance->endpoint, sizeof instance->endpoint);
+        storage_put(acr, instance->id, &name->entry);
         instance->host_count++;
     }
 }
@@ -94,6 +109,16 @@ const struct registry_entry *acr_find(const void *acr, const char *name)
             *c = (char)(*c - 'A' + 'a');
     found = name_find(acr, host);
     return found != NULL && found->live ? &found->entry : NULL;
+}
+
+const struct registry_entry *acr_find_storage(const void *arg, const char *url)
+{
+    const struct acr *acr = arg;
+
+    for (unsigned i = 0; i < acr->name_count; i++)
+        if (acr->names[i]->live && storage__place_bytes(&acr->names[i]->entry, url) > 0)
+            return &acr->names[i]->entry;
+    return NULL;
 }
 
 bool acr_at(const struct acr *acr, unsigned i, struct acr_view *out)

@@ -201,7 +201,14 @@ int registry_table_storage(struct registry_table *table, const char *url,
         *out = registry_entry_ref(entry);
         return 0;
     }
-    return E_NOT_FOUND;
+    const struct registry_entry *more =
+        table->configured.more_storage == NULL
+            ? NULL
+            : table->configured.more_storage(table->configured.more_arg, url);
+    if (more == NULL)
+        return E_NOT_FOUND;
+    *out = registry_entry_ref(more);
+    return 0;
 }
 
 const struct registry_entry *registry_entry_ref(const struct registry_entry *entry)

@@ -50,6 +50,40 @@ static void both_questions_are_asked_and_the_vpc_host_chosen(void **state)
     assert_string_equal(acr_find(world->acr, "IMG.example.com")->endpoint, "https://" VPC_HOST);
 }
 
+/* Signed URLs that overlaybd hands over lie in the instance's own bucket (ACR.md §6, ORG-1). */
+static void storage_of_an_instance_is_known(void **state)
+{
+    struct world *world = *state;
+    static const char path[] = "/docker/registry/v2/blobs/sha256/aa/x/data?Signature=x";
+    static const struct {
+        const char *host;
+        bool known;
+    } rows[] = {
+        {"https://cri-one-registry.oss-cn-shanghai-internal.aliyuncs.com", true},
+        {"https://cri-one-registry.oss-cn-shanghai.aliyuncs.com", true},
+        {"http://cri-one-registry.oss-cn-shanghai.aliyuncs.com", false},
+        {"https://cri-two-registry.oss-cn-shanghai.aliyuncs.com", false},
+        {"https://cri-one-registry.oss-cn-beijing.aliyuncs.com", false},
+        {"https://cri-one-registry.oss-cn-shanghai.aliyuncs.com.evil.test", false},
+    };
+
+    start(world);
+    assert_null(acr_find_storage(world->acr, rows[1].host));
+    fake_answer(next_call(world, "ListInstanceEndpoint"), 200, DATE, LIST);
+    fake_answer(next_call(world, "GetInstanceVpcEndpoint"), 200, DATE, LINK);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char url[256];
+        (void)snprintf(url, sizeof url, "%s%s", rows[i].host, path);
+        const struct registry_entry *entry = acr_find_storage(world->acr, url);
+        if ((entry != NULL) != rows[i].known)
+            fail_msg("%s: %d", url, entry != NULL);
+        if (entry != NULL)
+            assert_string_equal(entry->endpoint, "https://" VPC_HOST);
+    }
+    assert_null(acr_find_storage(
+        world->acr, "https://cri-one-registry.oss-cn-shanghai.aliyuncs.com/other/sha256/x"));
+}
+
 /* As one of the agent's registries: behind the configured ones, by exact name, and in the P2P form
  * of ACR.md §6. Nothing else leads anywhere (ORG-1). */
 static void names_are_registries(void **state)
@@ -585,6 +619,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(both_questions_are_asked_and_the_vpc_host_chosen),
+        TEST(storage_of_an_instance_is_known),
         TEST(names_are_registries),
         TEST(public_host_where_the_vpc_is_not_linked),
         TEST(links_must_run),
