@@ -71,6 +71,7 @@ static void storage_of_an_instance_is_known(void **state)
     assert_null(acr_find_storage(world->acr, rows[1].host));
     fake_answer(next_call(world, "ListInstanceEndpoint"), 200, DATE, LIST);
     fake_answer(next_call(world, "GetInstanceVpcEndpoint"), 200, DATE, LINK);
+    expect_endpoint(world, "https://" VPC_HOST);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         char url[256];
         (void)snprintf(url, sizeof url, "%s%s", rows[i].host, path);
