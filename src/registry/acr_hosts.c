@@ -55,8 +55,9 @@ static void storage_put(const struct acr *acr, const char *instance, struct regi
     memset(entry->storage, 0, sizeof entry->storage);
     for (size_t i = 0; acr->region[0] != '\0' && i < 2; i++)
         (void)snprintf(entry->storage[i], sizeof entry->storage[i],
-                       "https://%s-registry.oss-%s%s.aliyuncs.com/docker/registry/v2/blobs/",
-                       instance, acr->region, networks[i]);
+                       "%s%s-registry.oss-%s%s.aliyuncs.com/docker/registry/v2/blobs/",
+                       acr->config.registry_plain_http ? "http://" : "https://", instance,
+                       acr->region, networks[i]);
 }
 
 void acr__hosts_put(struct acr *acr, unsigned i, const struct acr_endpoints *found,

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import it
-from fake_cloud import INSTANCE, KEY_ID, KEY_SECRET, MARK, PROVIDER, REGION, ROLE_A, ROLE_B, VPC
+from fake_cloud import INSTANCE, KEY_ID, KEY_SECRET, MARK, OSS_HOST, PROVIDER, REGION, ROLE_A, ROLE_B, VPC
 from lab import Lab, Process, run
 from pull import fetch
 
@@ -40,7 +40,8 @@ class Cloud(Lab):
 
     def start_cloud(self):
         program = Path(__file__).resolve().parent / "fake_cloud.py"
-        self.cloud = Process(self.origin_exec("/usr/bin/python3", program, "--address", self.origin_address, "--port", PORT), self.dir / "cloud.log")
+        self.cloud = Process(self.origin_exec("/usr/bin/python3", program, "--address", self.origin_address, "--port", PORT,
+                                              "--registry", self.endpoint, "--storage", self.dir / "registry/docker/registry/v2/blobs"), self.dir / "cloud.log")
         self.processes.append(self.cloud)
         end = time.monotonic() + 10
         while run(*self.control("/log"), check=False).returncode != 0:
@@ -206,6 +207,42 @@ def test_rrsa_within_and_across_accounts():
         it.check(node.process.stop(10) == 0, "exit code")
         node.start({**across, "rrsa.assumeRoleARN": ROLE_B + "x"})
         wait_instance(node, error=lambda text: "check that rrsa.assumeRoleARN trusts the first role" in text)
+
+
+# ---- the registry's storage ----
+
+def test_blobs_come_from_oss():
+    front = f"registry.test:{PORT + 4}"
+    with cloud() as lab:
+        node = lab.nodes[0]
+        hosts = Path(f"/etc/netns/{node.netns}/hosts")
+        hosts.write_text(hosts.read_text() + f"{lab.origin_address} {OSS_HOST} cri-other-registry.oss-{REGION}-internal.aliyuncs.com\n")
+        lab.set(domains=[front])
+        node.start()
+        wait_instance(node, endpoint=f"http://{front}", error="")
+        pull_all(lab, node, front)
+        asked = lab.log("oss")
+        it.check(asked and lab.codes("oss") == [], f"{asked}")
+        # overlaybd: the signed URL, range by range, from what the mesh has or from OSS.
+        url = asked[-1]["url"]
+        digest = url.split("/")[-2]
+        size = next(layer["size"] for layer in [*lab.image["layers"], lab.image["config"]] if layer["digest"].endswith(digest))
+        status, headers, body = fetch(node, f"/accelerator/{url}", "-H", "Range: bytes=0-0")
+        it.check(status == 206 and len(body) == 1 and headers["content-range"] == f"bytes 0-0/{size}", f"{status} {headers}")
+        it.check(fetch(node, f"/accelerator/{url}x", "-H", "Range: bytes=0-0")[0] == 403, "a wrong signature")
+        other = url.replace("cri-lab1-registry", "cri-other-registry")
+        it.check(fetch(node, f"/accelerator/{other}", "-H", "Range: bytes=0-0")[0] == 404, "another bucket")
+        it.check(lab.codes("oss") == ["SignatureDoesNotMatch"], f"{lab.codes('oss')}")
+        # URLs that have ended already: refused as long as the registry gives no others, and no longer.
+        lab.set(domains=[front], url_life=-5)
+        image = lab.push_image("lib/late", [2 << 20])
+        ns = "?ns=" + front.replace(":", "%3A")
+        fetch(node, f"/v2/lib/late/manifests/1{ns}", "-H", f"Accept: {image['mediaType']}")
+        status, _, _ = fetch(node, f"/v2/lib/late/blobs/{image['layers'][0]['digest']}{ns}")
+        it.check(status in (403, 502, 503) and "AccessDenied" in lab.codes("oss"), f"{status} {lab.codes('oss')}")
+        lab.set(domains=[front], url_life=1200)
+        status, _, body = fetch(node, f"/v2/lib/late/blobs/{image['layers'][0]['digest']}{ns}")
+        it.check(status == 200 and len(body) == image["layers"][0]["size"], f"{status}")
 
 
 # ---- faults ----

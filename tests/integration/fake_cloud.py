@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Alibaba Cloud as an agent sees it (ACR.md 9): metadata service, STS, Container Registry's API; a port each, and one for the test.
+"""Alibaba Cloud as an agent sees it (ACR.md 9): metadata service, STS, Container Registry's API; a port each, and one for the test. With
+--registry also an instance's registry, which sends who asks it for blobs to OSS by a signed URL, and OSS, on port 80.
 
 It does not only answer, it checks: signatures of both versions computed here from the rules, nonces, times, which credentials were issued,
 the pod's token against its file. Every secret it gives out holds MARK. The test's port: POST /set changes settings, GET /log tells what was asked.
@@ -12,7 +13,9 @@ import hmac
 import json
 import threading
 import time
+import urllib.error
 import urllib.parse
+import urllib.request
 import uuid
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -52,6 +55,7 @@ class State:
             "metadata": "normal",  # normal, hardened, plain, no_role, slow, failed
             "role": "worker-role", "clock": 0, "life": 3600, "token_bytes": 600, "jwt_file": "", "role_b_max": 43200,
             "domains": [], "public": [], "user": [], "vpc": VPC, "link": "RUNNING", "enable": True,
+            "url_life": 1200,
             "faults": [],  # {"action", "times", "status", "code", "headers", "kind": json | xml | false | slow | cut | missing}
         }
 
@@ -122,7 +126,8 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in {"Content-Type": kind, "Content-Length": str(len(data)), **(headers or {})}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(data)
+        if self.command != "HEAD":
+            self.wfile.write(data)
 
     def note(self, **what):
         with STATE.lock:
@@ -322,6 +327,87 @@ class Cr(OpenApi):
             raise Refused(404, "InvalidAction.NotFound")
 
 
+OSS_KEY, OSS_SECRET, BUCKET = "LTAI5tOss", f"{MARK}oss", f"{INSTANCE}-registry"
+OSS_HOST = f"{BUCKET}.oss-{REGION}-internal.aliyuncs.com"
+
+
+def oss_signature(secret: str, expires: str, bucket: str, key: str) -> str:
+    text = f"GET\n\n\n{expires}\n/{bucket}/{key}"
+    return base64.b64encode(hmac.new(secret.encode(), text.encode(), "sha1").digest()).decode()
+
+
+VECTOR = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"  # of ACR.md 7
+assert oss_signature("FakeOssSecret0001", "1767323045", "cri-abc123-registry",
+                     f"docker/registry/v2/blobs/sha256/2c/{VECTOR}/data") == "jfoeOQtVu3qmPkpA1iBKEP2ztQY="
+
+
+class Registry(Handler):
+    """Manifests and all else from the real registry; blobs by a redirect."""
+    role, upstream = "registry", ""
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        path = self.path.split("?")[0]
+        self.note(path=path)
+        name, _, digest = path.rpartition("/blobs/sha256:")
+        if name:
+            key, expires = f"docker/registry/v2/blobs/sha256/{digest[:2]}/{digest}/data", str(int(STATE.now()) + STATE.settings["url_life"])
+            signature = oss_signature(OSS_SECRET, expires, BUCKET, key)
+            where = f"http://{OSS_HOST}/{key}?Expires={expires}&OSSAccessKeyId={OSS_KEY}&Signature={encode(signature)}"
+            self.answer(307, "", {"Location": where})
+            return
+        request = urllib.request.Request(self.upstream + self.path, headers={"Accept": ", ".join(self.headers.get_all("Accept") or ["*/*"])})
+        try:
+            with urllib.request.urlopen(request, timeout=10) as got:
+                self.answer(got.status, got.read().decode(), {"Docker-Content-Digest": got.headers.get("Docker-Content-Digest", "")}, got.headers["Content-Type"])
+        except urllib.error.HTTPError as error:
+            self.answer(error.code, error.read().decode())
+
+
+class Oss(Handler):
+    role, storage = "oss", Path("/")
+
+    def refuse(self, why: str, message: str):
+        self.note(path=self.path, code=why)
+        self.answer(403, f"<Error><Code>{why}</Code><Message>{message}</Message></Error>", kind="application/xml")
+
+    def do_HEAD(self):
+        self.note(path=self.path, code="HEAD")
+        self.send_response(403)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_GET(self):
+        path, _, query = self.path.partition("?")
+        params = dict(urllib.parse.parse_qsl(query))
+        extra = [n for n in self.headers if n.lower() in ("authorization", "cookie", "content-type") or n.lower().startswith("x-oss-")]
+        wanted = oss_signature(OSS_SECRET, params.get("Expires", ""), BUCKET, path.lstrip("/"))
+        if extra or self.headers["Host"] != OSS_HOST:
+            self.refuse("BadRequest", f"sent {extra} to {self.headers['Host']}")
+        elif params.get("Signature") != wanted:
+            self.refuse("SignatureDoesNotMatch", "no")
+        elif int(params["Expires"]) < STATE.now():
+            self.refuse("AccessDenied", "Request has expired.")
+        else:
+            self.note(path=path, url=f"http://{OSS_HOST}{self.path}", range=self.headers.get("Range", ""))
+            self.give((self.storage / path.lstrip("/").removeprefix("docker/registry/v2/blobs/")).read_bytes())
+
+    def give(self, data: bytes):
+        """One range; what is invalid or reaches past the end gets the whole object, as OSS does it."""
+        first, _, last = self.headers.get("Range", "").removeprefix("bytes=").partition("-")
+        low, high = int(first or -1), int(last or len(data) - 1)
+        part = bool(first) and low <= high < len(data)
+        body = data[low:high + 1] if part else data
+        self.send_response(206 if part else 200)
+        if part:
+            self.send_header("Content-Range", f"bytes {low}-{high}/{len(data)}")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
 class Test(Handler):
     role = "test"
 
@@ -340,8 +426,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--address", required=True)
     parser.add_argument("--port", required=True, type=int, help="of the metadata service; STS, CR and the test's have the next ones")
+    parser.add_argument("--registry", help="URL of the real registry behind the instance's, whose own port follows the test's")
+    parser.add_argument("--storage", type=Path, help="its directory of blobs")
     options = parser.parse_args()
-    servers = [ThreadingHTTPServer((options.address, options.port + i), h) for i, h in enumerate((Metadata, Sts, Cr, Test))]
+    roles = [Metadata, Sts, Cr, Test]
+    if options.registry:
+        Registry.upstream, Oss.storage = options.registry, options.storage
+        roles.append(Registry)
+    servers = [ThreadingHTTPServer((options.address, options.port + i), h) for i, h in enumerate(roles)]
+    if options.registry:
+        servers.append(ThreadingHTTPServer((options.address, 80), Oss))
     for server in servers[1:]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
     servers[0].serve_forever()
