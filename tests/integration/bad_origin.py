@@ -128,6 +128,41 @@ def test_o_4_and_o_5_too_many_requests_and_errors():
         it.check(times[1] - times[0] > 0.9 or len(times) > 3, f"Retry-After: 1 was not honoured: {[round(t - times[0], 2) for t in times]}")
 
 
+def test_o_4_without_and_with_long_retry_after():
+    """Without Retry-After a pause of our own; an hour is not waited out, the client hears it at once and decides itself."""
+    with bad_registry() as lab:
+        node = lab.nodes[0]
+        took = pulls_right(node, "lib/busy-silent", "small", 10)
+        it.figure(f"429 without Retry-After: {took:.1f} s")
+        it.check(len([r for r in asked(lab, "lib/busy-silent") if r["method"] == "GET"]) < 12, "too many requests")
+        wanted, started = stub.digest_of(stub.blob("lib/busy-long", "small")), time.monotonic()
+        status, headers, _ = fetch(node, f"/v2/lib/busy-long/blobs/{wanted}{NS}")
+        took = time.monotonic() - started
+        it.check(status == 429 and headers.get("retry-after") == "3600", f"{status} {headers}")
+        it.check(took < 10, f"{took:.1f} s")
+        it.figure(f"429 with Retry-After: 3600 is passed on after {took:.1f} s, {len([r for r in asked(lab, 'lib/busy-long') if r['method'] == 'GET'])} requests")
+
+
+def test_o_4_peers_go_on_while_the_registry_is_busy():
+    with bad_registry(2) as lab:
+        first, second = lab.nodes
+        pulls_right(first, "lib/busy-for-some", "big", 15)
+        took = pulls_right(second, "lib/busy-for-some", "big", 15, "-H", "Authorization: Bearer throttled")
+        throttled = [r for r in asked(lab, "lib/busy-for-some") if r["method"] == "GET" and r["authorization"] == "Bearer throttled"]
+        it.figure(f"20 MiB from a peer while the registry says 429: {took:.1f} s, {len(throttled)} requests for them at the registry")
+        it.check(len(throttled) < 10, f"{len(throttled)} requests to a busy registry")
+
+
+def test_o_9_a_signed_url_expires_in_mid_body():
+    """The body is cut, its URL answers 403 from then on: resolved anew at the registry, and gone on where it was."""
+    with bad_registry() as lab:
+        for which in stub.SIZES:
+            took = pulls_right(lab.nodes[0], "lib/redirect-expires", which, 15)
+            log = asked(lab, "lib/redirect-expires")
+            it.figure(f"{which}: {took:.1f} s, {sum(r['port'] != STORE_PORT and r['method'] == 'GET' for r in log)} questions to the registry")
+        it.check("signature=" not in lab.nodes[0].process.text(), "HRD-4: a signed URL in the log")
+
+
 def test_o_3_slow_registry():
     with bad_registry() as lab:
         took = pulls_right(lab.nodes[0], "lib/slow", "small", 40)

@@ -87,7 +87,11 @@ class Handler(BaseHTTPRequestHandler):
         elif match := re.fullmatch(r"/v2/([a-z0-9/-]+)/(manifests|blobs)/([^/]+)", path):
             self.object(*match.groups())
         elif match := re.fullmatch(r"/store/([a-z0-9/-]+)/(sha256:[0-9a-f]+)", path):
-            self.ranged(self.state.blob(*match.groups()))
+            data = self.state.blob(*match.groups())
+            if signature := re.search(r"signature=(\d+)", self.path):
+                self.signed(data, int(signature[1]))
+            else:
+                self.ranged(data)
         else:
             self.answer(200 if path == "/v2/" else 404)
 
@@ -226,6 +230,37 @@ class Handler(BaseHTTPRequestHandler):
 
     def fault_redirect(self, repository, reference, data):
         self.answer(307, headers=[("Location", f"http://{self.server.server_address[0]}:{self.server.store_port}/store/{repository}/{reference}?secret=1")])
+
+    def fault_redirect_expires(self, repository, reference, data):
+        """To a URL whose signature ends in the middle of its first body; the third one lasts."""
+        number = self.state.count(reference)
+        self.answer(307, headers=[("Location", f"http://{self.server.server_address[0]}:{self.server.store_port}/store/{repository}/{reference}?signature={number}")])
+
+    def signed(self, data: bytes, number: int):
+        if number >= 3:
+            self.ranged(data)
+        elif self.state.count(f"{digest_of(data)} {number}") == 1:
+            self.cut(data, 0.4)
+        else:
+            self.answer(403, b"<Error><Code>AccessDenied</Code><Message>Request has expired.</Message></Error>")
+
+    def fault_busy_silent(self, repository, reference, data):
+        """429 without Retry-After for the first two."""
+        if self.state.count(repository) <= 2:
+            self.answer(429, b"{}")
+        else:
+            self.ranged(data)
+
+    def fault_busy_long(self, repository, reference, data):
+        """429 that asks for an hour."""
+        self.answer(429, b"{}", [("Retry-After", "3600")])
+
+    def fault_busy_for_some(self, repository, reference, data):
+        """429 for these credentials, in words that no client waits out."""
+        if self.headers.get("Authorization", "") == "Bearer throttled":
+            self.answer(429, b"{}", [("Retry-After", "30")])
+        else:
+            self.ranged(data)
 
     def fault_redirect_metadata(self, repository, reference, data):
         self.answer(307, headers=[("Location", "http://169.254.169.254/latest/meta-data/")])
