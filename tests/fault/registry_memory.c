@@ -123,6 +123,96 @@ static void engine_starts(void **state)
     sweep(ORIGIN_MANIFEST, true);
 }
 
+/* ---- with the node's own login ---- */
+
+static int find(void *host, const char *registry, const char *file, struct registry_login *out)
+{
+    (void)host;
+    (void)registry;
+    (void)file;
+    *out = (struct registry_login){"node", "pw"};
+    return 0;
+}
+
+static void serve_private(struct fake_call *call)
+{
+    static const char challenge[] =
+        "www-authenticate: Bearer realm=\"https://registry.test/token\",service=\"s\"\n";
+
+    if (strncmp(call->url, "https://registry.test/token", 27) == 0)
+        fake_answer(call, 200, "", "{\"token\":\"T\"}");
+    else if (fake_sent(call, "Authorization", 0) == NULL)
+        fake_answer(call, 401, challenge, "{}");
+    else
+        fake_answer(call, 200, "", "0123456789");
+}
+
+static int run_private(struct origin *origin)
+{
+    struct registry_entry shared = entry;
+    struct origin_request request = {.registry = &shared,
+                                     .kind = ORIGIN_MANIFEST,
+                                     .method = "GET",
+                                     .path_and_query = "/v2/a/manifests/x",
+                                     .size_bytes = UINT64_MAX};
+    unsigned served = 0;
+    int err;
+
+    shared.shared = true;
+    (void)snprintf(shared.credentials_file, sizeof shared.credentials_file, "/f");
+    fake.call_count = 0;
+    caller_init(&caller, &fake, origin);
+    err = caller_start(&caller, &request);
+    while (err == 0 && caller.dones == 0) {
+        if (served < fake.call_count)
+            serve_private(&fake.calls[served++]);
+        else
+            assert_true(fake_turn(&fake, origin));
+    }
+    assert_false(caller.disorder);
+    return err != 0 ? err : caller.err;
+}
+
+/* Any failure ends in an error, or in the registry's own challenge; the next request is served. */
+static void login_sweep(bool starts)
+{
+    static const struct origin_logins logins = {.find = find};
+    unsigned failures = 0;
+
+    for (unsigned n = 1; n < 200; n++) {
+        struct origin *origin = NULL;
+        int err;
+
+        fake_init(&fake, n);
+        fake.alloc_fail_at = starts ? 0 : n;
+        fake.start_fail_at = starts ? n : 0;
+        fake.start_err = n % 2 == 0 ? E_NO_MEMORY : E_FULL;
+        if (origin_new(&fake.env, &fake.engine, &fake.timer, &origin) != 0)
+            continue;
+        origin_set_logins(origin, &logins);
+        err = run_private(origin);
+        failures += err != 0;
+        assert_true(err == 0 || err == E_NO_MEMORY || err == E_FULL || err == E_UNREACHABLE ||
+                    (err == E_ORIGIN && caller.status == 401));
+        fake.alloc_fail_at = fake.start_fail_at = 0;
+        fake.now_us += 6000000; /* a refusal is remembered for five seconds */
+        origin_advance(origin, fake.now_us);
+        assert_int_equal(run_private(origin), 0);
+        origin_free(origin);
+        assert_int_equal(fake.allocations, 0);
+        if (n > 40)
+            break;
+    }
+    assert_true(failures >= (starts ? 2u : 5u));
+}
+
+static void login_allocations_and_starts(void **state)
+{
+    (void)state;
+    login_sweep(false);
+    login_sweep(true);
+}
+
 /* Enough entries that uthash grows its buckets, with each allocation failing once. */
 static void grants_allocations(void **state)
 {
@@ -165,9 +255,8 @@ static void grants_allocations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(blob_allocations),
-        cmocka_unit_test(manifest_allocations),
-        cmocka_unit_test(engine_starts),
+        cmocka_unit_test(blob_allocations),   cmocka_unit_test(manifest_allocations),
+        cmocka_unit_test(engine_starts),      cmocka_unit_test(login_allocations_and_starts),
         cmocka_unit_test(grants_allocations),
     };
 
