@@ -19,7 +19,8 @@ static char target[3 * HTTP_TARGET_BYTES_MAX], plain[3 * HTTP_TARGET_BYTES_MAX];
 static void check_names(const struct http_route *taken)
 {
     bool named = taken->kind == HTTP_ROUTE_MANIFEST || taken->kind == HTTP_ROUTE_BLOB ||
-                 taken->kind == HTTP_ROUTE_REFERRERS || taken->kind == HTTP_ROUTE_TAGS;
+                 taken->kind == HTTP_ROUTE_REFERRERS || taken->kind == HTTP_ROUTE_TAGS ||
+                 (taken->kind == HTTP_ROUTE_ACCELERATE && taken->by_digest);
     ASSERT(named == (taken->repository[0] != '\0'));
     if (named)
         ASSERT(ref_repository_valid(taken->repository, strlen(taken->repository)));
