@@ -354,6 +354,9 @@ uint32_t transfer__upload_wait_us(const struct transfer *transfer);
 void transfer__uploads_end(struct transfer *transfer, const struct blob *blob, uint32_t piece,
                            uint16_t node);
 void transfer__uploads_tick(struct transfer *transfer);
+/* The session with a node ended: if the node was started anew, its serials begin anew, too, and are
+ * no late repeats of what it was served before. */
+void transfer__served_forget(struct transfer *transfer, uint16_t node);
 /* Tells the asker of a queued upload BUSY and forgets it. */
 void transfer__upload_refuse(struct transfer *transfer, struct upload *upload);
 

@@ -435,6 +435,7 @@ void transfer_session_down(struct transfer *transfer, uint64_t now_us, const str
     if (node != NODE_NONE && node != NODE_SELF) {
         transfer__link_set(transfer, node, false);
         transfer__requests_lost(transfer, node);
+        transfer__served_forget(transfer, node);
         if (status == E_TIMEOUT || status == E_UNREACHABLE || status == E_REFUSED)
             transfer__silent(transfer, node);
         transfer__neighbours_linked(transfer, node, false);

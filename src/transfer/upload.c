@@ -66,6 +66,14 @@ static void note_served(struct transfer *transfer, uint16_t node, uint32_t seria
     transfer->served_next = (transfer->served_next + 1) % places;
 }
 
+void transfer__served_forget(struct transfer *transfer, uint16_t node)
+{
+    for (size_t i = 0; i < sizeof transfer->served / sizeof transfer->served[0]; i++) {
+        if (transfer->served[i].node == node)
+            transfer->served[i].serial = 0;
+    }
+}
+
 static struct upload *find_upload(const struct transfer *transfer, uint16_t node, uint32_t serial)
 {
     for (uint32_t i = 0; i < transfer->upload_count; i++) {

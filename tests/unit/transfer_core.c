@@ -321,6 +321,26 @@ static void test_a_request_may_come_twice(void **state)
     t_close(&t);
 }
 
+static void test_a_node_started_anew_counts_from_one(void **state)
+{
+    (void)state;
+    struct t_host t;
+    holder(&t);
+    t_session(&t, 1);
+    t_hello(&t, 1, true, 0, 0);
+    request(&t, 1, 3, 1, false);
+    transfer_upload_end(t.core, t.now_us, t_result(&t, TRANSFER_UPLOAD, 0)->id, 1, 0);
+    struct member node = t_member(1);
+    transfer_session_down(t.core, t.now_us, &node.id, E_CLOSED);
+    t_drain(&t);
+    t_session(&t, 1);
+    t_hello(&t, 1, true, 0, 0);
+    request(&t, 1, 5, 1, false); /* not the request of its former life */
+    assert_non_null(t_result(&t, TRANSFER_UPLOAD, 1));
+    assert_int_equal(t_result(&t, TRANSFER_UPLOAD, 1)->piece, 5);
+    t_close(&t);
+}
+
 static void cancel(struct t_host *t, uint32_t from, uint32_t serial)
 {
     struct wire_transfer message = {.type = WIRE_TRANSFER_CANCEL};
@@ -591,6 +611,7 @@ int main(void)
         cmocka_unit_test(test_what_is_wrong_here_is_read_from_the_origin),
         cmocka_unit_test(test_no_upload_without_proof),
         cmocka_unit_test(test_a_request_may_come_twice),
+        cmocka_unit_test(test_a_node_started_anew_counts_from_one),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_a_flood_of_requests),
         cmocka_unit_test(test_a_piece_that_is_not_here),
