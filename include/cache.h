@@ -123,6 +123,9 @@ MUST_USE int store_content_new(const char *path, struct store *out);
 /* Size in bytes of a blob's file. Any thread; waits for a disk. Errors as create. */
 MUST_USE int store_content_find(const struct store *store, const struct digest *digest,
                                 uint64_t *size_bytes);
+/* The hash of a piece of a sealed blob. 0, E_NOT_FOUND, E_AGAIN (not sealed). Any thread. */
+MUST_USE int store_content_hash(const struct store *store, uint64_t blob, uint32_t piece,
+                                struct piece_hash *out);
 /* Where the blobs lie, for who watches the folder. Any thread; waits for a disk. 0, E_NOT_FOUND,
  * E_DENIED, E_IO, E_AGAIN, E_TOO_LARGE (out_bytes). */
 MUST_USE int store_content_folder(const struct store *store, char *out, size_t out_bytes);

@@ -473,6 +473,18 @@ int store_content_find(const struct store *table, const struct digest *digest, u
     return 0;
 }
 
+int store_content_hash(const struct store *table, uint64_t id, uint32_t piece,
+                       struct piece_hash *out)
+{
+    const struct content_blob *blob = find_blob(table->self, id);
+    if (blob == NULL || piece >= blob->layout.piece_count)
+        return E_NOT_FOUND;
+    if (!atomic_load_explicit(&blob->sealed, memory_order_acquire))
+        return E_AGAIN;
+    *out = blob->hashes[piece];
+    return 0;
+}
+
 int store_content_folder(const struct store *table, char *out, size_t out_bytes)
 {
     const struct content_store *store = table->self;

@@ -68,6 +68,8 @@ static int make_mesh(struct agent *agent, struct config_error *error)
                             : config->cache_memory_bytes,
         .verified_only = config->trust != CONFIG_TRUST_MEMBER,
         .block_bytes = config->block_bytes,
+        .content_path = config->content_store.text,
+        .data_dir = config->data_dir.text,
     };
     struct node_handlers handlers;
     if (err == 0)

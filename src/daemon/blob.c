@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "bytes.h"
+#include "content.h"
 #include "log.h"
 
 /* ---- callers ---- */
@@ -72,7 +73,8 @@ void blob_caller_put(struct blob_caller *caller)
 
 const char *blob_tier_name(enum blob_tier tier)
 {
-    static const char *const names[BLOB_TIER_COUNT] = {"none", "memory", "disk", "peer", "origin"};
+    static const char *const names[BLOB_TIER_COUNT] = {"none",          "memory", "disk",
+                                                       "content-store", "peer",   "origin"};
     return tier > 0 && tier < BLOB_TIER_COUNT ? names[tier] : names[0];
 }
 
@@ -84,6 +86,14 @@ int blobs_new(const struct blobs_config *config, struct blobs **out)
     if (blobs == NULL)
         return E_NO_MEMORY;
     *blobs = (struct blobs){.config = *config};
+    int err = 0;
+    if (config->content_path[0] != '\0')
+        err = content_new(blobs, config->loop, config->content_path, config->data_dir,
+                          &blobs->content);
+    if (err != 0) {
+        (void)loop_alloc(NULL, blobs, 0);
+        return err;
+    }
     *out = blobs;
     return 0;
 }
@@ -113,6 +123,7 @@ static void blob_free(struct blob *blob)
     }
     for (uint32_t i = 0; i < blob->caller_count; i++)
         blob_caller_put(blob->callers[i]);
+    content_copy_put(blob->content);
     if (blob->cached != NULL)
         cache_put(blobs->config.cache, blob->cached);
     hasher_free(blob->hasher);
@@ -132,6 +143,7 @@ void blobs_free(struct blobs *blobs)
     {
         blob_free(blob);
     }
+    content_free(blobs->content);
     (void)loop_alloc(NULL, blobs, 0);
 }
 
@@ -215,6 +227,13 @@ void blob__piece_gone(struct blob *blob, uint32_t piece)
                         loop_now_us(blob->blobs->config.loop), blob->handle, piece);
 }
 
+void blob__piece_settle(struct blob *blob, uint32_t piece)
+{
+    const struct blob_piece *slot = &blob->pieces[piece];
+    if (slot->have && !slot->stored && slot->memory == NULL && blob->content == NULL)
+        blob__piece_gone(blob, piece);
+}
+
 void blobs__evictions(struct blobs *blobs)
 {
     struct cache_eviction eviction;
@@ -225,10 +244,8 @@ void blobs__evictions(struct blobs *blobs)
             continue;
         (void)blob__ref(victim);
         for (uint32_t i = 0; i < eviction.piece_count; i++) {
-            struct blob_piece *slot = &victim->pieces[eviction.first_piece + i];
-            slot->stored = false;
-            if (slot->have && slot->memory == NULL)
-                blob__piece_gone(victim, eviction.first_piece + i);
+            victim->pieces[eviction.first_piece + i].stored = false;
+            blob__piece_settle(victim, eviction.first_piece + i);
         }
         blob__unref(victim);
     }
@@ -352,13 +369,23 @@ static void recovered(void *arg, struct cache_blob *cached)
 int blobs_recover(struct blobs *blobs)
 {
     int err = blob_scrub__start(blobs);
-    return err != 0 ? err : cache_recover(blobs->config.cache, recovered, blobs);
+    int found = err != 0 ? err : cache_recover(blobs->config.cache, recovered, blobs);
+    if (found >= 0 && blobs->content != NULL)
+        err = content_start(blobs->content);
+    return err != 0 ? err : found;
 }
 
 void blobs_counters(const struct blobs *blobs, struct blobs_counters *out)
 {
     *out = blobs->counters;
     out->memory_bytes = blobs->memory_bytes;
+    if (blobs->content == NULL)
+        return;
+    const struct content_counters *content = &blobs->content->counters;
+    out->content_blobs = content->offered;
+    out->content_wrong = content->wrong;
+    out->content_gone = content->gone;
+    out->content_given_up_bytes = content->given_up_bytes;
 }
 
 bool blobs_busy(const struct blobs *blobs)
@@ -444,13 +471,14 @@ static void on_upload(void *host, const struct transfer_result *result)
     int err = E_NOT_FOUND;
     if (blob != NULL && result->piece < blob->layout.piece_count) {
         const struct blob_piece *slot = &blob->pieces[result->piece];
+        blob->served_us = loop_now_us(blobs->config.loop);
         if (slot->memory != NULL && slot->voucher != NULL) {
             blob_memory__touch(blob, result->piece);
             node_upload_ready(blobs->config.node, result->id, 0, buffer_ref(slot->memory->buffer),
                               slot->voucher);
             return;
         }
-        if (slot->stored)
+        if (slot->stored || blob->content != NULL)
             err = load_for_upload(blob, result);
     }
     if (err != 0)
@@ -483,7 +511,7 @@ static void on_piece(void *host, const struct node_piece *piece, struct buffer *
         .voucher = piece->voucher,
     };
     int status = 0;
-    if (blob == NULL || blob->repairing)
+    if (blob == NULL || blob->repairing || blob->content != NULL)
         status = E_CANCELLED;
     else if (!piece->vouched)
         status = E_VOUCHER;

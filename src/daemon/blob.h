@@ -41,11 +41,12 @@ void blob_caller_put(struct blob_caller *caller); /* NULL is fine */
 enum blob_tier {
     BLOB_FROM_MEMORY = 1,
     BLOB_FROM_DISK,
+    BLOB_FROM_CONTENT, /* containerd's content store */
     BLOB_FROM_PEER,
     BLOB_FROM_ORIGIN,
     BLOB_TIER_COUNT,
 };
-const char *blob_tier_name(enum blob_tier tier); /* "memory", "disk", "peer", "origin" */
+const char *blob_tier_name(enum blob_tier tier); /* "content-store", ... */
 
 struct blobs;
 struct blob;
@@ -56,9 +57,11 @@ struct blobs_config {
     struct cache *cache;
     struct buffer_pool *pool;
     struct origin *origin;
-    uint64_t memory_bytes; /* memory tier: pieces kept beyond their use */
-    bool verified_only;    /* trust: quorum, verified: nothing before the whole digest matched */
-    uint64_t block_bytes;  /* ranges are brought in by blocks of so many bytes, a power of two */
+    uint64_t memory_bytes;    /* memory tier: pieces kept beyond their use */
+    bool verified_only;       /* trust: quorum, verified: nothing before the whole digest matched */
+    uint64_t block_bytes;     /* ranges are brought in by blocks of so many bytes, a power of two */
+    const char *content_path; /* containerd's content store (store_content_new); "": none */
+    const char *data_dir;     /* where the list of what may be served from there is kept */
 };
 
 struct blobs_counters {
@@ -69,10 +72,14 @@ struct blobs_counters {
     uint64_t scrubbed; /* pieces read back unasked */
     uint64_t memory_bytes;
     uint32_t blobs, readers, fetches;
-    uint32_t ahead; /* readers for whom nobody waits; `readers` are the others */
+    uint32_t ahead;         /* readers for whom nobody waits; `readers` are the others */
+    uint32_t content_blobs; /* offered from the content store */
+    uint64_t content_wrong, content_gone; /* files that were damaged; offers that ended */
+    uint64_t content_given_up_bytes;      /* of our own cache, as containerd has them */
 };
 
-/* 0 or E_NO_MEMORY. Everything in `config` is borrowed for the object's life. */
+/* 0, E_NO_MEMORY, E_TOO_LARGE (a path). Everything in `config` is borrowed for the object's life.
+ */
 MUST_USE int blobs_new(const struct blobs_config *config, struct blobs **out);
 /* After the loop has run out; readers must be gone. */
 void blobs_free(struct blobs *blobs);
@@ -87,7 +94,8 @@ void blobs_bind_origin(struct blobs *blobs, struct origin *origin);
 void blobs_on_refusal(struct blobs *blobs, void (*refused)(void *arg, const struct blob_caller *),
                       void *arg);
 /* Opens everything the cache recovered, so that peers are served, and begins to read the cache back
- * piece by piece (D-5) and to give up idle memory. Returns how many blobs, or E_*. */
+ * piece by piece (D-5), to give up idle memory and to look at the content store. Returns how many
+ * blobs, or E_*. */
 MUST_USE int blobs_recover(struct blobs *blobs);
 void blobs_counters(const struct blobs *blobs, struct blobs_counters *out);
 /* Readers that somebody waits for are under way (orderly stop). */
@@ -97,6 +105,11 @@ bool blobs_busy(const struct blobs *blobs);
  * contradicts what is known). */
 MUST_USE int blobs_get(struct blobs *blobs, const struct digest *digest, uint64_t size_bytes,
                        struct blob **out);
+/* A caller whose right is proven (ACL-3) may have this blob through a repository whose content may
+ * be on the mesh (ACL-10): if containerd holds it, it is served from there, to peers as well. */
+void blobs_content_seen(struct blobs *blobs, const struct digest *digest);
+/* True while containerd's copy of this blob is looked for or hashed. */
+bool blobs_content_expected(struct blobs *blobs, const struct digest *digest);
 /* How many bytes may be read ahead of clients in all; 0 while the cache takes nothing. */
 uint64_t blobs_ahead_max(const struct blobs *blobs);
 void blob_put(struct blob *blob);

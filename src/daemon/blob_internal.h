@@ -33,7 +33,7 @@ struct blob_piece {
     struct voucher *voucher; /* owned; kept while the blob is unverified or the piece in memory */
     uint64_t checked_us;     /* when its stored bytes last matched their hash; 0 never */
     uint8_t tier;            /* enum blob_tier it came from in this life; 0: recovered */
-    bool have;               /* verified; in memory, in the cache or both */
+    bool have;               /* verified; in memory, cache or content store */
     bool stored;             /* in the cache */
     bool loading;            /* a job reads it for readers */
 };
@@ -57,10 +57,14 @@ struct blob {
     bool hashing;               /* a job owns the hasher */
     struct piece_job *in_order; /* arrived, wait for the hasher; only while `hashing` */
     uint32_t in_order_count;
-    bool verified;  /* the whole digest matched */
-    bool sealed;    /* told to the cache */
-    bool repairing; /* it did not match: everything is read from the origin again */
+    bool verified;                /* the whole digest matched */
+    bool sealed;                  /* told to the cache */
+    bool repairing;               /* it did not match: everything is read from the origin again */
+    struct content_copy *content; /* containerd has it all: one reference, or NULL */
+    uint64_t content_until_us;    /* reads wait for word from the content store; 0: they do not */
+    uint32_t jobs;                /* of blob_piece.c */
     struct blob_blame blame;
+    uint64_t served_us;  /* a peer last asked for a piece */
     uint64_t refused_us; /* the registry last refused a caller; 0: never, or settled */
     uint64_t moved_us;   /* a piece last arrived */
     struct blob_sources sources;
@@ -89,6 +93,7 @@ struct blobs {
     struct memory_entry *oldest, *newest;
     uint64_t memory_bytes;
     struct blob_scrub scrub;
+    struct content *content; /* owned; NULL: no content store */
     void (*refused)(void *arg, const struct blob_caller *caller); /* may be NULL */
     void *refused_arg;
     uint32_t refused_count; /* blobs with refused_us */
@@ -118,6 +123,8 @@ void blob__renew_cached(struct blob *blob);
 const struct piece_hash *blob__proven(const struct blob *blob, uint32_t piece);
 /* Notes it; without memory it stays unknown. */
 void blob__prove(struct blob *blob, uint32_t piece, const struct piece_hash *hash);
+/* One of a piece's places went: if it has no other (memory, cache, content store), it is gone. */
+void blob__piece_settle(struct blob *blob, uint32_t piece);
 /* A piece is not here any more (evicted, damaged): forgets it and tells transfer. */
 void blob__piece_gone(struct blob *blob, uint32_t piece);
 

@@ -44,8 +44,7 @@ void blob_memory__drop(struct blob *blob, uint32_t piece)
     slot->memory = NULL;
     buffer_put(entry->buffer);
     (void)loop_alloc(NULL, entry, 0);
-    if (slot->have && !slot->stored)
-        blob__piece_gone(blob, piece);
+    blob__piece_settle(blob, piece);
     if (blob->verified && slot->memory == NULL && slot->voucher != NULL)
         slot->voucher = loop_alloc(NULL, slot->voucher, 0);
 }
@@ -105,7 +104,7 @@ void blob_memory__release(struct blobs *blobs)
     struct memory_entry *entry = blobs->oldest;
     while (entry != NULL && now_us - entry->used_us >= BLOB_MEMORY_IDLE_US) {
         struct memory_entry *newer = entry->newer;
-        if (entry->blob->pieces[entry->piece].stored)
+        if (entry->blob->pieces[entry->piece].stored || entry->blob->content != NULL)
             blob_memory__drop(entry->blob, entry->piece);
         entry = newer;
     }

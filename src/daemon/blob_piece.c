@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "bytes.h"
+#include "content.h"
 #include "log.h"
 
 /* Pieces of one blob that wait for those before them to be hashed: as many as a fast peer has under
@@ -31,6 +32,7 @@ struct piece_job {
     enum job_kind kind;
     struct blob *blob;         /* one reference */
     struct cache_blob *cached; /* of the blob when the job began; kept by its pin or reservation */
+    struct content_copy *content; /* LOAD: one reference, read from there; NULL: from the cache */
     uint32_t piece;
     struct buffer *buffer; /* one reference */
     struct piece_arrival arrival;
@@ -134,8 +136,12 @@ static void run_load(struct piece_job *job)
 {
     struct blob *blob = job->blob;
     struct piece_record record;
-    job->status = cache_read(blob->blobs->config.cache, job->cached, job->piece, job->buffer->bytes,
-                             job->buffer->used, &record);
+    if (job->content != NULL)
+        job->status =
+            content_read(job->content, job->piece, job->buffer->bytes, job->buffer->used, &record);
+    else
+        job->status = cache_read(blob->blobs->config.cache, job->cached, job->piece,
+                                 job->buffer->bytes, job->buffer->used, &record);
     if (job->status != 0)
         return;
     job->voucher = record.voucher;
@@ -182,6 +188,7 @@ static void job_free(struct piece_job *job)
     buffer_put(job->buffer);
     buffer_put(job->beside);
     (void)loop_alloc(NULL, job, 0);
+    blob->jobs--;
     blob__unref(blob);
 }
 
@@ -203,6 +210,7 @@ static struct piece_job *job_new(struct blob *blob, enum job_kind kind, uint32_t
     *job = (struct piece_job){
         .kind = kind, .blob = blob__ref(blob), .cached = blob->cached, .piece = piece};
     job->work.run = job_run;
+    blob->jobs++;
     return job;
 }
 
@@ -429,6 +437,8 @@ static void store_done(struct loop_work *work, int status)
         status = job->status;
     if (status == 0)
         status = compare_proven(job);
+    if (status == 0 && blob->content != NULL)
+        status = E_CANCELLED; /* it came too late: containerd has it */
     if (job->store)
         cache_write_done(blobs->config.cache, job->cached, job->piece, now_us(blob),
                          status != 0 ? status : job->store_status);
@@ -526,9 +536,54 @@ void blob_piece__arrived(const struct piece_arrival *arrival, struct buffer *byt
     job->arrival = *arrival;
     job->buffer = bytes;
     job->work.done = store_done;
-    job->store = !blob->pieces[arrival->piece].stored && reserve(blob, arrival->piece);
+    job->store = !blob->pieces[arrival->piece].stored && blob->content == NULL &&
+                 reserve(blob, arrival->piece);
     if (!waits_in_order(blob, job))
         submit_store(job);
+}
+
+/* Ends the hold on where the piece was to be read. */
+static void load_release(struct piece_job *job)
+{
+    if (job->content != NULL)
+        content_copy_put(job->content);
+    else
+        cache_unpin(job->blob->blobs->config.cache, job->cached, job->piece);
+    job->content = NULL;
+}
+
+static void loaded(struct piece_job *job)
+{
+    struct blob *blob = job->blob;
+    struct blob_piece *slot = &blob->pieces[job->piece];
+    bool content = job->content != NULL;
+    enum blob_tier tier = content ? BLOB_FROM_CONTENT : BLOB_FROM_DISK;
+    blob->blobs->counters.piece_bytes[tier] += job->buffer->used;
+    if (content)
+        slot->tier = BLOB_FROM_CONTENT;
+    else
+        slot->checked_us = now_us(blob);
+    if (job->keep && slot->have) {
+        keep_voucher(slot, &job->voucher);
+        blob_memory__keep(blob, job->piece, job->buffer, &job->voucher.hash);
+    }
+}
+
+/* Before the pin, which may be the last reference, goes. */
+static void not_loaded(struct piece_job *job, int status)
+{
+    struct blob *blob = job->blob;
+    struct blobs *blobs = blob->blobs;
+    if (job->content != NULL) {
+        content_failed(blobs->content, &blob->info.digest, job->content, status);
+        return;
+    }
+    cache_drop_piece(blobs->config.cache, job->cached, job->piece);
+    blobs->counters.corrupt += status == E_CORRUPT;
+    if (job->cached != blob->cached)
+        return; /* the blob has another place by now */
+    blob->pieces[job->piece].stored = false;
+    blob__piece_settle(blob, job->piece);
 }
 
 static void load_done(struct loop_work *work, int status)
@@ -538,26 +593,15 @@ static void load_done(struct loop_work *work, int status)
     struct blob_piece *slot = &blob->pieces[job->piece];
     if (status == 0)
         status = job->status;
-    bool damaged = status == E_CORRUPT || status == E_NOT_FOUND || status == E_IO;
+    bool damaged = status == E_CORRUPT || status == E_NOT_FOUND || status == E_IO ||
+                   (status == E_DENIED && job->content != NULL);
     if (job->keep)
         slot->loading = false;
-    if (damaged) /* before the pin, which may be the last reference, goes */
-        cache_drop_piece(blob->blobs->config.cache, job->cached, job->piece);
-    cache_unpin(blob->blobs->config.cache, job->cached, job->piece);
-    if (status == 0) {
-        blob->blobs->counters.piece_bytes[BLOB_FROM_DISK] += job->buffer->used;
-        slot->checked_us = now_us(blob);
-        if (job->keep && slot->have) {
-            keep_voucher(slot, &job->voucher);
-            blob_memory__keep(blob, job->piece, job->buffer, &job->voucher.hash);
-        }
-    } else if (damaged) {
-        if (status == E_CORRUPT)
-            blob->blobs->counters.corrupt++;
-        slot->stored = false;
-        if (slot->have && slot->memory == NULL)
-            blob__piece_gone(blob, job->piece);
-    }
+    if (damaged)
+        not_loaded(job, status);
+    else if (status == 0)
+        loaded(job);
+    load_release(job);
     hashed_one(job, status == 0);
     if (job->then != NULL)
         job->then(job->then_arg, status, job->buffer, &job->voucher);
@@ -571,15 +615,21 @@ static void load_done(struct loop_work *work, int status)
 static struct piece_job *load_job(struct blob *blob, uint32_t piece)
 {
     struct blobs *blobs = blob->blobs;
-    if (cache_pin(blobs->config.cache, blob->cached, piece, now_us(blob)) != 0)
+    bool content = !blob->pieces[piece].stored && blob->content != NULL;
+    if (!content && cache_pin(blobs->config.cache, blob->cached, piece, now_us(blob)) != 0)
         return NULL;
     struct piece_job *job = job_new(blob, JOB_LOAD, piece);
+    if (job != NULL && content)
+        job->content = content_copy_ref(blob->content);
     uint32_t bytes = piece_length(&blob->layout, piece);
     struct buffer *buffer = job == NULL ? NULL : blob_memory__buffer(blobs, bytes);
     if (buffer == NULL) {
-        cache_unpin(blobs->config.cache, blob->cached, piece);
-        if (job != NULL)
+        if (job == NULL && !content)
+            cache_unpin(blobs->config.cache, blob->cached, piece);
+        if (job != NULL) {
+            load_release(job);
             job_free(job);
+        }
         return NULL;
     }
     buffer->used = bytes;
@@ -591,9 +641,8 @@ static struct piece_job *load_job(struct blob *blob, uint32_t piece)
 /* A load or hash that no worker takes. */
 static void job_drop(struct piece_job *job)
 {
-    struct blob *blob = job->blob;
     if (job->kind == JOB_LOAD)
-        cache_unpin(blob->blobs->config.cache, job->cached, job->piece);
+        load_release(job);
     return_hasher(job);
     job_free(job);
 }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "blob_internal.h"
+#include "content.h"
 #include "log.h"
 #include "prefetch.h"
 
@@ -102,7 +103,8 @@ static uint32_t block_pieces(const struct blob *blob, const struct blob_reader *
 static int pull(struct blob *blob, struct blob_reader *reader)
 {
     uint32_t first = piece_at(&blob->layout, reader->offset), end = end_piece(blob, reader);
-    if (reader->reader_id != 0 || blob->repairing || all_here(blob, first, end))
+    if (reader->reader_id != 0 || blob->repairing || all_here(blob, first, end) ||
+        (!reader->ahead && blob_content__waits(blob)))
         return 0;
     reader->piece_told = first;
     uint32_t block = block_pieces(blob, reader);
@@ -283,7 +285,7 @@ static bool chunk_from_file(struct blob *blob, uint32_t piece, struct blob_chunk
     struct blobs *blobs = blob->blobs;
     const struct blob_piece *slot = &blob->pieces[piece];
     uint64_t now_us = loop_now_us(blobs->config.loop);
-    if (slot->checked_us == 0 || now_us - slot->checked_us > BLOB_VERIFY_AGAIN_US)
+    if (!slot->stored || slot->checked_us == 0 || now_us - slot->checked_us > BLOB_VERIFY_AGAIN_US)
         return false;
     if (cache_pin(blobs->config.cache, blob->cached, piece, now_us) != 0)
         return false;
@@ -310,7 +312,8 @@ static int load_piece(struct blob *blob, struct blob_reader *reader, uint32_t pi
 
 static enum blob_tier tier_of(const struct blob_piece *slot, bool from_file)
 {
-    if (slot->tier == BLOB_FROM_PEER || slot->tier == BLOB_FROM_ORIGIN)
+    if (slot->tier == BLOB_FROM_PEER || slot->tier == BLOB_FROM_ORIGIN ||
+        slot->tier == BLOB_FROM_CONTENT)
         return (enum blob_tier)slot->tier;
     return from_file ? BLOB_FROM_DISK : BLOB_FROM_MEMORY;
 }
@@ -324,8 +327,9 @@ int blob_read_next(struct blob_reader *reader, uint32_t max_bytes, struct blob_c
         return E_CANCELLED;
     uint64_t limit = release_limit(blob, reader);
     if (reader->offset >= limit) {
+        int err = pull(blob, reader); /* it may have waited at its start */
         blob_piece__hash_on(blob);
-        return wait_for(reader);
+        return err != 0 ? err : wait_for(reader);
     }
     uint32_t piece = piece_at(&blob->layout, reader->offset);
     struct blob_piece *slot = &blob->pieces[piece];

@@ -37,8 +37,7 @@ static void damaged(struct blobs *blobs, struct blob *blob)
     struct blob_piece *slot = &blob->pieces[scrub->piece];
     slot->stored = false;
     slot->checked_us = 0;
-    if (slot->have && slot->memory == NULL)
-        blob__piece_gone(blob, scrub->piece);
+    blob__piece_settle(blob, scrub->piece);
 }
 
 static void scrub_next(struct blobs *blobs);

@@ -64,10 +64,11 @@ static const struct config_key keys[] = {
      .help = "Identity and cache; made with mode 0700. Not root: $XDG_DATA_HOME/shoal."},
     {.name = "contentStore",
      .type = CONFIG_PATH,
-     .flags = CONFIG_KEY_LATER,
      .offset = AT(content_store),
      .fallback = "",
-     .help = "containerd's content store, read only: what it holds is not stored twice."},
+     .help =
+         "containerd's root (/var/lib/containerd) or its io.containerd.content.v1.content: blobs "
+         "that lie there are served from there, read only, and not stored twice."},
 
     {.name = "listen.client",
      .type = CONFIG_ADDRESS,

@@ -104,6 +104,14 @@ static void bytes_page(struct page *page, struct agent *agent)
     one(page, "readers", "gauge", "Local readers of blobs.", blobs.readers);
     one(page, "readers_ahead", "gauge", "Layers being brought in before a client asks.",
         blobs.ahead);
+    one(page, "content_blobs", "gauge", "Blobs served from containerd's content store.",
+        blobs.content_blobs);
+    one(page, "content_damaged_total", "counter",
+        "Files of the content store whose bytes were not the digest's.", blobs.content_wrong);
+    one(page, "content_gone_total", "counter",
+        "Blobs that are not served from the content store any more.", blobs.content_gone);
+    one(page, "content_given_up_bytes_total", "counter",
+        "Bytes of the cache given up because containerd has them.", blobs.content_given_up_bytes);
     one(page, "memory_tier_bytes", "gauge", "Pieces kept in memory.", blobs.memory_bytes);
     one(page, "cache_scrubbed_total", "counter", "Stored pieces read back unasked, to find damage.",
         blobs.scrubbed);

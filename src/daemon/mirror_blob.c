@@ -325,6 +325,8 @@ static void serve(struct mirror_request *request, uint64_t size)
     }
     bool around = request->mirror->config.config->mode == CONFIG_MODE_PASSTHROUGH ||
                   !is_shared(request) || size > BLOB_BYTES_MAX;
+    if (!around)
+        blobs_content_seen(request->mirror->config.blobs, &request->route.digest);
     if (around || open_answer(request, &span) != 0) {
         request->mirror->counters.direct++;
         mirror_direct(request, &span);

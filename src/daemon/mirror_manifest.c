@@ -51,8 +51,12 @@ static void link_references(struct mirror_request *request, const struct digest 
     if (found == NULL)
         return;
     if (manifest_parse(body, bytes, found, MANIFEST_DESCRIPTORS_MAX, &count) == 0) {
-        for (size_t i = 0; i < count; i++)
+        bool p2p = registry_p2p(request->registry, request->route.repository);
+        for (size_t i = 0; i < count; i++) {
             mirror__link(request, &found[i].digest, found[i].size_bytes);
+            if (p2p && !found[i].is_manifest)
+                blobs_content_seen(request->mirror->config.blobs, &found[i].digest);
+        }
         mirror_prefetch__manifest(request, manifest, found, count);
     }
     (void)loop_alloc(NULL, found, 0);

@@ -122,7 +122,7 @@ static int open_layer(const struct mirror_request *request, const struct prefetc
         size != image->rule[layer].size_bytes)
         return E_DENIED;
     int err = blobs_get(config->blobs, digest, size, out);
-    if (err == 0 && blob_verified(*out)) {
+    if (err == 0 && (blob_verified(*out) || blobs_content_expected(config->blobs, digest))) {
         blob_put(*out);
         err = E_EXISTS;
     }

@@ -129,8 +129,10 @@ static void what_containerd_holds_is_read(void **state)
     rig_start(&rig);
     struct store *store = &rig.store;
     assert_int_equal(create(&rig, &rig.digest, SIZE, &blob), 0);
+    struct piece_hash hash, wanted;
     for (uint32_t step = 0; step < 2; step++) {
         assert_int_equal(get(&rig, blob, 0, PIECE), E_AGAIN); /* nobody knows what it is */
+        assert_int_equal(store_content_hash(store, blob, 0, &hash), E_AGAIN);
         assert_int_equal(store->seal(store->self, blob), E_AGAIN);
     }
     assert_int_equal(store->seal(store->self, blob), 0);
@@ -140,6 +142,10 @@ static void what_containerd_holds_is_read(void **state)
     assert_int_equal(get(&rig, blob, 1, PIECE), 0);
     assert_int_equal(get(&rig, blob, 1, 100), E_INVALID);
     assert_int_equal(get(&rig, blob, 3, PIECE), E_NOT_FOUND);
+    piece_hash_of(content + PIECE, PIECE, &wanted);
+    assert_int_equal(store_content_hash(store, blob, 1, &hash), 0);
+    assert_memory_equal(&hash, &wanted, sizeof hash);
+    assert_int_equal(store_content_hash(store, blob, 3, &hash), E_NOT_FOUND);
     uint64_t offset;
     struct piece_record record = test_record(0, content, PIECE);
     assert_int_equal(store->open_fd(store->self, blob, 0, &fd, &offset), E_UNSUPPORTED);
