@@ -344,6 +344,8 @@ static void peer_event(struct fuzz *fuzz, struct script *script)
         transfer_peer_lied(fuzz->core, fuzz->now_us, &member.id);
     else if (what == 5 && take(script, 1) % 16 == 0)
         transfer_drain(fuzz->core, fuzz->now_us);
+    else if (what == 6 && member.state == MEMBER_UNKNOWN)
+        err = transfer_update_self(fuzz->core, fuzz->now_us, &member.topology);
     else
         err = transfer_member_up(fuzz->core, fuzz->now_us, &member);
     ASSERT(err == 0);

@@ -406,6 +406,50 @@ static void test_origin_fails_for_a_second(void **state)
     w_free(world);
 }
 
+/* ---- labels that come late ---- */
+
+static void move_call(struct w_world *world, uint64_t arg)
+{
+    struct w_node *node = &world->nodes[arg];
+    snprintf(node->member.topology.zone.text, LABEL_BYTES_MAX, "learnt-%u", (unsigned)arg % 2);
+    assert_int_equal(transfer_update_self(node->core, world->now_us, &node->member.topology), 0);
+    w_drain(world, node);
+    for (uint32_t i = 0; i < world->config.nodes; i++) {
+        struct w_node *other = &world->nodes[i];
+        if (i == arg)
+            continue;
+        assert_int_equal(transfer_member_up(other->core, world->now_us, &node->member), 0);
+        w_drain(world, other);
+    }
+}
+
+/* A mesh of one zone falls into two, node by node, while all pull. */
+static void test_zones_learnt_in_mid_pull(void **state)
+{
+    (void)state;
+    double last[2], origin[2];
+    for (unsigned moves = 0; moves < 2; moves++) {
+        struct w_config config = w_defaults(w_seed(1), 16, 1, 100);
+        struct w_world *world = crowd(config, 64);
+        world->on_call = move_call;
+        for (uint32_t i = 0; moves == 1 && i < config.nodes; i++) {
+            struct w_event event = {
+                .kind = W_CALL, .arg = i, .at_us = world->now_us + 2 * W_S + i * 50 * W_MS};
+            w_push(world, event);
+        }
+        w_run(world, RUN_LIMIT);
+        assert_all_done(world);
+        last[moves] = w_times_of(world).last;
+        origin[moves] = copies(world);
+        w_free(world);
+    }
+    print_message("figure: 16 nodes learn two zones at 2 s: last %.3f s (%.3f without), origin "
+                  "%.3f copies (%.3f)\n",
+                  last[1], last[0], origin[1], origin[0]);
+    assert_true(last[1] <= last[0] + 3);
+    assert_true(origin[1] <= origin[0] + 0.5);
+}
+
 /* ---- drain ---- */
 
 static void drain_call(struct w_world *world, uint64_t arg)
@@ -449,6 +493,7 @@ int main(void)
         cmocka_unit_test(test_refused_credentials),
         cmocka_unit_test(test_nobody_may_read),
         cmocka_unit_test(test_origin_fails_for_a_second),
+        cmocka_unit_test(test_zones_learnt_in_mid_pull),
         cmocka_unit_test(test_drain),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
