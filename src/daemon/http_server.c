@@ -51,9 +51,10 @@ struct exchange {
     struct http_socket socket;
     struct peer_addr peer;
     enum conn_state state;
-    int events;            /* polled for */
-    uint64_t since_us;     /* entered this state, or last made progress */
-    uint64_t window_bytes; /* taken by the client since since_us */
+    int events;             /* polled for */
+    uint64_t since_us;      /* entered this state, or last made progress */
+    uint64_t window_bytes;  /* given to the socket since since_us */
+    uint64_t window_queued; /* of what the socket held at since_us, the client had not taken */
     size_t in_used;
     bool close_after; /* no further request on this connection */
     bool head_only;
@@ -183,7 +184,7 @@ static void enter(struct exchange *conn, enum conn_state state)
 {
     conn->state = state;
     conn->since_us = now_us(conn);
-    conn->window_bytes = 0;
+    conn->window_bytes = conn->window_queued = 0;
 }
 
 /* Our side is done: the client reads what is on its way, then closes (CLIENTS §1.2). */
@@ -720,6 +721,21 @@ static void on_accept(uv_poll_t *handle, int status, int events)
     }
 }
 
+/* True if the client took less than SLOW_BYTES for a whole window. The socket's buffer holds
+ * megabytes and is writable again only when much of it is free: what counts is what left it. */
+static bool is_slow(struct exchange *conn, uint64_t at_us)
+{
+    /* Waiting for the source is not the client's fault. */
+    bool waits = (conn->events & UV_WRITABLE) != 0;
+    uint64_t queued = http_socket_queued(&conn->socket);
+    if (waits && conn->window_queued + conn->window_bytes < queued + SLOW_BYTES)
+        return at_us - conn->since_us > SLOW_WINDOW_US;
+    conn->since_us = at_us;
+    conn->window_bytes = 0;
+    conn->window_queued = queued;
+    return false;
+}
+
 /* True if the connection outstayed its state's deadline. */
 static bool overdue(struct exchange *conn, uint64_t at_us)
 {
@@ -730,12 +746,7 @@ static bool overdue(struct exchange *conn, uint64_t at_us)
     case CONN_READING:
         return age_us > (conn->in_used > 0 ? HEAD_DEADLINE_US : IDLE_US);
     case CONN_SENDING:
-        /* Waiting for the source is not the client's fault. */
-        if (conn->window_bytes < SLOW_BYTES && (conn->events & UV_WRITABLE) != 0)
-            return age_us > SLOW_WINDOW_US;
-        conn->since_us = at_us;
-        conn->window_bytes = 0;
-        return false;
+        return is_slow(conn, at_us);
     case CONN_DRAINING:
         return age_us > DRAIN_US;
     default:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import it
 from bad_input import refused, scratch
-from lab import Lab, Process, run
+from lab import CLIENT_PORT, Lab, Process, run
 
 PORT = 443
 OWN, P2P = "demo.cr.test", "demo.distributed.cr.test"  # ACR.md: the second is the first's name on the nodes
@@ -289,6 +289,32 @@ def test_http_4_hoarding():
         it.check(fetch(node, "/healthz")[0] == 200, "no room after one went")
         for sock in kept:
             sock.close()
+
+
+def test_http_4_slow_reader():
+    """A client that takes less than 4 KiB in 30 s is dropped, inside TLS as well; one that is merely slow is not, on either port."""
+    with tls_node() as (lab, node):
+        layer = max(lab.image["layers"], key=lambda d: d["size"])
+        pulled(node, layer)
+        asked = f"GET /v2/lib/app/blobs/{layer['digest']} HTTP/1.1\r\nHost: {OWN}\r\n\r\n".encode()
+        with dial(node) as stuck, dial(node) as slow, it.connect(node, CLIENT_PORT) as plain:
+            for sock in (stuck, slow, plain):
+                sock.sendall(asked)
+            end, taken = time.monotonic() + 45, 0
+            while time.monotonic() < end:
+                parts = [len(slow.recv(16384)), len(plain.recv(16384))]
+                it.check(min(parts) > 0, f"slow readers were cut after {taken} bytes: {parts}")
+                taken += sum(parts)
+                time.sleep(0.5)
+            it.check(node.metric("shoal_client_connections") == 1, "the slow reader of the plain port was dropped")
+            it.check(node.metric("shoal_tls_connections") == 1, f"{node.metric('shoal_tls_connections')} connections: a stuck reader was kept")
+            got = 0
+            try:
+                while part := stuck.recv(1 << 20):
+                    got += len(part)
+            except (ssl.SSLError, OSError):
+                pass
+            it.check(0 < got < layer["size"], f"the stuck reader got {got} of {layer['size']} bytes")
 
 
 def test_throughput():
