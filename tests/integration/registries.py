@@ -11,7 +11,8 @@ import it
 import stub_registry as stub
 from lab import Lab, Process, run
 from pull import fetch
-from runtimes import PASSWORD, TOKEN_PORT, USER, auth_file
+from images import push_runnable
+from runtimes import MIRROR, PASSWORD, TOKEN_PORT, USER, Containerd, Sandbox, auth_file
 
 TLS_PORT, PROXY_PORT = 5443, 3128
 ACCEPT = f"Accept: {stub.MANIFEST}"
@@ -77,6 +78,26 @@ def test_org_1_patterns():
             status, _, body = fetch(node, f"/v2/lib/app/manifests/1{ns(name)}", "-H", ACCEPT)
             it.check(status == wanted, f"{name}: {status} {body[:200]}")
             it.check(status != 503 or b"not allowed" in body or b"refused" in body, f"{name}: {body[:300]}")
+
+
+def test_containerds_default_mirror():
+    """containerd with certs.d/_default alone: two registries that only a pattern knows, whose certificates containerd itself does not trust."""
+    def entries(ca):
+        return [{"name": f"*.pattern.test:{TLS_PORT}", "ca": ca, "allowPrivate": True}]
+    with tls_registry(entries) as lab:
+        node, image = lab.nodes[0], push_runnable(lab, "lib/run")
+        node.sandbox = Sandbox(node)
+        containerd = Containerd(node.sandbox)
+        place = containerd.dir / "certs.d/_default"
+        place.mkdir(parents=True)
+        (place / "hosts.toml").write_text(f'[host."http://{MIRROR}"]\n  capabilities = ["pull", "resolve"]\n')
+        for name in ("one", "two"):
+            done = containerd.ctr("images", "pull", "--hosts-dir", place.parent, f"{name}.pattern.test:{TLS_PORT}/lib/run:1", check=False)
+            it.check(done.returncode == 0, f"{name}: {done.stderr[-400:]}")
+        blobs = {d["digest"]: d["size"] for d in (image, image["parts"]["config"], *image["parts"]["layers"])}
+        it.check(containerd.blobs() == blobs, f"content store: {containerd.blobs()}")
+        done = containerd.ctr("images", "pull", "--hosts-dir", place.parent, f"one.other.test:{TLS_PORT}/lib/run:1", check=False)
+        it.check(done.returncode != 0, "a registry that no pattern knows was served")
 
 
 def make_login(path: Path, text: str) -> Path:
