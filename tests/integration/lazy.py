@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Lazy and parallel readers: overlaybd, containerd with parallel ranges, SOCI, stargz and nydus as they ask, every byte compared."""
+import base64
 import hashlib
 import http.client
 import random
@@ -10,7 +11,7 @@ import time
 from pathlib import Path
 
 import it
-from lab import REGISTRY_NAME, Lab, Process, inside
+from lab import REGISTRY_NAME, Lab, Process, inside, run
 
 KIB, MIB = 1 << 10, 1 << 20
 REPOSITORY = "lib/lazy"
@@ -106,12 +107,18 @@ def origin_bytes(lab) -> int:
     return sum(node.sources()["origin_bytes"] for node in lab.nodes)
 
 
-def lazy_lab(nodes: int, size: int, settings=None):
-    lab = Lab(nodes, settings=settings)
+def lazy_lab(nodes: int, size: int, settings=None, zones=1, private=False):
+    """Nodes before a registry with one blob; `private`: for user:secret only."""
+    lab = Lab(nodes, zones=zones, settings=settings)
     lab.start_registry()
     rng = random.Random(size)
     data = b"".join(rng.randbytes(MIB) for _ in range(size // MIB))
     digest = put_blob(lab, data)
+    if private:
+        passwords = lab.dir / "htpasswd"
+        passwords.write_text(run("htpasswd", "-Bbn", "user", "secret").stdout)
+        lab.processes.pop().kill()
+        lab.start_registry({"htpasswd": {"realm": "lab", "path": str(passwords)}})
     lab.start_nodes()
     if nodes > 1:
         lab.wait_members()
@@ -174,9 +181,8 @@ def measure(lab, ranges, data, seconds, what) -> tuple[float, float]:
 
 # ---- overlaybd ----
 
-def test_overlaybd_on_8_nodes():
-    """Random ranges of 4 KiB to 1 MiB inside the same hot set on all nodes: the registry gives it once."""
-    lab, data, digest = lazy_lab(8, 60 * MIB)
+def overlaybd_on_8_nodes(zones: int):
+    lab, data, digest = lazy_lab(8, 60 * MIB, zones=zones)
     with lab:
         regions = hot_regions(len(data), 12, 1)
         ranges = {}
@@ -185,9 +191,46 @@ def test_overlaybd_on_8_nodes():
             ranges[node] = [random_range(rng, regions) for _ in range(160)]
         seconds = replay(lab, lambda node: accelerator(digest), data, ranges.get)
         every = [(0, 0), *(r for part in ranges.values() for r in part)]
-        by_distinct, _ = measure(lab, every, data, seconds, "overlaybd, hot set")
+        by_distinct, _ = measure(lab, every, data, seconds, f"overlaybd, hot set, zones: {zones}")
         it.check(by_distinct <= 1.15, f"the registry gave {by_distinct:.3f} times the distinct bytes")
         it.check(by_distinct > 0.99, f"counted too little: {by_distinct:.3f}")
+
+
+def test_overlaybd_on_8_nodes():
+    """Random ranges of 4 KiB to 1 MiB inside the same hot set on all nodes: the registry gives it once."""
+    overlaybd_on_8_nodes(1)
+
+
+def test_overlaybd_in_two_zones():
+    overlaybd_on_8_nodes(2)
+
+
+def test_acl_1_private_blobs():
+    """The registry decides who may read, by the credentials in the request; what is cached is nobody's right (ACL-1, ACL-4)."""
+    lab, data, digest = lazy_lab(2, 9 * MIB, private=True)
+    with lab:
+        login = {"Authorization": "Basic " + base64.b64encode(b"user:secret").decode()}
+        for node in lab.nodes:
+            Reader(node, accelerator(digest), login).read(data, 4 * MIB, 4 * MIB + 99)
+            for headers in ({}, {"Authorization": "Basic " + base64.b64encode(b"user:wrong").decode()}):
+                answer, body = Reader(node, accelerator(digest), headers).ask(f"{4 * MIB}-{4 * MIB + 99}")
+                it.check(answer.status == 401 and "Basic" in answer.headers["WWW-Authenticate"], f"{headers}: {answer.status}")
+                it.check(data[4 * MIB:4 * MIB + 10] not in body, "private bytes")
+
+
+def test_strict_trust_goes_around_the_mesh():
+    """Of a range nobody sees the layer's digest match: with trust `verified` it comes from the registry, exactly; a whole layer is shared."""
+    lab, data, digest = lazy_lab(2, 9 * MIB, {"transfer.trust": "verified"})
+    with lab:
+        node = lab.nodes[0]
+        started = time.monotonic()
+        Reader(node, accelerator(digest)).read(data, 4 * MIB, 5 * MIB)
+        it.check(time.monotonic() - started < 1, "a range waited for a digest that does not come")
+        it.check(node.metric("shoal_piece_bytes_total") == 0, "pieces came")
+        it.check(Reader(node, accelerator(digest)).ask(None)[1] == data, "whole")
+        before = node.sources()["origin_bytes"]
+        Reader(node, accelerator(digest)).read(data, 4 * MIB, 5 * MIB)
+        it.check(node.sources()["origin_bytes"] - before < 64 * KIB, "a verified layer was read again")
 
 
 def test_scattered_reads_bring_in_blocks_alone():
