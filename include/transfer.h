@@ -39,8 +39,8 @@ struct transfer_config {
     struct peer_addr self_addr;
     struct topology topology;
     enum transfer_copies copies;
-    unsigned upload_slots;     /* 0: 12, a third more for images of many pieces (U of ALGORITHMS
-                                  §3.4 is 2: measured worse) */
+    unsigned upload_slots;     /* 0: 12, up to twice that for images of many pieces (U of
+                                  ALGORITHMS §3.4 is 2: measured worse) */
     unsigned upload_queue;     /* 0: 24 */
     unsigned inflight;         /* 0: 16 (D of ALGORITHMS §3.4), up to twice that where a node reads
                                   many pieces, as the layers of an image */
@@ -94,7 +94,7 @@ enum transfer_result_kind {
     /* Nothing flows with `peer` any more; the host may close an idle session. */
     TRANSFER_RELEASE,
     /* Send piece `piece` of `blob` with its voucher to `peer`; answer with transfer_upload_end. At
-       most 4/3 of upload_slots at a time. */
+       most twice upload_slots at a time. */
     TRANSFER_UPLOAD,
     /* Stop an upload if it has not begun; transfer_upload_end is still due. */
     TRANSFER_UPLOAD_CANCEL,

@@ -28,7 +28,7 @@ enum checker {
 /* What one node may have under way: uploads as struct transfer_config says; reads as far as leases
  * are asked for ahead of slow answers, and two without a lease; requests as many as it has room
  * for. */
-#define CHECKERS_UPLOADS  16
+#define CHECKERS_UPLOADS  24
 #define CHECKERS_READS    34
 #define CHECKERS_INFLIGHT 128
 

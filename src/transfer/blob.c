@@ -564,6 +564,12 @@ static uint32_t ahead_pieces(const struct transfer *transfer, const struct reade
     return share < UINT32_MAX ? (uint32_t)share : UINT32_MAX;
 }
 
+uint32_t transfer__reader_pieces(const struct transfer *transfer, const struct reader *reader)
+{
+    uint32_t ahead = ahead_pieces(transfer, reader), all = reader->end - reader->first;
+    return ahead < all ? ahead : all;
+}
+
 /* The reader's client is at `at`; what it wants follows. */
 static void move_reader(const struct transfer *transfer, struct reader *reader, uint32_t at)
 {

@@ -341,6 +341,10 @@ bool transfer__is_silent(const struct transfer *transfer, uint16_t node);
 /* Most pieces in flight now, and uploads at a time for those who have as many. */
 uint32_t transfer__inflight_max(const struct transfer *transfer);
 uint32_t transfer__slots_max(const struct transfer *transfer);
+/* So many pieces are read that as much is in flight as ever, in a mesh that is not small: each is a
+ * small part of the whole, and more of them may wait for one another (90 nodes under churn, 512
+ * pieces, seed 2: 1.504 times the run without, when they did so, too). */
+bool transfer__has_many_pieces(const struct transfer *transfer);
 /* Something is about to be asked for: if nothing was under way, the clock of the rate starts. The
  * first pieces come all at once, a whole round after they were asked for: counted from the first
  * arrival, a slow node took itself for a fast one. */

@@ -23,10 +23,13 @@
 /* Requests while nothing is known of the own rate, and at least. */
 #define UNKNOWN_REQUESTS       8
 #define UNKNOWN_REQUESTS_BRIEF 16
+#define UNKNOWN_REQUESTS_MANY  16
 #define LEAST_REQUESTS         2
 /* In flight is at most this part of all pieces that are read, between config.inflight and twice
  * that. Four layers of 256 pieces keep 32 in flight (300 nodes, 2 GiB: p50 1.031 with 16, 1.016
- * with 32); one layer with 32 ends late (1.20 with 16, 1.43 with 32). */
+ * with 32); one layer with 32 ends late (1.20 with 16, 1.43 with 32). Where the cache bounds how
+ * far ahead is read, those pieces count alone: the others are not to be had yet (30 nodes, 1 GB
+ * through 512 MiB: last 1.60, then 1.53). */
 #define INFLIGHT_SHARE 24
 /* Whatever the rate was: a node that starves for lack of sources must be able to ask several. */
 #define STARVED_REQUESTS 6
@@ -183,17 +186,25 @@ void transfer__requests_unwanted(struct transfer *transfer, struct blob *blob)
 uint32_t transfer__inflight_max(const struct transfer *transfer)
 {
     uint64_t pieces = 0, least = transfer->config.inflight;
-    for (const struct blob *blob = transfer->active; blob != NULL; blob = blob->next_active)
-        pieces += blob->swarm->readers > 0 ? blob->layout.piece_count : 0;
+    for (const struct reader *reader = transfer->readers; reader != NULL; reader = reader->next)
+        pieces += transfer__reader_pieces(transfer, reader);
     uint64_t most = pieces / INFLIGHT_SHARE;
     most = most < least ? least : most;
     return (uint32_t)(most < 2 * least ? most : 2 * least);
 }
 
+bool transfer__has_many_pieces(const struct transfer *transfer)
+{
+    return transfer__inflight_max(transfer) == 2 * transfer->config.inflight &&
+           transfer->nodes.live >= MESH_SMALL_MEMBERS;
+}
+
 /* The rate is known too late for a brief blob. */
 static uint32_t unknown_requests(const struct transfer *transfer, const struct blob *blob)
 {
-    return transfer__is_brief(transfer, blob) ? UNKNOWN_REQUESTS_BRIEF : UNKNOWN_REQUESTS;
+    if (transfer__is_brief(transfer, blob))
+        return UNKNOWN_REQUESTS_BRIEF;
+    return transfer__has_many_pieces(transfer) ? UNKNOWN_REQUESTS_MANY : UNKNOWN_REQUESTS;
 }
 
 /* May one more piece of this blob be asked for? At most a second of the own rate, so that slow

@@ -29,16 +29,27 @@
 /* With many neighbours one piece of this size each is enough to keep the link busy. */
 #define NEIGHBOUR_ONE_BYTES (1u * 1024 * 1024)
 
+/* Neighbours of whom one piece each is enough. Where more is in flight than usual that is all of
+ * it: a fast node that joins has few neighbours for a good part of its pull, and each would be done
+ * before it is asked again. */
+static uint32_t many_neighbours(const struct transfer *transfer)
+{
+    uint32_t most = transfer__inflight_max(transfer);
+    return transfer__has_many_pieces(transfer) ? most : NEIGHBOURS_MANY;
+}
+
 uint32_t transfer__neighbour_requests_max(const struct transfer *transfer, const struct blob *blob)
 {
     uint32_t most = (NEIGHBOUR_BYTES + blob->layout.piece_bytes - 1) / blob->layout.piece_bytes;
     uint64_t timed = transfer__rate_best(transfer) * NEIGHBOUR_US / S / blob->layout.piece_bytes;
     /* One each, if that is enough of them (the main rule for speed in ALGORITHMS §3.4). */
-    uint64_t least = blob->swarm->neighbour_count >= NEIGHBOURS_MANY ? 1 : NEIGHBOUR_LEAST;
+    uint64_t least =
+        blob->swarm->neighbour_count >= many_neighbours(transfer) ? 1 : NEIGHBOUR_LEAST;
     if (timed < least)
         timed = least;
-    if (least == 1 && blob->layout.piece_bytes >= NEIGHBOUR_ONE_BYTES)
-        return 1;
+    if (blob->layout.piece_bytes >= NEIGHBOUR_ONE_BYTES &&
+        blob->swarm->neighbour_count >= NEIGHBOURS_MANY)
+        return (uint32_t)least;
     return timed < most ? (uint32_t)timed : most;
 }
 

@@ -14,6 +14,7 @@
  * begun to pull. Large ones are slowed by it (100 nodes at 100 Mbit/s: p50 1.10, then 1.14). */
 #define HELLO_FIRST_BRIEF 16
 #define GROW_US           (100 * MS)
+#define GROW_LEAST_US     (25 * MS) /* at 10 Gbit/s; see grow_us */
 /* In a small mesh the same few would be greeted again and again before they pull. */
 #define GROW_SMALL_US (500 * MS)
 /* After this without filling up, random members are asked less often. */
@@ -418,9 +419,14 @@ static uint16_t take_candidate(struct transfer *transfer, struct blob *blob)
     return NODE_NONE;
 }
 
-static uint64_t grow_us(const struct transfer *transfer)
+/* Time between two steps of growing. Where pieces come soon a pull is over soon, too. */
+static uint64_t grow_us(const struct transfer *transfer, const struct swarm *swarm)
 {
-    return transfer->nodes.live < MESH_SMALL_MEMBERS ? GROW_SMALL_US : GROW_US;
+    if (transfer->nodes.live < MESH_SMALL_MEMBERS)
+        return GROW_SMALL_US;
+    if (swarm->piece_us == 0 || swarm->piece_us > GROW_US)
+        return GROW_US;
+    return swarm->piece_us < GROW_LEAST_US ? GROW_LEAST_US : swarm->piece_us;
 }
 
 /* Half of the new neighbours come from the list, half are random members: the list alone mixes
@@ -430,7 +436,7 @@ static void grow(struct transfer *transfer, struct blob *blob)
     struct swarm *swarm = blob->swarm;
     uint64_t age_us = transfer->now_us - swarm->started_us;
     uint32_t first = hello_first(transfer, blob);
-    uint64_t target = first + 2 * (age_us / grow_us(transfer));
+    uint64_t target = first + 2 * (age_us / grow_us(transfer, swarm));
     if (target > transfer->config.neighbours)
         target = transfer->config.neighbours;
     uint32_t zone = transfer__zone_of(transfer, NODE_SELF);
@@ -444,7 +450,7 @@ static void grow(struct transfer *transfer, struct blob *blob)
             greet(transfer, blob, node, false);
     }
     swarm->grow_due_us =
-        transfer->now_us + (age_us < GROW_EAGER_US ? grow_us(transfer) : GROW_CALM_US);
+        transfer->now_us + (age_us < GROW_EAGER_US ? grow_us(transfer, swarm) : GROW_CALM_US);
 }
 
 /* A HELLO without an answer: again, or given up. True if the neighbour is gone. */

@@ -14,6 +14,8 @@
 /* Uploads of one blob at a time: one per so many of its pieces, but so many. */
 #define BLOB_UPLOAD_PIECES 4
 #define BLOB_UPLOADS_LEAST 2
+/* All that run at a time, in memory: 16 of the largest pieces. */
+#define UPLOADS_BYTES (64u * 1024 * 1024)
 /* A node is refused for so long when it asks without proof, or for what is not here. */
 #define REFUSED_US (1 * S)
 
@@ -200,11 +202,16 @@ static struct upload *next_upload(struct transfer *transfer)
     return best;
 }
 
+/* Slots grow with what receivers ask for: pieces of different length flow to different numbers of
+ * receivers, and a link is full only with as many flows as there are at the other ends. With a
+ * third instead (all that is good for fewer pieces or a few nodes): 10 Gbit/s, 100 nodes p50 1.091,
+ * then 1.062; Kraken's image last 1.105, then 1.028. */
 uint32_t transfer__slots_max(const struct transfer *transfer)
 {
     const struct transfer_config *config = &transfer->config;
     uint32_t more = transfer__inflight_max(transfer) - config->inflight;
-    return config->upload_slots + config->upload_slots * more / config->inflight / 3;
+    uint32_t part = transfer__has_many_pieces(transfer) ? 1 : 3;
+    return config->upload_slots + config->upload_slots * more / config->inflight / part;
 }
 
 /* More slots keep the uplink busy, as long as receivers ask for clearly more pieces than there are
@@ -213,7 +220,9 @@ uint32_t transfer__slots_max(const struct transfer *transfer)
 static uint32_t slots_for(const struct transfer *transfer, const struct blob *blob)
 {
     uint64_t rate = transfer__rate_best(transfer);
-    uint32_t most = transfer__slots_max(transfer);
+    uint32_t most = transfer__slots_max(transfer), whole = UPLOADS_BYTES / blob->layout.piece_bytes;
+    if (most > whole)
+        most = whole;
     if (rate == 0)
         return most - most / 3;
     uint64_t asked = rate / 2 / blob->layout.piece_bytes;

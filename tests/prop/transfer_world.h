@@ -188,7 +188,7 @@ static inline void w_drain(struct w_world *world, struct w_node *node)
         return;
     unsigned slots = world->config.transfer.upload_slots;
     slots = slots == 0 ? 12 : slots;
-    assert_true(node->uploads <= slots + slots / 3);
+    assert_true(node->uploads <= 2 * slots);
     unsigned every = world->config.check_every == 0 ? 64 : world->config.check_every;
     if (world->events % every == 0)
         transfer__check_invariants(node->core);
