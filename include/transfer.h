@@ -50,7 +50,7 @@ struct transfer_config {
     uint64_t lease_timeout_us; /* 0: 500 ms without an answer -> next keeper */
     uint64_t fallback_us;      /* 0: 1.5 s without any keeper -> origin */
     unsigned fallbacks_max;    /* 0: 2 concurrent origin fallbacks of this node */
-    unsigned zone_members_min; /* 0: 8; zones with fewer live members merge (ALGORITHMS §3.5) */
+    unsigned zone_members_min; /* 0: 6; zones with fewer live members merge (ALGORITHMS §3.5) */
     /* Bytes that are brought in ahead of all clients together, prefetch apart; 0: no limit. What
        came sooner than the cache can keep it would be evicted before its client is there. */
     uint64_t ahead_bytes;

@@ -336,6 +336,10 @@ void transfer__on_busy(struct transfer *transfer, uint16_t from, const struct wi
 /* Room beyond the queue's limit for imports of other zones: they must not starve. */
 #define UPLOADS_EXTRA 8
 
+/* Uploads of one peer, queued and running (P-8). Nobody asks for more: refused, it would leave the
+ * other alone for a while, and two nodes with pieces of 128 KiB used half of their links. */
+#define UPLOADS_PER_PEER 16
+
 /* Running at a time, of config.upload_slots. */
 #define UPLOADS_RUNNING_MAX(slots) (2 * (slots))
 

@@ -30,7 +30,7 @@
 /* Keepers of a segment per zone (ALGORITHMS §3.3). */
 #define KEEPERS 3
 /* Zones with fewer live members merge (ALGORITHMS §3.5). */
-#define ZONE_MEMBERS_MIN 8
+#define ZONE_MEMBERS_MIN 6
 /* Nodes that talk to us before gossip has told of them; at most this many, forgotten when quiet. */
 #define STRANGERS_MAX 1024
 /* Numbers of topologies (region, zone, vSwitch) in the directory; those above count as our own. */
@@ -312,6 +312,8 @@ uint32_t transfer__closest(struct transfer *transfer, uint32_t zone, const uint8
 /* The same in the order in which they are asked: those known to be silent last. */
 uint32_t transfer__keepers(struct transfer *transfer, uint32_t zone, const uint8_t key[32],
                            uint16_t out[KEEPERS]);
+/* Is this node the first of them in its own zone? */
+bool transfer__keeps(struct transfer *transfer, const uint8_t key[32]);
 /* A random live member of a zone other than this node; NODE_NONE if there is none. */
 uint16_t transfer__random_member(struct transfer *transfer, uint32_t zone);
 

@@ -73,15 +73,15 @@ static void no_progress(struct transfer *transfer, struct blob *blob)
     swarm->fallback_us = transfer->now_us + 1 * S + jitter_us;
 }
 
-/* A client waits for its first byte and not one node said a word. */
+/* A client waits for its first byte and not one node said a word. That something came, by leases
+ * that this node could grant itself, helps it little. */
 static void first_byte(struct transfer *transfer, struct blob *blob)
 {
     const struct swarm *swarm = blob->swarm;
     uint32_t front = transfer__front(transfer, blob);
     if (front == blob->layout.piece_count || !bitfield_get(&swarm->open, front) ||
         transfer->heard_us >= swarm->started_us ||
-        transfer->now_us - swarm->started_us < FIRST_BYTE_US ||
-        swarm->progress_us > swarm->started_us || transfer->fallbacks > 0)
+        transfer->now_us - swarm->started_us < FIRST_BYTE_US || transfer->fallbacks > 0)
         return;
     (void)transfer__lease_take(transfer, blob, segment_of(&blob->layout, front), FETCH_NO_KEEPER);
 }

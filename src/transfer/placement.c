@@ -403,6 +403,13 @@ uint32_t transfer__keepers(struct transfer *transfer, uint32_t zone, const uint8
     return count;
 }
 
+bool transfer__keeps(struct transfer *transfer, const uint8_t key[32])
+{
+    uint16_t keepers[KEEPERS];
+    uint32_t zone = transfer__zone_of(transfer, NODE_SELF);
+    return transfer__keepers(transfer, zone, key, keepers) > 0 && keepers[0] == NODE_SELF;
+}
+
 uint16_t transfer__random_member(struct transfer *transfer, uint32_t zone)
 {
     refresh(transfer);

@@ -70,6 +70,7 @@ static bool is_free(const struct transfer *transfer, const struct blob *blob,
     return neighbour->state == NEIGHBOUR_UP && !neighbour->distrusted &&
            neighbour->free_at_us <= transfer->now_us &&
            neighbour->requests < transfer__neighbour_requests_max(transfer, blob) + extra &&
+           transfer->nodes.slots[neighbour->node].peer->requests < UPLOADS_PER_PEER &&
            transfer__link_up(transfer, neighbour->node) && is_heard(transfer, neighbour) &&
            transfer__node_usable(transfer, neighbour->node);
 }

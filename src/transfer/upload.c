@@ -8,9 +8,7 @@
 
 /* A queued upload whose session is gone waits so long for a new one. */
 #define LINKLESS_US (3 * S)
-/* Uploads of one peer, queued and running (P-8). */
-#define UPLOADS_PER_PEER 16
-#define BUSY_MIN_US      (20 * MS)
+#define BUSY_MIN_US (20 * MS)
 /* Uploads of one blob at a time: one per so many of its pieces, but so many. */
 #define BLOB_UPLOAD_PIECES 4
 #define BLOB_UPLOADS_LEAST 2

@@ -305,7 +305,7 @@ static void test_small_zones_merge(void **state)
     static const struct {
         unsigned sizes[4], zones, expected;
     } cases[] = {
-        {{8, 8}, 2, 2},    {{8, 7}, 2, 1},       {{3, 2}, 2, 1},        {{3, 3, 3}, 3, 1},
+        {{6, 6}, 2, 2},    {{6, 5}, 2, 1},       {{3, 2}, 2, 1},        {{3, 3, 3}, 3, 1},
         {{9, 3, 9}, 3, 2}, {{4, 4, 4, 4}, 4, 2}, {{20, 1, 1, 1}, 4, 1}, {{1}, 1, 1},
     };
     for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
