@@ -3,7 +3,9 @@
  * Leases: who brings a segment into a zone and into the mesh (ALGORITHMS §3.3).
  *
  *   lease.c     our side: asking, answers, repetition, what comes after a grant
- *   run.c       which segments to ask for, how many; reads from the origin and imports
+ *   ask.c       which segments to ask for, how many at a time
+ *   missing.c   what of a segment is to be brought in
+ *   run.c       reads from the origin and imports
  *   fallback.c  reads without a lease, when the mesh gives nothing
  *   desk.c      keeper of a zone: one lessee per segment, then who holds it
  *   home.c      keeper for the mesh: which zone reads the origin, which imports from which
@@ -114,18 +116,60 @@ void transfer__on_pending(struct transfer *transfer, uint16_t from,
 void transfer__on_refer(struct transfer *transfer, uint16_t from, const struct wire_lease *answer);
 void transfer__on_held(struct transfer *transfer, uint16_t from, const struct wire_lease *answer);
 
-/* ---- run.c ---- */
+/* ---- ask.c ---- */
 
 /* Asks for new leases and begins to read what was granted. */
 void transfer__leases_pump(struct transfer *transfer);
 /* Neighbours of a blob changed: grants that waited for them may go on. */
 void transfer__lease_neighbour(struct transfer *transfer, struct blob *blob);
+/* Learns from how a lease went: budget, mean, whether this node is too slow to take any. */
+void transfer__lease_done(struct transfer *transfer, struct lease *lease);
+/* A question was answered by "another has it". */
+void transfer__lease_contended(struct transfer *transfer, struct blob *blob);
+/* Nobody else pulls it, as far as is known: leases may be taken in long runs. */
+bool transfer__is_solo(struct transfer *transfer, const struct blob *blob);
+/* Neighbours that pull; costs a look at each. */
+uint32_t transfer__wanting(const struct swarm *swarm);
+/* Our best rate is far from what others reach. */
+bool transfer__is_slow_node(const struct swarm *swarm);
+/* Asks for none for a while, longer each time. */
+void transfer__leases_pause(struct transfer *transfer);
+
+/* ---- missing.c ---- */
+
+/* Nothing of it can be had here and now: first piece of a segment that is missing and not under way
+ * except by a lease. */
+bool transfer__segment_missing(const struct blob *blob, uint32_t segment, uint32_t *first,
+                               uint32_t *last);
+/* What this lease is still to bring in, between *first and *last: of a segment that somebody reads
+ * on through all that is missing, else the first run of pieces that ranges want; of a read that
+ * runs, what it has not brought yet. False: nothing. */
+bool transfer__lease_missing(const struct transfer *transfer, const struct lease *lease,
+                             uint32_t *first, uint32_t *last);
+/* Somebody reads on through this segment, so all of it is brought in. Costs a look at each reader.
+ */
+bool transfer__is_read_whole(const struct transfer *transfer, const struct blob *blob,
+                             uint32_t segment);
+/* A range reader wants it, and it is not here. */
+bool transfer__is_wanted(const struct blob *blob, uint32_t piece);
+/* What is to be read of a granted segment, between *first and *last; false: nothing. Of what ranges
+ * want, neighbours may have a part by now. */
+bool transfer__segment_due(const struct transfer *transfer, const struct lease *lease,
+                           uint32_t *first, uint32_t *last);
+
+/* ---- run.c ---- */
+
+static inline uint32_t segment_bytes(const struct blob *blob)
+{
+    return blob->layout.segment_pieces * blob->layout.piece_bytes;
+}
+
+/* Begins with all granted leases of the blob that need not wait. */
+void transfer__runs_begin(struct transfer *transfer, struct blob *blob);
 /* Asks a holder for the missing pieces of a segment without being its neighbour. True if anything
  * was asked for. */
 bool transfer__import(struct transfer *transfer, struct blob *blob, uint32_t segment,
                       uint16_t holder, uint8_t flags);
-/* Origin reads for lack of progress or answers, where due. */
-void transfer__fallback_tick(struct transfer *transfer, struct blob *blob);
 void transfer__fetches_tick(struct transfer *transfer);
 /* Tells the host to stop; fetch_end is awaited. */
 void transfer__fetch_cancel(struct transfer *transfer, struct fetch *fetch);
@@ -137,20 +181,11 @@ void transfer__fetches_close(struct transfer *transfer);
 void transfer__remote_remove(struct swarm *swarm, uint16_t node);
 /* Next time a grant that is held back may go on. */
 uint64_t transfer__runs_deadline(struct transfer *transfer);
-/* Learns from how a lease went: budget, mean, whether this node is too slow to take any. */
-void transfer__lease_done(struct transfer *transfer, struct lease *lease);
-/* A question was answered by "another has it". */
-void transfer__lease_contended(struct transfer *transfer, struct blob *blob);
-/* Nothing of it can be had here and now: first piece of a segment that is missing and not under way
- * except by a lease. */
-bool transfer__segment_missing(const struct blob *blob, uint32_t segment, uint32_t *first,
-                               uint32_t *last);
 
-/* What this lease is still to bring in, between *first and *last: of a segment that somebody reads
- * on through all that is missing, else the first run of pieces that ranges want; of a read that
- * runs, what it has not brought yet. False: nothing. */
-bool transfer__lease_missing(const struct transfer *transfer, const struct lease *lease,
-                             uint32_t *first, uint32_t *last);
+/* ---- fallback.c ---- */
+
+/* Origin reads for lack of progress or answers, where due. */
+void transfer__fallback_tick(struct transfer *transfer, struct blob *blob);
 
 /* ---- desk.c, home.c: messages to keepers ---- */
 
