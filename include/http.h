@@ -110,6 +110,12 @@ void http_head_add(struct http_head *head, const char *name, const char *value);
 void http_head_add_uint(struct http_head *head, const char *name, uint64_t value);
 /* Ends with the empty line. 0 with *used, E_TOO_LARGE, E_MALFORMED. */
 MUST_USE int http_head_end(struct http_head *head, size_t *used);
+/* A registry's Link header for clients of this port: targets on `host` ("name[:port]", the
+   registry's own) become paths, and such as are paths name the registry by `ns` ("": the client did
+   not, and need not). Targets elsewhere stay. 0; E_MALFORMED, E_TOO_LARGE: nothing usable was
+   written. */
+MUST_USE int http_link_here(const char *link, const char *host, const char *ns, char *text,
+                            size_t text_bytes);
 const char *http_status_text(int status);
 /* {"errors":[{"code":CODE,"message":...}]} (OCI distribution-spec "Error Codes"), JSON-escaped. 0,
  * E_TOO_LARGE. */

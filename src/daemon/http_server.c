@@ -238,7 +238,7 @@ static bool make_head(struct exchange *conn, const struct response *response, ui
     http_head_begin(&head, (char *)conn->out, room, response->status);
     for (unsigned i = 0; i < response->header_count; i++)
         http_head_add(&head, response->headers[i].name, response->headers[i].value);
-    if (response->status != 304)
+    if (response->status != 304 && length != RESPONSE_LENGTH_UNKNOWN)
         http_head_add_uint(&head, "Content-Length", length);
     if (conn->close_after)
         http_head_add(&head, "Connection", "close");
@@ -284,6 +284,7 @@ void exchange_error(struct exchange *conn, int status, const char *code, const c
     size_t bytes = 0;
     struct response response = {.status = status};
     response_add(&response, "Content-Type", "application/json");
+    response_add(&response, "Allow", status == 405 ? "GET, HEAD" : NULL); /* RFC 9110 §15.5.6 */
     if (http_oci_error(body, sizeof body, code, message, &bytes) != 0)
         bytes = 0;
     exchange_respond(conn, &response, body, bytes);

@@ -69,6 +69,8 @@ struct response {
 /* Adds a header; a NULL value or a full table adds nothing. */
 void response_add(struct response *response, const char *name, const char *value);
 
+/* Of an answer to HEAD: no Content-Length is sent, since nobody knows the body's. */
+#define RESPONSE_LENGTH_UNKNOWN SIZE_MAX
 /* Answers with a body from memory, copied; for HEAD the length is told and the body left out. */
 void exchange_respond(struct exchange *exchange, const struct response *response, const void *body,
                       size_t body_bytes);

@@ -124,7 +124,9 @@ bool mirror_tags__answer_stale(struct mirror_request *request)
 const char *mirror_tags__condition(struct mirror_request *request)
 {
     struct tag_fact fact;
+    /* Another Accept may get another document, or none: registries compare the ETag first. */
     if (!fact_find(request, &fact) || fact.etag[0] == '\0' ||
+        fact.accept_hash != accept_hash(request) ||
         http_request_header(exchange_request(request->exchange), "if-none-match") != NULL)
         return NULL;
     const struct manifest_key key = {request->registry->name, request->route.repository,

@@ -22,8 +22,9 @@ static const char *const kept[] = {
     "warning",
     "docker-distribution-api-version",
 };
-#define KEPT_COUNT (sizeof kept / sizeof kept[0])
-#define ACCEPT_MAX 16
+#define KEPT_COUNT     (sizeof kept / sizeof kept[0])
+#define ACCEPT_MAX     16
+#define LINK_BYTES_MAX 4096 /* a target of ours has 2 KiB at most (HTTP-1) */
 
 struct relay {
     struct mirror_request *request;
@@ -185,16 +186,23 @@ void relay_free(struct relay *relay)
     (void)loop_alloc(NULL, relay, 0);
 }
 
+/* What the spec calls that which is not there. Lists are of a repository. */
+static const char *unknown_code(enum http_route_kind kind)
+{
+    if (kind == HTTP_ROUTE_BLOB)
+        return "BLOB_UNKNOWN";
+    return kind == HTTP_ROUTE_MANIFEST ? "MANIFEST_UNKNOWN" : "NAME_UNKNOWN";
+}
+
 const char *mirror__oci_code(const struct mirror_request *request, int status)
 {
-    bool blob = request->route.kind == HTTP_ROUTE_BLOB;
     switch (status) {
     case 401:
         return "UNAUTHORIZED";
     case 403:
         return "DENIED";
     case 404:
-        return blob ? "BLOB_UNKNOWN" : "MANIFEST_UNKNOWN";
+        return unknown_code(request->route.kind);
     case 429:
         return "TOOMANYREQUESTS";
     default:
@@ -210,6 +218,18 @@ static bool textless(const struct mirror_request *request)
            exchange_request(request->exchange)->method == HTTP_GET;
 }
 
+/* The next page of a list is asked for here, too; NULL: the registry named none, or none that can
+ * be followed. */
+static const char *link_here(const struct mirror_request *request, char *text, size_t text_bytes)
+{
+    const char *link = relay_header(request->relay, "link");
+    const char *endpoint = request->registry->endpoint, *host = strstr(endpoint, "://");
+    if (link == NULL || host == NULL ||
+        http_link_here(link, host + 3, request->route.ns, text, text_bytes) != 0)
+        return NULL;
+    return text;
+}
+
 void relay_answer(struct mirror_request *request)
 {
     const struct relay *relay = request->relay;
@@ -218,8 +238,12 @@ void relay_answer(struct mirror_request *request)
         return;
     }
     struct response response = {.status = relay->status};
-    for (size_t i = 0; i < KEPT_COUNT; i++)
-        response_add(&response, kept[i], relay->headers[i]);
+    char link[LINK_BYTES_MAX];
+    for (size_t i = 0; i < KEPT_COUNT; i++) {
+        bool is_link = strcmp(kept[i], "link") == 0;
+        response_add(&response, kept[i],
+                     is_link ? link_here(request, link, sizeof link) : relay->headers[i]);
+    }
     response_add(&response, "Shoal-Source", "origin");
     const char *body = relay->body;
     size_t bytes = relay->body_bytes;
@@ -232,9 +256,9 @@ void relay_answer(struct mirror_request *request)
             response_add(&response, "Content-Type", "application/json");
     }
     /* HEAD: the length the origin told, without the body it did not send. */
-    if (exchange_request(request->exchange)->method == HTTP_HEAD &&
-        relay->content_length != UINT64_MAX)
-        bytes = relay->content_length <= SIZE_MAX ? (size_t)relay->content_length : 0;
+    if (exchange_request(request->exchange)->method == HTTP_HEAD)
+        bytes = relay->content_length <= SIZE_MAX ? (size_t)relay->content_length
+                                                  : RESPONSE_LENGTH_UNKNOWN;
     exchange_respond(request->exchange, &response, body, bytes);
     mirror_request__free(request);
 }
