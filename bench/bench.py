@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """make bench: measured figures beside their baselines, each pair in the same run. Leaves JSON in build/bench/.
 
-One agent: a cached blob beside nginx, a pull from a peer per core, idle memory in a mesh of 1,000, time to listening.
+One agent: a cached blob beside nginx, a pull from a peer per core, idle memory in a mesh of 1,000, time to listening; what
+pulls cost over none of us when the mesh is dead, silent or of no use (worse.py).
 Many: an image to N nodes at once over shaped links, by Shoal, by aria2, by libtorrent, and without a mesh (shaped.py).
 """
 import argparse
@@ -14,6 +15,7 @@ import time
 
 import measure
 import shaped
+import worse
 from lab import ROOT
 
 OUT = ROOT / "build" / "bench"
@@ -23,7 +25,7 @@ WAYS = ("shoal", "aria2", "libtorrent", "no_mesh")
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="comma-separated: cached, peer, idle, listening, shaped")
+    parser.add_argument("--only", default="", help="comma-separated: cached, peer, idle, listening, worse, shaped")
     parser.add_argument("--quick", action="store_true", help="fewer runs; of the shapes, only the first")
     parser.add_argument("--shapes", default="", help="nodes x Mbit/s x MiB of the shaped runs, such as 16x100x64,8x200x256")
     parser.add_argument("--full", action="store_true", help="all six shapes: 8x200, 16x100, 32x50, with 64 and with 256 MiB; about an hour")
@@ -97,13 +99,24 @@ def listening(quick: bool) -> bool:
     return good
 
 
+def never_worse(quick: bool) -> bool:
+    print(f"\npulls of blobs that nobody has, through the agent and straight from the registry in turns; allowed: first byte"
+          f" p50 +{worse.FIRST_BYTE_P50_MS} ms, p99 +{worse.FIRST_BYTE_P99_MS} ms; the whole {worse.TOTAL_SHARE:.0%} + {worse.TOTAL_S} s")
+
+    def tell(result: dict):
+        print(f"  {worse.text_of(result)}   {'MISSED: ' + '; '.join(result['misses']) if result['misses'] else 'ok'}", flush=True)
+    results = worse.states(rounds=1 if quick else 5, small=40 if quick else 20, tell=tell)
+    save("worse", {"measure": "worse", "states": results})
+    return not any(result["misses"] for result in results)
+
+
 # ---- many ----
 
 def many(options) -> bool:
     return shaped.measure_all(options.shapes[:1] if options.quick else options.shapes, options.ways, options.patience)
 
 
-PARTS = {"listening": listening, "idle": idle, "cached": cached, "peer": peer}
+PARTS = {"listening": listening, "idle": idle, "cached": cached, "peer": peer, "worse": never_worse}
 
 
 def main() -> int:

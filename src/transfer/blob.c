@@ -702,6 +702,10 @@ static void reader_begins(struct transfer *transfer, struct reader *reader)
     memset(swarm->retry_ms, 0, blob->layout.segment_count * sizeof *swarm->retry_ms);
     swarm->announce_due_us = swarm->grow_due_us = transfer->now_us;
     swarm->sourceless_us = 0;
+    /* The tick may be far off: nothing was going on. */
+    uint64_t due_us = transfer__fallback_deadline(transfer);
+    if (due_us < transfer->tick_due_us)
+        transfer->tick_due_us = due_us;
     locate(transfer, blob);
 }
 

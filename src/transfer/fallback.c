@@ -73,8 +73,10 @@ static void no_progress(struct transfer *transfer, struct blob *blob)
     swarm->fallback_us = transfer->now_us + 1 * S + jitter_us;
 }
 
-/* A client waits for its first byte and not one node said a word. That something came, by leases
- * that this node could grant itself, helps it little. */
+/* A client waits for its first byte and not one node said a word, neither keepers nor those greeted
+ * as neighbours. That something came, by leases that this node could grant itself, helps it little.
+ * Until somebody speaks nothing else waits so long for an answer: what comes next would begin as
+ * late, and the rest of this blob later (1.6 s for 24 MiB). */
 static void first_byte(struct transfer *transfer, struct blob *blob)
 {
     const struct swarm *swarm = blob->swarm;
@@ -83,6 +85,8 @@ static void first_byte(struct transfer *transfer, struct blob *blob)
         transfer->heard_us >= swarm->started_us ||
         transfer->now_us - swarm->started_us < FIRST_BYTE_US || transfer->fallbacks > 0)
         return;
+    if (transfer->mesh_quiet_us == 0)
+        transfer->mesh_quiet_us = transfer->now_us;
     (void)transfer__lease_take(transfer, blob, segment_of(&blob->layout, front), FETCH_NO_KEEPER);
 }
 
@@ -92,4 +96,16 @@ void transfer__fallback_tick(struct transfer *transfer, struct blob *blob)
         return;
     first_byte(transfer, blob);
     no_progress(transfer, blob);
+}
+
+uint64_t transfer__fallback_deadline(const struct transfer *transfer)
+{
+    uint64_t deadline_us = UINT64_MAX;
+    for (const struct blob *blob = transfer->active; blob != NULL; blob = blob->next_active) {
+        uint64_t at_us = blob->swarm->started_us + FIRST_BYTE_US;
+        bool waits = blob->swarm->readers > 0 && transfer->heard_us < blob->swarm->started_us;
+        if (waits && at_us > transfer->now_us && at_us < deadline_us)
+            deadline_us = at_us;
+    }
+    return deadline_us;
 }

@@ -23,6 +23,9 @@
 #define IMPORT_AGAIN_MAX_US (1 * S)
 /* With a silent mesh, asking is a formality. */
 #define QUIET_WAIT_US (5 * MS)
+/* What was asked before it was thought silent: it may only be far away. With round trips of 300 ms
+ * and no such grace 8 nodes read 1.38 copies instead of 1.19. */
+#define QUIET_GRACE_US (120 * MS)
 /* Origin failures of a segment before readers are told, if no peer has it. */
 #define ORIGIN_FAILS_MAX    3
 #define FAIL_RETRY_MS       500
@@ -233,8 +236,6 @@ bool transfer__lease_ask(struct transfer *transfer, struct blob *blob, uint32_t 
         return false;
     uint64_t jitter_us = prng_below(&transfer->prng, transfer->config.fallback_us / 4 + 1);
     lease->give_up_us = transfer->now_us + transfer->config.fallback_us + jitter_us;
-    if (transfer->mesh_quiet_us != 0)
-        lease->give_up_us = transfer->now_us + QUIET_WAIT_US;
     send_want(transfer, lease);
     return true;
 }
@@ -678,10 +679,25 @@ static void next_rank(struct transfer *transfer, struct lease *lease)
     lease->tries = 0;
 }
 
+/* Until when an answer is waited for. Judged anew each time: what was asked before the mesh fell
+ * silent need not wait long either, and a word from anybody gives the usual patience back. */
+static uint64_t patience_end_us(const struct transfer *transfer, const struct lease *lease)
+{
+    if (lease->state == LEASE_WAITING)
+        return UINT64_MAX;
+    uint64_t quiet_us = transfer->mesh_quiet_us;
+    if (quiet_us == 0)
+        return lease->give_up_us;
+    uint64_t end_us = lease->asked_us + QUIET_WAIT_US;
+    if (lease->asked_us < quiet_us)
+        end_us = quiet_us + QUIET_GRACE_US;
+    return end_us < lease->give_up_us ? end_us : lease->give_up_us;
+}
+
 static void asked_tick(struct transfer *transfer, struct lease *lease)
 {
     uint64_t now_us = transfer->now_us;
-    if (now_us >= lease->give_up_us && lease->state != LEASE_WAITING) {
+    if (now_us >= patience_end_us(transfer, lease)) {
         (void)transfer__lease_take(transfer, lease->blob, lease->segment, FETCH_NO_KEEPER);
         return;
     }
@@ -743,8 +759,7 @@ static void held_tick(struct transfer *transfer, struct lease *lease)
 
 static void lease_tick(struct transfer *transfer, struct lease *lease)
 {
-    bool patience_over =
-        is_asked(lease) && lease->state != LEASE_WAITING && transfer->now_us >= lease->give_up_us;
+    bool patience_over = is_asked(lease) && transfer->now_us >= patience_end_us(transfer, lease);
     if (lease->due_us > transfer->now_us && !patience_over)
         return;
     if (is_asked(lease))
@@ -847,8 +862,8 @@ uint64_t transfer__leases_deadline(const struct transfer *transfer)
         bool timed = is_asked(lease) || lease->state >= LEASE_IMPORTING;
         if (timed && lease->due_us < deadline_us)
             deadline_us = lease->due_us;
-        if (is_asked(lease) && lease->state != LEASE_WAITING && lease->give_up_us < deadline_us)
-            deadline_us = lease->give_up_us;
+        if (is_asked(lease) && patience_end_us(transfer, lease) < deadline_us)
+            deadline_us = patience_end_us(transfer, lease);
     }
     return deadline_us;
 }

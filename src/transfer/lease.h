@@ -186,6 +186,9 @@ uint64_t transfer__runs_deadline(struct transfer *transfer);
 
 /* Origin reads for lack of progress or answers, where due. */
 void transfer__fallback_tick(struct transfer *transfer, struct blob *blob);
+/* The next time, after now, at which that is due although nothing else may be. Cost: all active
+ * blobs. */
+uint64_t transfer__fallback_deadline(const struct transfer *transfer);
 
 /* ---- desk.c, home.c: messages to keepers ---- */
 

@@ -638,7 +638,8 @@ static void tick(struct transfer *transfer)
 {
     if (transfer->tick_due_us > transfer->now_us)
         return;
-    transfer->tick_due_us = transfer->now_us + (is_busy(transfer) ? TICK_US : IDLE_TICK_US);
+    uint64_t due_us = transfer->now_us + (is_busy(transfer) ? TICK_US : IDLE_TICK_US);
+    transfer->tick_due_us = least(due_us, transfer__fallback_deadline(transfer));
     transfer__requests_tick(transfer);
     transfer__uploads_tick(transfer);
     transfer__fetches_tick(transfer);

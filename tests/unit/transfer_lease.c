@@ -127,6 +127,53 @@ static void test_nobody_answers(void **state)
     t_close(&t);
 }
 
+static unsigned fetches(const struct t_host *t)
+{
+    unsigned count = 0;
+    while (t_result(t, TRANSFER_FETCH, count) != NULL)
+        count++;
+    return count;
+}
+
+/* The whole mesh is silent: the first byte's time is lost once, not by each segment, nor by the
+ * next pull; whoever says a word gets the usual patience again (SECURITY §5, mesh dead). */
+static void test_a_silent_mesh_is_waited_for_once(void **state)
+{
+    (void)state;
+    struct t_host t;
+    t_open(&t, 40, 4 * T_MIB);
+    transfer_advance(t.core, t.now_us);
+    t_wait(&t, 300 * T_MS); /* nothing goes on: the next tick is not near */
+    uint64_t reader = t_read(&t, TRANSFER_READ_STREAM, true);
+    t_wait(&t, 119 * T_MS);
+    assert_null(t_result(&t, TRANSFER_FETCH, 0));
+    t_wait(&t, 12 * T_MS); /* the next segments are waited for a moment, to be read in one go */
+    assert_non_null(t_result(&t, TRANSFER_FETCH, 0));
+    assert_int_equal(t_result(&t, TRANSFER_FETCH, 0)->reason, FETCH_NO_KEEPER);
+    t_wait(&t, 20 * T_MS);
+    assert_int_equal(fetches(&t), 2); /* as many at a time as there may be */
+    transfer_read_stop(t.core, t.now_us, reader);
+    transfer_blob_close(t.core, t.now_us, t.blob);
+    for (unsigned i = 0; i < 2; i++)
+        transfer_fetch_end(t.core, t.now_us, t_result(&t, TRANSFER_FETCH, i)->id, E_CANCELLED, 0);
+    t_clear(&t);
+    for (unsigned spoken = 0; spoken < 2; spoken++) {
+        digest_of(DIGEST_SHA256, &spoken, sizeof spoken, &t.info.digest);
+        uint8_t lookup[32] = {3};
+        blob_key_of(lookup, &t.info.digest, &t.info.key);
+        t.info.size_bytes = T_PIECE;
+        assert_int_equal(transfer_blob_open(t.core, t.now_us, &t.info, NULL, &t.blob), 0);
+        t_clear(&t);
+        (void)t_read(&t, TRANSFER_READ_STREAM, true);
+        transfer_providers(t.core, t.now_us, &t.info.key, NULL, 0);
+        if (spoken == 1)
+            t_hello(&t, 9, true, 0, 0);
+        t_wait(&t, 10 * T_MS);
+        assert_int_equal(fetches(&t), 1 - spoken);
+    }
+    t_close(&t);
+}
+
 static void test_pending_is_asked_again(void **state)
 {
     (void)state;
@@ -599,6 +646,7 @@ int main(void)
         cmocka_unit_test(test_grant_leads_to_a_read),
         cmocka_unit_test(test_want_is_repeated_then_goes_to_the_next_keeper),
         cmocka_unit_test(test_nobody_answers),
+        cmocka_unit_test(test_a_silent_mesh_is_waited_for_once),
         cmocka_unit_test(test_pending_is_asked_again),
         cmocka_unit_test(test_import_from_another_zone),
         cmocka_unit_test(test_an_import_that_fails),
