@@ -22,8 +22,8 @@
 struct memory_entry {
     struct blob *blob;
     uint32_t piece;
-    struct buffer *buffer;
-    struct piece_hash hash; /* of these bytes, whatever vouchers say */ /* one reference */
+    struct buffer *buffer;  /* one reference */
+    struct piece_hash hash; /* of these bytes, whatever vouchers say */
     uint64_t used_us;
     struct memory_entry *older, *newer;
 };

@@ -81,8 +81,8 @@ static void resume(void *arg)
     size_t byte_count = link->stash_bytes;
     link->stash = NULL;
     link->stash_bytes = link->stash_capacity = 0;
-    if (byte_count > 0)
-        process(link, bytes, byte_count);
+    process(link, bytes,
+            byte_count); /* of no bytes, too: the kernel may wait for a record's rest */
     (void)loop_alloc(NULL, bytes, 0);
     if (link->state != LINK_OPEN || link->paused)
         return;

@@ -595,17 +595,28 @@ static void link_up(void)
     assert_true(run_until(linked));
 }
 
-/* Seals a record as side 1 and puts it on the wire to side 0. */
+/* Seals a record as side 1. Returns its length on the wire. */
+static size_t seal_record(const uint8_t *bytes, size_t byte_count, uint8_t *out)
+{
+    size_t sealed_bytes = 0;
+    assert_int_equal(session_seal(sides[1].node->tcp.links->session, loop_now_us(&loop), NULL, 0,
+                                  bytes, byte_count, out, &sealed_bytes),
+                     0);
+    return sealed_bytes;
+}
+
+/* Puts bytes on the wire from side 1 to side 0. */
+static void send_bytes(uint8_t *bytes, size_t byte_count)
+{
+    uv_buf_t span = uv_buf_init((char *)bytes, (unsigned)byte_count);
+    assert_int_equal(uv_try_write((uv_stream_t *)&sides[1].node->tcp.links->tcp, &span, 1),
+                     byte_count);
+}
+
 static void send_record(const uint8_t *bytes, size_t byte_count)
 {
     static uint8_t sealed[RECORD_WIRE_BYTES_MAX];
-    size_t sealed_bytes = 0;
-    struct peerlink *link = sides[1].node->tcp.links;
-    assert_int_equal(session_seal(link->session, loop_now_us(&loop), NULL, 0, bytes, byte_count,
-                                  sealed, &sealed_bytes),
-                     0);
-    uv_buf_t span = uv_buf_init((char *)sealed, (unsigned)sealed_bytes);
-    assert_int_equal(uv_try_write((uv_stream_t *)&link->tcp, &span, 1), sealed_bytes);
+    send_bytes(sealed, seal_record(bytes, byte_count, sealed));
 }
 
 static bool unlinked(void)
@@ -720,6 +731,59 @@ static void a_wrong_piece_length_closes_it(void **state) /* INT-8 */
     assert_int_equal(counters(0).pieces_wrong_length, 1);
     assert_int_equal(counters(0).links_closed_protocol, 1);
     assert_int_equal(sides[0].received, 0);
+}
+
+static bool asleep(void)
+{
+    return sides[0].node->tcp.links->readable_at > 0;
+}
+
+static bool held_up(void)
+{
+    return counters(0).read_pauses > 0;
+}
+
+static bool part_taken(void)
+{
+    const struct buffer *buffer = sides[0].node->tcp.links->buffer;
+    return buffer != NULL && buffer->used == 20000;
+}
+
+/* The kernel was asked for a record's rest, and reading paused right behind that record: what comes
+ * then is less than was asked for, and must be read all the same (P-2). */
+static void a_link_wakes_for_less_after_a_pause(void **state)
+{
+    (void)state;
+    static uint8_t body[RECORD_BYTES_MAX], wire[RECORD_WIRE_BYTES_MAX + 1024];
+    uint8_t header[PIECE_FRAME_BYTES];
+    uint8_t unknown[16] = {99, 0, 0, 16, 0, 1, 0, 0}; /* 64 KiB follow */
+    struct buffer *blocks[3];
+    assert_int_equal(buffer_pool_new(1, &sides[0].pool), 0); /* 16 MiB, 12 for peers */
+    sides[1].mute = true;
+    link_up();
+    join(1, 0);
+    assert_true(run_until(joined));
+    open_blob(0, false);
+    open_blob(1, true);
+    read_all(0);
+    assert_true(run_until(expects_one));
+    send_record(unknown, sizeof unknown);
+    size_t wire_bytes = seal_record(body, sizeof body, wire);
+    send_bytes(wire, 20000);
+    assert_true(run_until(asleep));
+    for (size_t i = 0; i < 3; i++)
+        blocks[i] = buffer_get(sides[0].pool, PIECE_BYTES_MAX, BUFFER_FOR_LOCAL);
+    struct piece_frame frame = piece_of(PIECE_BYTES_MIN);
+    frame.key = sides[0].blob.key;
+    frame.piece = expected_piece();
+    wire_bytes += seal_record(header, frame_encode(&frame, header), wire + wire_bytes);
+    send_bytes(wire + 20000, wire_bytes - 20000);
+    assert_true(run_until(held_up));
+    assert_int_equal(sides[0].node->tcp.links->stash_bytes, 0);
+    for (size_t i = 0; i < 3; i++)
+        buffer_put(blocks[i]);
+    send_record(body, 20000);
+    assert_true(run_until(part_taken));
 }
 
 static bool some_received(void)
@@ -954,6 +1018,7 @@ int main(void)
         WITH_LOOP(unasked_pieces_and_unknown_frames_are_skipped),
         WITH_LOOP(a_frame_after_bye_closes_it),
         WITH_LOOP(a_wrong_piece_length_closes_it),
+        WITH_LOOP(a_link_wakes_for_less_after_a_pause),
         WITH_LOOP(a_vanishing_peer_leaves_nothing_behind),
         WITH_LOOP(a_dead_address_fails_the_dial),
         WITH_LOOP(a_node_that_calls_itself_hangs_up),
