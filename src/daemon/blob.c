@@ -197,10 +197,10 @@ void blob__prove(struct blob *blob, uint32_t piece, const struct piece_hash *has
 }
 
 /* Without its hash nobody can tell whether what comes for a lost piece is right, but by hashing all
- * of the blob again. */
+ * of the blob again. Readers under way wait for that with their last bytes (INT-1). */
 static void doubt(struct blob *blob, uint32_t piece)
 {
-    if (!blob->verified || blob->readers != NULL || blob__proven(blob, piece) != NULL)
+    if (!blob->verified || blob__proven(blob, piece) != NULL)
         return;
     ASSERT(!blob->hashing);
     blob->verified = false;

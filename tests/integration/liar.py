@@ -100,5 +100,34 @@ def test_wrong_bytes_for_what_was_right_once():
         it.figure(f"blob that was right once: {refused:.0f} other pieces refused, no wrong body")
 
 
+def test_wrong_bytes_for_a_piece_that_rotted():
+    """A blob that a restart found whole, of which a piece proves damaged under a reader, is hashed anew with what comes for it (INT-1, D-5)."""
+    lab, image = lab_with_liar("sign", 2, [24 << 20])
+    with lab:
+        liar, node = lab.nodes
+        bad = [f"{p.node.name}: {p.error}" for p in pull_everywhere([node], image) + pull_everywhere([liar], image) if p.error or p.is_alive()]
+        it.check(not bad, "; ".join(bad))
+        node.process.stop()
+        for path in (node.dir / "data" / "cache").rglob("*"):
+            if path.is_file() and path.stat().st_size > (1 << 20):
+                with open(path, "r+b") as file:
+                    file.seek(path.stat().st_size * 2 // 3)
+                    file.write(bytes(4096))
+        node.start()
+        lab.wait_members()
+        digest = image["layers"][0]["digest"]
+        target = node.dir / "body"
+        right = 0
+        for _ in range(4):
+            done = node.run("curl", "-sf", "-m", "20", "-o", target, f"http://127.0.0.1:{node.client_port}/v2/lib/app/blobs/{digest}?ns={REGISTRY_NAME}", check=False)
+            got = hashlib.sha256(target.read_bytes()).hexdigest() if done.returncode == 0 else None
+            it.check(got in (None, digest[7:]), "a complete wrong body")
+            right += got is not None
+        it.check(node.metric("shoal_cache_corrupt_total") > 0, "no damage was met: the test shows nothing")
+        it.check(node.metric("shoal_blob_mismatches_total") > 0, "nobody was lied to: the test shows nothing")
+        it.check(right > 0, "no right body in four tries")
+        it.figure(f"piece that rotted: {right} of 4 bodies right, none wrong")
+
+
 if __name__ == "__main__":
     sys.exit(it.main(globals()))
