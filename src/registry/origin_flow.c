@@ -89,9 +89,35 @@ static bool place_free(const struct origin_flow *flow)
     return flow == NULL || flow->places_max == 0 || flow->running < flow->places_max;
 }
 
+static bool is_bulk(const struct origin_fetch *fetch)
+{
+    return fetch->request.kind == ORIGIN_BLOB && !fetch->head_only;
+}
+
+/* Somebody waits whose turn is before this one's: a document, or of the same kind and there before.
+ * Without it who ends one request and starts the next in the same moment would keep its place for
+ * ever. Who is not on the list yet came last. */
+static bool is_preceded(const struct origin_fetch *fetch)
+{
+    bool before = true;
+
+    if (fetch->flow == NULL || fetch->flow->places_max == 0)
+        return false;
+    for (const struct origin_fetch *other = fetch->origin->head; other != NULL;
+         other = other->next) {
+        if (other == fetch)
+            before = false;
+        else if (other->state == ORIGIN_QUEUED && other->flow == fetch->flow &&
+                 !other->caller_paused &&
+                 (is_bulk(other) == is_bulk(fetch) ? before : is_bulk(fetch)))
+            return true;
+    }
+    return false;
+}
+
 bool origin__place_take(struct origin_fetch *fetch)
 {
-    if (!place_free(fetch->flow)) {
+    if (!place_free(fetch->flow) || is_preceded(fetch)) {
         fetch->origin->counters.queued++;
         return false;
     }
@@ -113,11 +139,6 @@ void origin__place_give(struct origin_fetch *fetch)
     fetch->flow->running--;
     if (fetch->flow->places_max != 0)
         origin__ask_turn(fetch->origin);
-}
-
-static bool is_bulk(const struct origin_fetch *fetch)
-{
-    return fetch->request.kind == ORIGIN_BLOB && !fetch->head_only;
 }
 
 static void dequeue(struct origin_fetch *fetch)

@@ -62,6 +62,28 @@ static void documents_go_before_blobs(void **state)
     assert_int_equal(more[0].dones, 1);
 }
 
+/* Who starts its next request when one ends, as a pull does with its leases, goes to the end. */
+static void who_waits_goes_before_who_comes(void **state)
+{
+    struct world *world = *state;
+
+    world->entry.connections_max = 1;
+    start(world);
+    start_more(world, 0, ORIGIN_BLOB);
+    start_more(world, 1, ORIGIN_MANIFEST);
+    answer(world, 0);
+    start_more(world, 2, ORIGIN_BLOB); /* before anybody had a turn */
+    start_more(world, 3, ORIGIN_MANIFEST);
+    assert_int_equal(world->fake.call_count, 1);
+    static const unsigned order[] = {1, 3, 0, 2};
+    for (unsigned i = 0; i < 4; i++) {
+        (void)fake_turn(&world->fake, world->origin);
+        assert_int_equal(world->fake.call_count, i + 2);
+        answer(world, i + 1);
+        assert_int_equal(more[order[i]].dones, 1);
+    }
+}
+
 /* A redirect gives the place back before it asks for one again: one place is enough for both. */
 static void one_place_follows_redirects_and_retries(void **state)
 {
@@ -265,6 +287,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(attempts_wait_for_a_place),
         TEST(documents_go_before_blobs),
+        TEST(who_waits_goes_before_who_comes),
         TEST(one_place_follows_redirects_and_retries),
         TEST(waiting_ends_with_the_time_for_the_head),
         TEST(whoever_is_cancelled_leaves_its_place),
