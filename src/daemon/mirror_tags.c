@@ -121,6 +121,8 @@ bool mirror_tags__answer_stale(struct mirror_request *request)
            answer(request, &fact, true);
 }
 
+/* Not for other media types: registries compare the tag's digest before they look at Accept
+ * (distribution 2.8), and their 304 would make ours of what this client never gets from them. */
 const char *mirror_tags__condition(struct mirror_request *request)
 {
     struct tag_fact fact;

@@ -11,7 +11,7 @@ import it
 import stub_registry as stub
 from lab import Lab, Process, run
 from pull import fetch
-from images import push_runnable
+from images import INDEX, push_multi, push_runnable
 from runtimes import MIRROR, PASSWORD, TOKEN_PORT, USER, Containerd, Sandbox, auth_file
 
 TLS_PORT, PROXY_PORT = 5443, 3128
@@ -235,6 +235,18 @@ def test_int_9_a_tag_is_asked_for_each_time():
         it.check(digest_by_tag(node, lab.name)[0] == 401, "ACL-4: no password was answered from memory")
         moved = lab.push_image("lib/app", [2 << 20])
         it.check(digest_by_tag(node, lab.name, *login)[:2] == (200, moved["digest"]), "a moved tag")
+
+
+def test_a_tag_is_what_the_client_accepts():
+    """A client that accepts other types hears what the registry would tell it, not what was told to somebody else."""
+    with private_registry("basic", lambda lab: {}) as lab:
+        node = lab.nodes[0]
+        push_multi(lab, "lib/multi")
+        path = f"/v2/lib/multi/manifests/1{ns(lab.name)}"
+        login = ("-u", f"{USER}:{PASSWORD}")
+        for accept, wanted in ((INDEX, 200), (stub.MANIFEST, 404), (INDEX, 200)):
+            status, headers, _ = fetch(node, path, "-H", f"Accept: {accept}", *login)
+            it.check(status == wanted, f"{accept}: {status} {headers.get('content-type')}")
 
 
 def test_acl_6_tags_while_the_registry_is_down():
