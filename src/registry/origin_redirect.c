@@ -19,14 +19,14 @@ bool origin__is_redirect(int status)
 }
 
 /* A redirect may not name a cloud's credential service, whatever addresses are allowed (ORG-2). Of
- * what lies behind a proxy we see no address but one that is named. */
+ * what lies behind a proxy we see no address but one that is named, in a spelling that we read. */
 static bool host_forbidden(const struct origin_fetch *fetch, const struct url_parts *url)
 {
     struct peer_addr addr;
     enum address_class class;
 
     if (peer_addr_parse(url->host, 1, &addr) != 0)
-        return false;
+        return url__is_number(url->host, strlen(url->host));
     class = address__class(addr.ip);
     if (class == ADDRESS_PRIVATE && fetch->proxy[0] != '\0')
         return !fetch->allow_private;

@@ -14,6 +14,7 @@
 #include "bytes.h"
 #include "log.h"
 #include "registry.h"
+#include "url.h"
 
 struct made {
     struct registry_entry entry;
@@ -36,14 +37,9 @@ static size_t host_bytes(const char *name)
     return name[0] == '[' ? 0 : strcspn(name, ":");
 }
 
-/* A host whose last label is a number is an address, in whatever spelling. */
 static bool is_number(const char *name)
 {
-    size_t end = host_bytes(name), label = end;
-
-    while (label > 0 && name[label - 1] != '.')
-        label--;
-    return strspn(name + label, "0123456789") >= end - label;
+    return url__is_number(name, host_bytes(name));
 }
 
 bool registry_pattern_valid(const char *text)

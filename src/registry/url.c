@@ -295,6 +295,21 @@ int url__resolve(const struct url_parts *base, const char *location, char *out, 
     return err;
 }
 
+bool url__is_number(const char *host, size_t host_bytes)
+{
+    size_t label, bytes;
+
+    if (host_bytes > 0 && host[host_bytes - 1] == '.')
+        host_bytes--;
+    for (label = host_bytes; label > 0 && host[label - 1] != '.';)
+        label--;
+    bytes = host_bytes - label;
+    host += label;
+    if (bytes >= 2 && host[0] == '0' && host[1] == 'x')
+        return strspn(host + 2, "0123456789abcdef") >= bytes - 2;
+    return strspn(host, "0123456789") >= bytes;
+}
+
 bool url__same_origin(const struct url_parts *a, const struct url_parts *b)
 {
     return a->https == b->https && a->port == b->port && strcmp(a->host, b->host) == 0;

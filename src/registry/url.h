@@ -40,6 +40,10 @@ MUST_USE int url__build(const struct url_parts *parts, char *out, size_t out_byt
 MUST_USE int url__resolve(const struct url_parts *base, const char *location, char *out,
                           size_t out_bytes);
 
+/* True for a host whose last label is a number, decimal or 0x..., which is an address in one of the
+ * spellings that resolvers read (2130706433, 0x7f.1); one dot at its end does not matter. */
+bool url__is_number(const char *host, size_t host_bytes);
+
 /* Same scheme, host and port: the only condition under which credentials travel on (ORG-3). */
 bool url__same_origin(const struct url_parts *a, const struct url_parts *b);
 

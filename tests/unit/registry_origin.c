@@ -406,13 +406,15 @@ static void client_certificate_stays_with_the_registry(void **state)
 /* ORG-2: behind a proxy no address is seen but one that a redirect names. */
 static void a_proxy_is_not_sent_to_private_addresses(void **state)
 {
-    static const char *const locations[] = {"location: https://10.0.0.1/x\n",
-                                            "location: https://127.0.0.1:8443/x\n",
-                                            "location: https://[fd00::1]/x\n"};
+    static const char *const locations[] = {
+        "location: https://10.0.0.1/x\n",   "location: https://127.0.0.1:8443/x\n",
+        "location: https://[fd00::1]/x\n",  "location: https://2852039166/x\n",
+        "location: https://0xa9fea9fe/x\n", "location: https://169.254.43518./x\n",
+        "location: https://0177.0.0.1/x\n"};
     struct world *world = *state;
 
     (void)snprintf(world->entry.proxy, sizeof world->entry.proxy, "http://proxy.test:3128");
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < 7; i++) {
         unsigned first = world->fake.call_count;
 
         caller_init(&world->caller, &world->fake, world->origin);
@@ -426,8 +428,8 @@ static void a_proxy_is_not_sent_to_private_addresses(void **state)
     world->entry.allow_private = true;
     caller_init(&world->caller, &world->fake, world->origin);
     start(world);
-    fake_answer(call(world, 3), 307, locations[0], "");
-    fake_answer(call(world, 4), 200, "", "0123456789");
+    fake_answer(call(world, 7), 307, locations[0], "");
+    fake_answer(call(world, 8), 200, "", "0123456789");
     expect_done(world, 0);
 }
 
