@@ -243,7 +243,7 @@ static const struct config_key keys[] = {
      .fallback = "0",
      .min = 0,
      .max = 60 * SECOND,
-     .help = "How long a registry's word on a tag counts for the same credentials; 0: each request "
+     .help = "How long a registry's word on a tag counts for whom it accepted; 0: each request "
              "asks, those that come together ask once."},
     {.name = "access.offline",
      .type = CONFIG_ENUM,
