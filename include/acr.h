@@ -124,8 +124,10 @@ void acr_advance(struct acr *acr, uint64_t now_us);
 const struct registry_entry *acr_find(const void *acr, const char *name);
 
 /* The same for a URL in an instance's object storage: where ACR keeps blobs (ACR.md §6), public and
- * inside a VPC. Fits `more_storage`. */
-const struct registry_entry *acr_find_storage(const void *acr, const char *url);
+ * inside a VPC. Each name of the instance is an entry: the first one after `after`, NULL: the first
+ * of all. Fits `more_storage`. */
+const struct registry_entry *acr_find_storage(const void *acr, const char *url,
+                                              const struct registry_entry *after);
 
 /* One instance for people and programs. Borrowed until the next acr_advance. */
 struct acr_view {

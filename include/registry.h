@@ -80,8 +80,9 @@ struct registries {
     /* Further ones, known only while the agent runs (acr.h): asked for names that no entry has,
        before any pattern. NULL: none. */
     const struct registry_entry *(*more)(const void *more_arg, const char *name);
-    /* The one of these whose storage a URL lies in; NULL: none. */
-    const struct registry_entry *(*more_storage)(const void *more_arg, const char *url);
+    /* The one of these after `after` (NULL: the first) whose storage a URL lies in; NULL: none. */
+    const struct registry_entry *(*more_storage)(const void *more_arg, const char *url,
+                                                 const struct registry_entry *after);
     const void *more_arg; /* borrowed */
 };
 /* By exact lower-cased name (ORG-1), or the default for "". NULL if none. Patterns are not looked
@@ -89,6 +90,8 @@ struct registries {
 const struct registry_entry *registries_find(const struct registries *registries, const char *ns);
 /* May this repository's content go through the mesh (ACL-10)? Cost: rules x name. */
 bool registry_p2p(const struct registry_entry *registry, const char *repository);
+/* The same for blobs of its storage, whose URLs do not tell of which repository they are. */
+bool registry_p2p_storage(const struct registry_entry *registry);
 /* True for "*", and for "*." before a host[:port] in lower case that is not a number. */
 bool registry_pattern_valid(const char *text);
 /* True if the name (lower case) is one that the pattern stands for. */
@@ -130,7 +133,9 @@ const char *registries_asked(const struct registries *registries, const char *ns
 /* http or https, a lower-case host, a path that ends in '/', no query, fragment or dot segment. */
 bool registry_storage_valid(const char *text);
 /* The entry whose storage the URL lies in, held like any other: a configured one, else one known
- * only while the agent runs. 0, E_NOT_FOUND. */
+ * only while the agent runs. Where several have it the one that keeps it off the mesh decides, also
+ * if it is configured in place of one of the latter and names no storage (ACL-10). 0, E_NOT_FOUND.
+ */
 MUST_USE int registry_table_storage(struct registry_table *table, const char *url,
                                     const struct registry_entry **out);
 /* What of the entry's storage a URL names: true with the digest for "sha256/<2 hex>/<64 hex>/data"

@@ -291,14 +291,14 @@ static void answer_unsatisfiable(struct mirror_request *request, uint64_t size)
     mirror_request__free(request);
 }
 
-/* May it go to the mesh (ACL-10)? A storage's URL does not tell of which repository it is. */
+/* May it go to the mesh (ACL-10)? */
 static bool is_shared(const struct mirror_request *request)
 {
     const struct registry_entry *registry = request->registry;
     if (request->opaque)
         return false;
     if (request->url != NULL)
-        return registry->p2p && registry->p2p_rule_count == 0;
+        return registry_p2p_storage(registry);
     return registry_p2p(registry, request->route.repository);
 }
 

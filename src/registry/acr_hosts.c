@@ -112,13 +112,19 @@ const struct registry_entry *acr_find(const void *acr, const char *name)
     return found != NULL && found->live ? &found->entry : NULL;
 }
 
-const struct registry_entry *acr_find_storage(const void *arg, const char *url)
+const struct registry_entry *acr_find_storage(const void *arg, const char *url,
+                                              const struct registry_entry *after)
 {
     const struct acr *acr = arg;
+    bool passed = after == NULL;
 
-    for (unsigned i = 0; i < acr->name_count; i++)
-        if (acr->names[i]->live && storage__place_bytes(&acr->names[i]->entry, url) > 0)
-            return &acr->names[i]->entry;
+    for (unsigned i = 0; i < acr->name_count; i++) {
+        const struct acr_name *name = acr->names[i];
+
+        if (passed && name->live && storage__place_bytes(&name->entry, url) > 0)
+            return &name->entry;
+        passed = passed || &name->entry == after;
+    }
     return NULL;
 }
 

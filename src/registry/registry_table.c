@@ -186,24 +186,54 @@ int registry_table_get(struct registry_table *table, const char *ns,
     return 0;
 }
 
+/* One of the entries with this storage that keeps it off the mesh, else the first of them. */
+static const struct registry_entry *stricter(const struct registry_entry *first,
+                                             const struct registry_entry *other)
+{
+    return first == NULL || (registry_p2p_storage(first) && !registry_p2p_storage(other)) ? other
+                                                                                          : first;
+}
+
+static const struct registry_entry *configured_storage(const struct registries *configured,
+                                                       const char *url)
+{
+    const struct registry_entry *found = NULL;
+
+    for (unsigned i = 0; i < configured->entry_count; i++)
+        if (storage__place_bytes(&configured->entries[i], url) > 0)
+            found = stricter(found, &configured->entries[i]);
+    return found;
+}
+
+/* A name of a running instance may have an entry of its own, which wins by name; what that says of
+ * the mesh holds for the storage too. */
+static const struct registry_entry *more_storage(const struct registries *configured,
+                                                 const char *url)
+{
+    const struct registry_entry *found = NULL, *more = NULL;
+
+    if (configured->more_storage == NULL)
+        return NULL;
+    while ((more = configured->more_storage(configured->more_arg, url, more)) != NULL) {
+        const struct registry_entry *own = registries_find(configured, more->name);
+
+        found = stricter(found, more);
+        if (own != NULL && !registry_p2p_storage(own))
+            found = own;
+    }
+    return found;
+}
+
 int registry_table_storage(struct registry_table *table, const char *url,
                            const struct registry_entry **out)
 {
-    for (unsigned i = 0; i < table->configured.entry_count; i++) {
-        const struct registry_entry *entry = &table->configured.entries[i];
+    const struct registry_entry *found = configured_storage(&table->configured, url);
 
-        if (storage__place_bytes(entry, url) == 0)
-            continue;
-        *out = registry_entry_ref(entry);
-        return 0;
-    }
-    const struct registry_entry *more =
-        table->configured.more_storage == NULL
-            ? NULL
-            : table->configured.more_storage(table->configured.more_arg, url);
-    if (more == NULL)
+    if (found == NULL)
+        found = more_storage(&table->configured, url);
+    if (found == NULL)
         return E_NOT_FOUND;
-    *out = registry_entry_ref(more);
+    *out = registry_entry_ref(found);
     return 0;
 }
 

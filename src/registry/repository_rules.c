@@ -39,3 +39,8 @@ bool registry_p2p(const struct registry_entry *registry, const char *repository)
             return registry->p2p_rules[i].on;
     return registry->p2p;
 }
+
+bool registry_p2p_storage(const struct registry_entry *registry)
+{
+    return registry->p2p && registry->p2p_rule_count == 0;
+}

@@ -68,21 +68,25 @@ static void storage_of_an_instance_is_known(void **state)
     };
 
     start(world);
-    assert_null(acr_find_storage(world->acr, rows[1].host));
+    assert_null(acr_find_storage(world->acr, rows[1].host, NULL));
     fake_answer(next_call(world, "ListInstanceEndpoint"), 200, DATE, LIST);
     fake_answer(next_call(world, "GetInstanceVpcEndpoint"), 200, DATE, LINK);
     expect_endpoint(world, "https://" VPC_HOST);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         char url[256];
         (void)snprintf(url, sizeof url, "%s%s", rows[i].host, path);
-        const struct registry_entry *entry = acr_find_storage(world->acr, url);
+        const struct registry_entry *entry = acr_find_storage(world->acr, url, NULL);
         if ((entry != NULL) != rows[i].known)
             fail_msg("%s: %d", url, entry != NULL);
-        if (entry != NULL)
+        unsigned names = 0;
+        for (; entry != NULL; entry = acr_find_storage(world->acr, url, entry)) {
             assert_string_equal(entry->endpoint, "https://" VPC_HOST);
+            names++;
+        }
+        assert_int_equal(names, rows[i].known ? 3 : 0);
     }
     assert_null(acr_find_storage(
-        world->acr, "https://cri-one-registry.oss-cn-shanghai.aliyuncs.com/other/sha256/x"));
+        world->acr, "https://cri-one-registry.oss-cn-shanghai.aliyuncs.com/other/sha256/x", NULL));
 }
 
 /* As one of the agent's registries: behind the configured ones, by exact name, and in the P2P form

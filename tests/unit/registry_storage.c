@@ -81,6 +81,60 @@ static void urls_have_an_owner_or_none_org1(void **state)
     }
 }
 
+/* ---- off the mesh (ACL-10) ---- */
+
+static struct registry_entry instance[] = {
+    {.name = "i-vpc.test", .endpoint = "https://i-vpc.test", .storage = {PLACE}, .p2p = true},
+    {.name = "i.test", .endpoint = "https://i-vpc.test", .storage = {PLACE}, .p2p = true},
+};
+
+static const struct registry_entry *find_more(const void *arg, const char *url,
+                                              const struct registry_entry *after)
+{
+    (void)arg;
+    if (strncmp(url, PLACE, strlen(PLACE)) != 0 || after == &instance[1])
+        return NULL;
+    return after == NULL ? &instance[0] : &instance[1];
+}
+
+static void expect_owner(struct registry_entry *own, unsigned own_count,
+                         const struct registry_entry *wanted)
+{
+    struct env env = {.alloc = test_alloc};
+    struct registries configured = {
+        .entries = own, .entry_count = own_count, .more_storage = find_more};
+    struct registry_table *table;
+    const struct registry_entry *out = NULL;
+
+    assert_int_equal(registry_table_new(&env, &configured, &table), 0);
+    assert_int_equal(registry_table_storage(table, PLACE "x", &out), 0);
+    assert_ptr_equal(out, wanted);
+    registry_entry_put(out);
+    registry_table_free(table);
+}
+
+/* An entry in place of one of an instance's names cannot name its bucket's place, but what it says
+ * of the mesh holds there; of two entries with one place the stricter one decides. */
+static void storage_is_off_the_mesh_if_any_of_its_names_is_acl10(void **state)
+{
+    struct registry_entry own = {.name = "i.test", .p2p = true};
+    struct registry_entry two[] = {{.name = "a.test", .storage = {PLACE}, .p2p = true},
+                                   {.name = "b.test", .storage = {PLACE}, .p2p = true}};
+
+    (void)state;
+    expect_owner(&own, 0, &instance[0]);
+    expect_owner(&own, 1, &instance[0]);
+    own.p2p = false;
+    expect_owner(&own, 1, &own);
+    own.p2p = true;
+    own.p2p_rules[0] = (struct registry_p2p_rule){.pattern = "secret/*"};
+    own.p2p_rule_count = 1;
+    expect_owner(&own, 1, &own);
+    expect_owner(two, 2, &two[0]);
+    two[1].p2p = false;
+    expect_owner(two, 2, &two[1]);
+}
+
 static void digests_are_read_from_the_path(void **state)
 {
     (void)state;
@@ -164,6 +218,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(urls_have_an_owner_or_none_org1),
+        cmocka_unit_test(storage_is_off_the_mesh_if_any_of_its_names_is_acl10),
         cmocka_unit_test(digests_are_read_from_the_path),
         cmocka_unit_test(places_are_checked),
     };
