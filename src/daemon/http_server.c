@@ -209,6 +209,12 @@ const struct http_request *exchange_request(const struct exchange *exchange)
     return &exchange->request;
 }
 
+uint64_t exchange_arrived_us(const struct exchange *exchange)
+{
+    ASSERT(exchange->state == CONN_HANDLING);
+    return exchange->since_us;
+}
+
 const struct peer_addr *exchange_peer(const struct exchange *exchange)
 {
     return &exchange->peer;

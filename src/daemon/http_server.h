@@ -57,6 +57,8 @@ void server_counters(const struct server *server, struct server_counters *out);
 
 /* The request's head; valid until the exchange is answered or its client is gone. */
 const struct http_request *exchange_request(const struct exchange *exchange);
+/* When its request was whole, in time of the loop; only until it is answered. */
+uint64_t exchange_arrived_us(const struct exchange *exchange);
 /* Address of the client. */
 const struct peer_addr *exchange_peer(const struct exchange *exchange);
 

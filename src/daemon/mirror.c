@@ -294,7 +294,7 @@ struct mirror_request *mirror_request__new(struct mirror *mirror, struct exchang
                                        .exchange = exchange,
                                        .route = *route,
                                        .registry = registry,
-                                       .started_us = mirror__now_us(mirror)};
+                                       .started_us = exchange_arrived_us(exchange)};
     request->authorization = http_request_header(exchange_request(exchange), "authorization");
     grants_credential_hash(mirror->config.grants, request->authorization, request->credential_hash);
     exchange_on_gone(exchange, client_gone, request);

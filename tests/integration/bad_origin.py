@@ -4,6 +4,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -180,6 +181,20 @@ def test_http_6_the_head_comes_in_time():
                               f"http://127.0.0.1:{node.client_port}/v2/lib/slow/blobs/{stub.digest_of(wanted)}{NS}")).stdout.split()
         it.check(done[0] == "200" and target.read_bytes() == wanted, f"{done}")
         it.check(float(done[1]) < 9.8, f"the head came after {done[1]} s")
+
+
+def test_http_6_waiting_for_a_turn_counts():
+    """Who waited for its turn (limits.parallelRequests) behind a slow pull has no other ten seconds after it."""
+    with bad_registry(extra={"mode": "passthrough", "limits.parallelRequests": 1}) as lab:
+        node, digest = lab.nodes[0], stub.digest_of(stub.blob("lib/slow", "small"))
+        command = node.exec("curl", "-s", "-o", "/dev/null", "-w", "%{http_code} %{time_starttransfer}", f"http://127.0.0.1:{node.client_port}/v2/lib/slow/blobs/{digest}{NS}")
+        pulls = [subprocess.Popen([*command, "-r", "0-99"], stdout=subprocess.PIPE, text=True)]
+        time.sleep(0.2)
+        pulls.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        heads = [pull.communicate(timeout=60)[0].split() for pull in pulls]
+        it.check(node.metric("shoal_client_requests_waited_total") == 1, "none waited: the test shows nothing")
+        it.check(all(float(after) < 10 for _, after in heads), f"status and seconds to the head: {heads}")
+        it.figure(f"two at a slow registry, one after the other: {heads}")
 
 
 def test_stalled_body():
