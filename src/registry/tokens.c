@@ -31,6 +31,7 @@ int tokens_new(const struct env *env, struct tokens **out)
 
     if (tokens == NULL)
         return E_NO_MEMORY;
+    json__wipe_freed();
     memset(tokens, 0, sizeof *tokens);
     tokens->env = *env;
     *out = tokens;

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "../../src/registry/json_bounded.h"
 #include "../../src/registry/tokens.h"
 #include "registry_fake.h"
 
@@ -46,6 +47,17 @@ static enum token_state state_at(struct tokens *tokens, uint64_t now_us, unsigne
 
     assert_int_equal(state == TOKEN_GOOD || state == TOKEN_AGING, value != NULL);
     return state;
+}
+
+/* HRD-4: what jansson copied of a reply is wiped, whether or not a login was read as JSON before.
+ */
+static void what_a_reply_left_is_wiped(void **state)
+{
+    json_free_t release = NULL;
+
+    (void)state;
+    json_get_alloc_funcs(NULL, &release);
+    assert_true(release != free);
 }
 
 static void a_token_ages_and_ends_before_its_time(void **state)
@@ -165,6 +177,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(refusals_are_short_o_2, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_longest_unused_makes_room, set_up, tear_down),
         cmocka_unit_test_setup_teardown(without_memory_nothing_is_kept, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_a_reply_left_is_wiped, set_up, tear_down),
         cmocka_unit_test(replies),
     };
 
