@@ -25,6 +25,9 @@ bool ref_repository_valid(const char *text, size_t text_bytes);
 bool ref_tag_valid(const char *text, size_t text_bytes);
 /* host[:port], lower case, no userinfo, path or query. */
 bool ref_host_valid(const char *text, size_t text_bytes);
+/* True if a segment of a URL's path (absolute, a query may follow) is "." or "..", plain or
+ * escaped, between slashes plain or escaped: what it names depends on who resolves it. */
+bool ref_has_dot_segment(const char *path);
 
 /* ---- registries -------------------------------------------------------------------------------
  */

@@ -7,7 +7,6 @@
 #include "http.h"
 
 #include <string.h>
-#include <strings.h>
 
 #include "bytes.h"
 #include "registry.h"
@@ -218,22 +217,6 @@ static const char *accelerated_url(const char *target)
     return NULL;
 }
 
-/* True if a segment of the URL's path is "." or "..", plain or escaped: what it names depends on
- * who resolves it (HTTP-3). */
-static bool has_dot_segment(const char *path)
-{
-    while (*path == '/') {
-        size_t dots = 0;
-        for (path++; *path == '.' || strncasecmp(path, "%2e", 3) == 0; dots++)
-            path += *path == '.' ? 1 : 3;
-        size_t rest = strcspn(path, "/?");
-        if (rest == 0 && (dots == 1 || dots == 2))
-            return true;
-        path += rest;
-    }
-    return false;
-}
-
 /* The URL's host as a registry's name: image references leave the scheme's own port out. */
 static int take_host(struct http_route *route, struct text host, const char *default_port)
 {
@@ -274,7 +257,8 @@ static int route_accelerate(struct http_route *route, const char *url, const cha
     else if (strncmp(url, "http://", 7) == 0)
         scheme = 7;
     size_t host = strcspn(url + scheme, "/?");
-    if (scheme == 0 || !ref_host_valid(url + scheme, host) || has_dot_segment(url + scheme + host))
+    if (scheme == 0 || !ref_host_valid(url + scheme, host) ||
+        ref_has_dot_segment(url + scheme + host))
         return refuse(oci_code, unsupported);
     for (const char *at = url; *at != '\0'; at++) {
         if ((unsigned char)*at <= 0x20 || (unsigned char)*at >= 0x7f || *at == '\\' || *at == '#')

@@ -7,6 +7,7 @@
 
 #include <arpa/inet.h>
 #include <string.h>
+#include <strings.h>
 
 /* ASCII only, whatever the locale. */
 static bool is_digit(char c)
@@ -148,4 +149,29 @@ bool ref_host_valid(const char *text, size_t text_bytes)
         return true;
     return text[host_bytes] == ':' &&
            port_valid(text + host_bytes + 1, text_bytes - host_bytes - 1);
+}
+
+/* Bytes of what stands between two segments here: '/', or an escaped slash or backslash; 0: none.
+ */
+static size_t border_bytes(const char *at)
+{
+    if (*at == '/')
+        return 1;
+    return strncasecmp(at, "%2f", 3) == 0 || strncasecmp(at, "%5c", 3) == 0 ? 3 : 0;
+}
+
+bool ref_has_dot_segment(const char *path)
+{
+    size_t border;
+    while ((border = border_bytes(path)) > 0) {
+        size_t dots = 0;
+        for (path += border; *path == '.' || strncasecmp(path, "%2e", 3) == 0; dots++)
+            path += *path == '.' ? 1 : 3;
+        bool ends = *path == '\0' || *path == '?' || border_bytes(path) > 0;
+        if (ends && (dots == 1 || dots == 2))
+            return true;
+        while (*path != '\0' && *path != '?' && border_bytes(path) == 0)
+            path++;
+    }
+    return false;
 }

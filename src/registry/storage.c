@@ -7,7 +7,6 @@
 #include "storage.h"
 
 #include <string.h>
-#include <strings.h>
 
 /* Bytes of "http://" or "https://"; 0: neither. */
 static size_t scheme_bytes(const char *url)
@@ -17,30 +16,13 @@ static size_t scheme_bytes(const char *url)
     return strncmp(url, "http://", 7) == 0 ? 7 : 0;
 }
 
-/* True if a segment of the path is "." or "..", plain or escaped: who resolves it ends up
- * elsewhere. */
-static bool has_dot_segment(const char *path)
-{
-    while (*path == '/') {
-        size_t dots = 0;
-
-        for (path++; *path == '.' || strncasecmp(path, "%2e", 3) == 0; dots++)
-            path += *path == '.' ? 1 : 3;
-        size_t rest = strcspn(path, "/?");
-        if (rest == 0 && (dots == 1 || dots == 2))
-            return true;
-        path += rest;
-    }
-    return false;
-}
-
 bool registry_storage_valid(const char *text)
 {
     size_t bytes = strlen(text), scheme = scheme_bytes(text);
     size_t host = strcspn(text + scheme, "/");
 
     if (scheme == 0 || bytes > REGISTRY_STORAGE_BYTES_MAX || text[bytes - 1] != '/' ||
-        !ref_host_valid(text + scheme, host) || has_dot_segment(text + scheme + host))
+        !ref_host_valid(text + scheme, host) || ref_has_dot_segment(text + scheme + host))
         return false;
     for (size_t i = 0; i < bytes; i++) {
         unsigned char c = (unsigned char)text[i];
@@ -57,7 +39,7 @@ size_t storage__place_bytes(const struct registry_entry *entry, const char *url)
         size_t bytes = strlen(entry->storage[i]);
 
         if (bytes > 0 && strncmp(url, entry->storage[i], bytes) == 0 &&
-            !has_dot_segment(url + bytes - 1))
+            !ref_has_dot_segment(url + bytes - 1))
             return bytes;
     }
     return 0;

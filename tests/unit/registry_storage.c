@@ -51,6 +51,7 @@ static void urls_have_an_owner_or_none_org1(void **state)
         PLACE "sha256/2c/" HEX "/data?Expires=1&Signature=x",
         PLACE "anything?a=../b",
         PLACE "...",
+        PLACE "a%2fb..%2f...%2e/%2",
         PLACE,
         OTHER "b",
     };
@@ -68,6 +69,10 @@ static void urls_have_an_owner_or_none_org1(void **state)
         PLACE ".%2e",
         PLACE "./x",
         PLACE "a/.?b",
+        PLACE "..%2fother/x",
+        PLACE "a%2F..%2f%2e%2E/x",
+        PLACE "a%5c..%5Cx",
+        PLACE "%2f.?a",
         "http://127.0.0.1:90000/",
         "http://127.0.0.1:900/",
         "https://plain.test/x",
