@@ -22,8 +22,11 @@ def upstream(mode: str) -> str:
     return f"registry.test:{PORTS[mode]}"
 
 
-def start_registries(lab: Lab, *modes: str):
-    """Starts the registries of these modes and tells the agents of them; the last one answers requests without ?ns=."""
+def start_registries(lab: Lab, *modes: str, behind=0):
+    """Starts the registries of these modes and tells the agents of them; the last one answers requests without ?ns=.
+
+    `behind`: they listen so many ports higher, and the caller puts something in front of them.
+    """
     auth = {"public": None, "basic": None, "bearer": None}
     if "basic" in modes:
         passwords = lab.dir / "htpasswd"
@@ -31,10 +34,10 @@ def start_registries(lab: Lab, *modes: str):
         auth["basic"] = {"htpasswd": {"realm": "basic-realm", "path": str(passwords)}}
     if "bearer" in modes:
         auth["bearer"] = start_token_server(lab)
-    lab.registry_port = PORTS["public"]
+    lab.registry_port = PORTS["public"] + behind
     lab.registries = []
     for mode in dict.fromkeys(("public", *modes)):
-        lab.start_registry(auth[mode], PORTS[mode], f"registry-{mode}")
+        lab.start_registry(auth[mode], PORTS[mode] + behind, f"registry-{mode}")
         lab.registries.append({"name": upstream(mode), "endpoint": f"http://{lab.origin_address}:{PORTS[mode]}", "plainHttp": True,
                                "allowPrivate": True, "default": mode == modes[-1]})
 
@@ -129,6 +132,11 @@ class Libpod:
         base = ["env", f"CONTAINERS_CONF={self.sandbox.dir}/containers.conf", f"CONTAINERS_REGISTRIES_CONF={self.conf}", f"REGISTRY_AUTH_FILE={self.auth}", "podman", "--root", self.store[0],
                 "--runroot", self.store[1], "--tmpdir", f"{self.store[1]}/tmp", "--storage-driver", "overlay", "--cgroup-manager=cgroupfs",
                 "--events-backend=file", "--runtime", "runc"]
+        return self.sandbox.run(*base, *args, check=check)
+
+    def buildah(self, *args, check=True):
+        base = ["env", f"CONTAINERS_REGISTRIES_CONF={self.conf}", f"REGISTRY_AUTH_FILE={self.auth}", "buildah", "--root", f"{self.store[0]}-b",
+                "--runroot", f"{self.store[1]}b", "--storage-driver", "overlay"]
         return self.sandbox.run(*base, *args, check=check)
 
     def run_container(self, repository: str) -> str:
