@@ -164,6 +164,11 @@ MUST_USE int blob_piece__load(struct blob *blob, uint32_t piece, bool keep, piec
 /* Goes on with the whole-blob hash, if somebody wants it and the next piece is here. */
 void blob_piece__hash_on(struct blob *blob);
 
+/* ---- blob_digest.c: what the hash over all of it says ---- */
+/* The last piece is in the hasher: the blob is verified and sealed, or forgotten, its readers told
+ * E_DIGEST, and read from the registry again. */
+void blob__digest_known(struct blob *blob);
+
 /* ---- blob_fetch.c: reading pieces from the origin ---- */
 void blob_fetch__start(struct blob *blob, const struct transfer_result *result);
 void blob_fetch__cancel(struct blob *blob, uint64_t fetch_id);

@@ -2,7 +2,8 @@
 /*
  * What a worker thread does to one piece: hash it, check or sign its voucher, carry the whole-blob
  * hash on when the piece is next in order, write it to the cache or read it back. One job per
- * piece, so that its bytes pass through the processor's cache once.
+ * piece, so that its bytes pass through the processor's cache once. What the whole hash says is
+ * blob_digest.c's.
  */
 #include "blob_internal.h"
 
@@ -176,12 +177,6 @@ static void job_run(struct loop_work *work)
 
 /* ---- on the loop ---- */
 
-static void seal_run(struct loop_work *work)
-{
-    struct piece_job *job = (struct piece_job *)work;
-    job->status = cache_seal(job->blob->blobs->config.cache, job->cached);
-}
-
 static void job_free(struct piece_job *job)
 {
     struct blob *blob = job->blob;
@@ -190,16 +185,6 @@ static void job_free(struct piece_job *job)
     (void)loop_alloc(NULL, job, 0);
     blob->jobs--;
     blob__unref(blob);
-}
-
-static void seal_done(struct loop_work *work, int status)
-{
-    struct piece_job *job = (struct piece_job *)work;
-    cache_seal_done(job->blob->blobs->config.cache, job->cached,
-                    status != 0 ? status : job->status);
-    cache_unhold(job->blob->blobs->config.cache, job->cached);
-    blobs__evictions(job->blob->blobs);
-    job_free(job);
 }
 
 static struct piece_job *job_new(struct blob *blob, enum job_kind kind, uint32_t piece)
@@ -212,85 +197,6 @@ static struct piece_job *job_new(struct blob *blob, enum job_kind kind, uint32_t
     job->work.run = job_run;
     blob->jobs++;
     return job;
-}
-
-/* Tells the cache that the whole digest matched, once every piece is stored. */
-static void seal(struct blob *blob)
-{
-    if (blob->sealed || !bitfield_full(cache_blob_have(blob->cached)))
-        return;
-    struct piece_job *job = job_new(blob, JOB_HASH, 0);
-    if (job == NULL)
-        return;
-    job->work.run = seal_run;
-    job->work.done = seal_done;
-    cache_hold(blob->blobs->config.cache,
-               job->cached); /* stays ours if the blob's place is renewed */
-    blob->sealed = loop_submit(blob->blobs->config.loop, &job->work) == 0;
-    if (blob->sealed)
-        return;
-    cache_unhold(blob->blobs->config.cache, job->cached);
-    job_free(job);
-}
-
-/* Everything was read again from the registry: only now is it known who was right (INT-7). */
-static void settle_blame(struct blob *blob, bool digest_matched)
-{
-    struct node_id liars[BLOB_SUSPECTS_MAX];
-    uint32_t count = blob_blame_settle(&blob->blame, digest_matched, liars);
-    for (uint32_t i = 0; i < count; i++) {
-        char name[SHORT_HEX_BYTES];
-        log_to(env_of(blob), LOG_WARN,
-               "blob: node %s vouched for false bytes; not used for an hour",
-               short_hex(liars[i].bytes, name));
-        transfer_peer_lied(transfer_of(blob), now_us(blob), &liars[i]);
-    }
-}
-
-/* The blob's own name says that a voucher was false, or that we must look closer (INT-7). */
-static void mismatch(struct blob *blob)
-{
-    struct blobs *blobs = blob->blobs;
-    blobs->counters.mismatches++;
-    char name[SHORT_HEX_BYTES];
-    log_to(env_of(blob), LOG_WARN, "blob: bytes do not match the digest blob=%s%s",
-           short_hex(blob->info.digest.bytes, name),
-           blob->repairing ? ", read from the registry" : "; reading them from the registry again");
-    bool again = !blob->repairing;
-    if (blob->repairing)
-        settle_blame(blob, false);
-    for (uint32_t piece = 0; piece < blob->layout.piece_count; piece++) {
-        if (blob->pieces[piece].have)
-            blob__piece_gone(blob, piece);
-    }
-    blob__renew_cached(blob);
-    hasher_reset(blob->hasher);
-    blob->hashed = 0;
-    blob->proven = loop_alloc(NULL, blob->proven, 0);
-    blob->repairing = again && blob_fetch__repair(blob);
-    blob__fail(blob, E_DIGEST);
-}
-
-static void digest_known(struct blob *blob)
-{
-    struct digest digest;
-    hasher_final(blob->hasher, &digest);
-    if (!digest_equal(&digest, &blob->info.digest)) {
-        mismatch(blob);
-        return;
-    }
-    if (blob->repairing) {
-        blob->blobs->counters.repairs++;
-        settle_blame(blob, true);
-    }
-    blob->verified = true;
-    blob->repairing = false;
-    for (uint32_t piece = 0; piece < blob->layout.piece_count; piece++) {
-        struct blob_piece *slot = &blob->pieces[piece];
-        if (slot->memory == NULL && slot->voucher != NULL)
-            slot->voucher = loop_alloc(NULL, slot->voucher, 0);
-    }
-    seal(blob);
 }
 
 /* Gives the job the prefix hasher for `piece` if it is next and the digest is wanted. */
@@ -347,7 +253,7 @@ static void hashed_one(struct piece_job *job, bool good)
         blob__prove(blob, job->hash_piece, &job->hash);
         blob->hashed++;
         if (blob->hashed == blob->layout.piece_count)
-            digest_known(blob);
+            blob__digest_known(blob);
     }
     in_order_next(blob);
 }
