@@ -159,6 +159,8 @@ class Node:
             "builtinRegistries": False,
             "registries": lab.registries,
         }
+        if not lab.netns:
+            values["topology"]["detect"] = ["none"]  # on the machine's own network it would ask a cloud's metadata service
         for key, value in {**lab.settings, **(extra or {})}.items():
             place = values
             *parents, last = key.split(".")

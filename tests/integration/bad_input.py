@@ -63,7 +63,7 @@ def test_unknown_key():
         path.write_text("frobnicate: 1\n")
         refused(f'{path}:1: unknown key "frobnicate"; `shoal config show` lists all keys', "--config", path)
         path.write_text('registries:\n  - name: "a.test"\n    plainhttp: true\n')
-        refused(f'{path}:3: unknown key "registries.plainhttp"; known: name, endpoint, ca, clientCertificate, clientKey, plainHttp, allowPrivate, proxy, connections, rateMbit, default, p2p, realmHosts, storage',
+        refused(f'{path}:3: unknown key "registries.plainhttp"; known: name, endpoint, ca, clientCertificate, clientKey, credentials, shared, plainHttp, allowPrivate, proxy, connections, rateMbit, default, p2p, realmHosts, storage',
                 "--config", path)
         refused('--set: unknown key "lisen.client"; did you mean "listen.client"?', "--set", "lisen.client=127.0.0.1:1")
 
@@ -134,7 +134,7 @@ def test_dsk_5_data_directory():
         mount = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o ro,mode=700 tmpfs "$0" && exec "$@"')
         refused(f"dataDir: cannot write to {place}/ro: Read-only file system", *use(place / "ro"), before=(*mount, place / "ro"))
         first = Process([SHOAL, "agent", *use(place / "twice"), "--set", "listen.client=127.0.0.1:64991", "--set", "listen.mesh=127.0.0.1:64992",
-                         "--set", "listen.admin=127.0.0.1:64993"], place / "log")
+                         "--set", "listen.admin=127.0.0.1:64993", "--set", "topology.detect=none"], place / "log")
         try:
             end = time.monotonic() + 10
             while "agent: ready" not in first.text() and time.monotonic() < end:
