@@ -183,6 +183,15 @@ def test_http_6_the_head_comes_in_time():
         it.check(float(done[1]) < 9.8, f"the head came after {done[1]} s")
 
 
+def test_http_6_the_waits_add_up():
+    """A registry that confirms a blob at the last moment and then stays silent: mesh and origin are tried in what is left."""
+    with bad_registry() as lab:
+        node, digest = lab.nodes[0], stub.digest_of(stub.blob("lib/late", "big"))
+        done = run(*node.exec("curl", "-s", "-o", "/dev/null", "-w", "%{http_code} %{time_starttransfer}",
+                              f"http://127.0.0.1:{node.client_port}/v2/lib/late/blobs/{digest}{NS}")).stdout.split()
+        it.check(done[0] == "503" and float(done[1]) < 9.6, f"{done}")
+
+
 def test_http_6_waiting_for_a_turn_counts():
     """Who waited for its turn (limits.parallelRequests) behind a slow pull has no other ten seconds after it."""
     with bad_registry(extra={"mode": "passthrough", "limits.parallelRequests": 1}) as lab:

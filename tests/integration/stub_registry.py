@@ -119,6 +119,9 @@ class Handler(BaseHTTPRequestHandler):
         data = self.state.blob(repository, reference)
         if data is None:
             self.answer(404)
+        elif fault == "late" and self.command == "HEAD":
+            time.sleep(7.8)
+            self.ranged(data)
         elif special and self.command == "GET":
             special(repository, reference, data)
         else:
@@ -214,6 +217,10 @@ class Handler(BaseHTTPRequestHandler):
         for at in range(first, last + 1, 40000):
             self.wfile.write(data[at:min(at + 40000, last + 1)])
             time.sleep(0.1)
+
+    def fault_late(self, repository, reference, data):
+        """Confirms a blob at the last moment, then says nothing."""
+        time.sleep(30)
 
     def fault_stall(self, repository, reference, data):
         """The first answer stops in its middle without closing."""
