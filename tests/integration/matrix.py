@@ -51,7 +51,8 @@ FAULTS = (
     Fault("refused-manifest", False, 12), Fault("refused-blob", False, 12),
     Fault("denied-manifest", False, 12), Fault("denied-blob", False, 12),
     Fault("busy-manifest", True, 15, False), Fault("busy-blob", True, 15),
-    Fault("broken-manifest", True, 15, False), Fault("broken-blob", True, 15),
+    # Retries are a tenth of requests (RES-5): among so many errors one may be passed on, as straight the first one is.
+    Fault("broken-manifest", True, 15, False, 2), Fault("broken-blob", True, 15, True, 2),
     Fault("broken-always", False, 45),
     Fault("cut", True, 15),
     Fault("wrong", False, 30), Fault("wrong-once", True, 15, False, 2),  # what left already cannot be taken back: cut, then repaired (INT-3)
