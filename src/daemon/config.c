@@ -45,6 +45,11 @@ int config_fail(struct config_error *error, const char *format, ...)
     return E_CONFIG;
 }
 
+const char *config_shown(const char *value)
+{
+    return strpbrk(value, "@?") == NULL ? value : "...";
+}
+
 /* Puts `place` in front of the error. */
 static int fail_at(struct config_error *error, const char *place)
 {
@@ -93,8 +98,8 @@ static bool is_list(const struct config_key *key)
 static int value_refuse(struct load *load, const struct config_key *key, const char *value)
 {
     char range[CONFIG_RANGE_BYTES];
-    return config_fail(load->error, "%s: \"%.200s\" is not allowed; allowed: %s", key->name, value,
-                       config_key_range(key, range));
+    return config_fail(load->error, "%s: \"%.200s\" is not allowed; allowed: %s", key->name,
+                       config_shown(value), config_key_range(key, range));
 }
 
 static void list_reset(struct load *load, const struct config_key *key)

@@ -282,6 +282,9 @@ MUST_USE int config_acr_verify(const struct config *config, struct config_error 
 /* Sets error->text by format and returns E_CONFIG. */
 int config_fail(struct config_error *error, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+/* What an error may repeat of a refused value: the value, borrowed, or "..." if it holds '@' or
+ * '?', around which URLs have their passwords and signatures (HRD-4). */
+const char *config_shown(const char *value);
 
 /* registries: collects entries from items "registries[].x" (config_registries.c). */
 struct config_registry_draft {

@@ -36,8 +36,8 @@ static const struct builtin builtins[] = {
 static int refuse(struct config_error *error, const char *name, const char *value,
                   const char *range)
 {
-    return config_fail(error, "registries.%s: \"%.80s\" is not allowed; allowed: %s", name, value,
-                       range);
+    return config_fail(error, "registries.%s: \"%.80s\" is not allowed; allowed: %s", name,
+                       config_shown(value), range);
 }
 
 static int flag_set(bool *out, const char *name, const char *value, struct config_error *error)
@@ -125,7 +125,7 @@ static int number_set(uint64_t *out, uint64_t max, const char *name, const char 
         number = number * 10 + (uint64_t)(value[i] - '0');
     if (digits == 0 || value[digits] != '\0' || number > max)
         return config_fail(error, "registries.%s: \"%.80s\" is not allowed; allowed: 0..%llu", name,
-                           value, (unsigned long long)max);
+                           config_shown(value), (unsigned long long)max);
     *out = number;
     return 0;
 }
@@ -235,17 +235,17 @@ static int endpoint_finish(struct config_registry_draft *draft, struct config_er
         return config_fail(error,
                            "%u: registries.endpoint: \"%s\" is plain http; allowed only with "
                            "plainHttp: true for this registry",
-                           draft->line, entry->endpoint);
+                           draft->line, config_shown(entry->endpoint));
     if (strncmp(entry->endpoint, "https://", 8) == 0 && draft->plain_http)
         return config_fail(error, "%u: registries.endpoint: \"%s\" contradicts plainHttp: true",
-                           draft->line, entry->endpoint);
+                           draft->line, config_shown(entry->endpoint));
 
     for (size_t i = 0; i < REGISTRY_STORAGE_MAX; i++)
         if (strncmp(entry->storage[i], "http://", 7) == 0 && !draft->plain_http)
             return config_fail(error,
                                "%u: registries.storage: \"%s\" is plain http; allowed only with "
                                "plainHttp: true for this registry",
-                               draft->line, entry->storage[i]);
+                               draft->line, config_shown(entry->storage[i]));
 
     const char *rest = entry->endpoint[0] != '\0' ? entry->endpoint : entry->name;
     if (strncmp(rest, scheme, strlen(scheme)) == 0)
@@ -257,7 +257,7 @@ static int endpoint_finish(struct config_registry_draft *draft, struct config_er
         return config_fail(error,
                            "%u: registries.endpoint: \"%.80s\" is not allowed; allowed: "
                            "http[s]://host[:port] without path",
-                           draft->line, entry->endpoint);
+                           draft->line, config_shown(entry->endpoint));
     int written = snprintf(entry->endpoint, sizeof entry->endpoint, "%s%s", scheme, host);
     ASSERT(written > 0 && (size_t)written < sizeof entry->endpoint);
     return 0;

@@ -470,6 +470,19 @@ static void registries_have_settings_of_their_own(void **state)
         (void)snprintf(message, sizeof message, "1: registries: %s", logins[i].message);
         expect_file_error(yaml, message);
     }
+    /* HRD-4: a refused value is not repeated where it may hold a password or a signature. */
+    static const char *const secrets[] = {
+        "registries: [{name: a, endpoint: \"https://user:hidden@p\"}]\n",
+        "registries: [{name: \"user:hidden@p\"}]\n",
+        "registries: [{name: a, storage: [\"https://p?Signature=hidden\"]}]\n",
+        "registries: [{name: a, realmHosts: [\"user:hidden@p\"]}]\n",
+        "listen: {mesh: \"user:hidden@p\"}\n",
+    };
+    for (size_t i = 0; i < sizeof secrets / sizeof secrets[0]; i++) {
+        assert_int_equal(load(secrets[i]), E_CONFIG);
+        assert_non_null(strstr(error.text, ": \"...\" is not allowed; allowed: "));
+        assert_null(strstr(error.text, "hidden"));
+    }
     static const char *const proxies[] = {"http://user:hidden@p", "https://p", "p:3128",
                                           "http://p/x", "http://"};
     for (size_t i = 0; i < sizeof proxies / sizeof proxies[0]; i++) {
