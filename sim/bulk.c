@@ -433,7 +433,7 @@ void bulk_cut_origin(struct world *world)
 /* When to look again: sooner while nothing was reported. */
 static uint64_t next_look_us(const struct world *world, const struct bulk *bulk, uint64_t here)
 {
-    uint64_t rate = world->flows.items[bulk->flow].rate_bps;
+    uint64_t rate = flows_rate(&world->flows, bulk->flow);
     if (bulk->told_bytes > 0 || here >= PROGRESS_BYTES || rate == 0)
         return PROGRESS_US;
     uint64_t wait_us = (PROGRESS_BYTES - here) * 1000000 / rate + 1;
@@ -573,9 +573,9 @@ static void release_held(struct sim_node *node)
     }
 }
 
-void bulk_flow(struct world *world, uint32_t flow, uint64_t version)
+void bulk_flow(struct world *world, uint32_t flow)
 {
-    if (!flows_fired(&world->flows, flow, version, world->now_us))
+    if (!flows_fired(&world->flows, flow, world->now_us))
         return;
     uint32_t index = world->flows.items[flow].user;
     const struct bulk *bulk = at(world, index);
@@ -584,9 +584,7 @@ void bulk_flow(struct world *world, uint32_t flow, uint64_t version)
     if (bulk->kind == BULK_UPLOAD && world->nodes[bulk->from].frozen_until_us > thaw_us)
         thaw_us = world->nodes[bulk->from].frozen_until_us;
     if (thaw_us > world->now_us) {
-        events_push(&world->events,
-                    (struct event){
-                        .at_us = thaw_us, .kind = EVENT_FLOW, .other = flow, .version = version});
+        flows_later(&world->flows, flow, thaw_us);
     } else if (bulk->kind == BULK_UPLOAD) {
         upload_arrived(world, index);
     } else {

@@ -29,17 +29,20 @@ void flows_init(struct flows *flows, struct event_queue *events, uint32_t link_c
 {
     *flows = (struct flows){.events = events, .link_count = link_count};
     flows->links = calloc(link_count, sizeof *flows->links);
-    ASSERT(flows->links != NULL);
+    flows->levels = calloc(link_count, sizeof *flows->levels);
+    ASSERT(flows->links != NULL && flows->levels != NULL);
     for (uint32_t i = 0; i < link_count; i++)
-        flows->links[i].level_bps = flows->links[i].told_bps = FLOW_NO_LIMIT;
+        flows->levels[i] = flows->links[i].told_bps = FLOW_NO_LIMIT;
 }
 
 void flows_close(struct flows *flows)
 {
     for (uint32_t i = 0; i < flows->link_count; i++)
-        free(flows->links[i].flows);
+        free(flows->links[i].ends);
     free(flows->links);
+    free(flows->levels);
     free(flows->items);
+    free(flows->paces);
     free(flows->offers);
     free(flows->unused.items);
     free(flows->dirty.items);
@@ -50,47 +53,47 @@ void flows_close(struct flows *flows)
 
 /* ---- bytes and their last moment ---- */
 
-/* Time in which the rest arrives at the present rate. */
-static uint64_t rest_us(const struct flow *flow)
-{
-    if (flow->rate_bps == 0)
-        return UINT64_MAX;
-    return (flow->left + flow->rate_bps - 1) / flow->rate_bps;
-}
-
-static void settle(struct flow *flow, uint64_t now_us)
+static void settle(struct flow *flow, uint64_t rate_bps, uint64_t now_us)
 {
     uint64_t passed_us = now_us - flow->updated_us;
-    uint64_t moved = passed_us * flow->rate_bps;
+    uint64_t moved = passed_us * rate_bps;
     flow->left = moved < flow->left ? flow->left - moved : 0;
     flow->updated_us = now_us;
+}
+
+static void wake_at(struct flows *flows, uint32_t index, uint64_t at_us)
+{
+    struct flow *flow = &flows->items[index];
+    flow->event_us = at_us;
+    if (flow->event != EVENT_NONE)
+        events_move(flows->events, flow->event, at_us);
+    else
+        flow->event = events_push(
+            flows->events, (struct event){.at_us = at_us, .kind = EVENT_FLOW, .other = index});
 }
 
 /* An event for the last byte, unless one comes before it anyway: that one then asks for another. */
 static void schedule(struct flows *flows, uint32_t index)
 {
-    struct flow *flow = &flows->items[index];
-    if (flow->rate_bps == 0)
+    const struct flow *flow = &flows->items[index];
+    uint64_t rate_bps = flows->paces[index].rate_bps;
+    if (rate_bps == 0)
         return;
-    uint64_t at_us = flow->updated_us + rest_us(flow);
-    if (flow->event_us <= at_us)
-        return;
-    flow->event_us = at_us;
-    flow->version++;
-    events_push(flows->events,
-                (struct event){
-                    .at_us = at_us, .kind = EVENT_FLOW, .other = index, .version = flow->version});
+    uint64_t at_us = flow->updated_us + (flow->left + rate_bps - 1) / rate_bps;
+    if (flow->event_us > at_us)
+        wake_at(flows, index, at_us);
 }
 
 static void set_rate(struct flows *flows, uint32_t index, uint64_t rate_bps, uint64_t now_us)
 {
     struct flow *flow = &flows->items[index];
-    settle(flow, now_us);
+    uint64_t before_bps = flows->paces[index].rate_bps;
+    settle(flow, before_bps, now_us);
     for (uint32_t i = 0; i < flow->link_count; i++) {
         struct flow_link *link = &flows->links[flow->links[i]];
-        link->used_bps += rate_bps - flow->rate_bps; /* may pass below zero and back */
+        link->used_bps += rate_bps - before_bps; /* may pass below zero and back */
     }
-    flow->rate_bps = rate_bps;
+    flows->paces[index].rate_bps = rate_bps;
     schedule(flows, index);
 }
 
@@ -128,8 +131,9 @@ void flows_set_link(struct flows *flows, uint32_t link, uint64_t rate_bps, uint6
 static uint32_t take_index(struct flows *flows)
 {
     if (flows->unused.count == 0) {
-        uint32_t old = flows->count, capacity = flows->count;
+        uint32_t old = flows->count, capacity = flows->count, paces = flows->count;
         flows->items = grown(flows->items, &capacity, old + 64, sizeof *flows->items);
+        flows->paces = grown(flows->paces, &paces, old + 64, sizeof *flows->paces);
         for (uint32_t i = capacity; i-- > old;) {
             flows->items[i] = (struct flow){0};
             list_add(&flows->unused, i);
@@ -162,16 +166,18 @@ uint32_t flows_add(struct flows *flows, const struct flow_plan *plan, uint64_t n
                           .left = plan->bytes * FLOW_BYTE,
                           .updated_us = now_us,
                           .event_us = UINT64_MAX,
-                          .version = flow->version + 1,
-                          .fresh = true};
+                          .event = EVENT_NONE};
+    flows->paces[index] = (struct flow_pace){.fresh = true};
+    bool plain = plan->link_count == 2 && plan->limit_bps == 0;
     for (uint32_t i = 0; i < plan->link_count; i++) {
         uint32_t at = plan->links[i];
         ASSERT(at < flows->link_count);
         struct flow_link *link = &flows->links[at];
-        link->flows = grown(link->flows, &link->capacity, link->count + 1, sizeof *link->flows);
+        link->ends = grown(link->ends, &link->capacity, link->count + 1, sizeof *link->ends);
         flow->links[i] = at;
         flow->places[i] = link->count;
-        link->flows[link->count++] = index;
+        link->ends[link->count++] =
+            (struct flow_end){.flow = index, .far = plain ? plan->links[1 - i] : FLOW_NONE};
         touch_link(flows, at);
     }
     list_add(&flows->fresh, index);
@@ -188,9 +194,8 @@ static void leave_link(struct flows *flows, const struct flow *flow, uint32_t wh
     touch_link(flows, flow->links[which]);
     if (place == last)
         return;
-    uint32_t moved = link->flows[last];
-    link->flows[place] = moved;
-    struct flow *other = &flows->items[moved];
+    link->ends[place] = link->ends[last];
+    struct flow *other = &flows->items[link->ends[place].flow];
     for (uint32_t i = 0; i < other->link_count; i++) {
         if (other->links[i] == flow->links[which])
             other->places[i] = place;
@@ -204,29 +209,38 @@ void flows_remove(struct flows *flows, uint32_t index, uint64_t now_us)
     set_rate(flows, index, 0, now_us);
     for (uint32_t i = 0; i < flow->link_count; i++)
         leave_link(flows, flow, i);
-    *flow = (struct flow){.version = flow->version + 1};
+    if (flow->event != EVENT_NONE)
+        events_cancel(flows->events, flow->event);
+    *flow = (struct flow){0};
+    flows->paces[index].fresh = false;
     list_add(&flows->unused, index);
     ask_for_pour(flows, now_us);
 }
 
-bool flows_fired(struct flows *flows, uint32_t index, uint64_t version, uint64_t now_us)
+bool flows_fired(struct flows *flows, uint32_t index, uint64_t now_us)
 {
     struct flow *flow = &flows->items[index];
-    if (flow->link_count == 0 || flow->version != version)
-        return false;
+    ASSERT(flow->link_count > 0 && flow->event_us <= now_us);
     flow->event_us = UINT64_MAX;
-    settle(flow, now_us);
+    flow->event = EVENT_NONE;
+    settle(flow, flows->paces[index].rate_bps, now_us);
     if (flow->left == 0)
         return true;
     schedule(flows, index); /* the rate has fallen since */
     return false;
 }
 
+void flows_later(struct flows *flows, uint32_t index, uint64_t at_us)
+{
+    ASSERT(flows->items[index].left == 0 && flows->items[index].event == EVENT_NONE);
+    wake_at(flows, index, at_us);
+}
+
 void flows_more(struct flows *flows, uint32_t index, uint64_t bytes, uint64_t now_us)
 {
     struct flow *flow = &flows->items[index];
     ASSERT(flow->link_count > 0 && flow->left == 0);
-    settle(flow, now_us);
+    settle(flow, flows->paces[index].rate_bps, now_us);
     flow->left = bytes * FLOW_BYTE;
     schedule(flows, index);
 }
@@ -234,7 +248,7 @@ void flows_more(struct flows *flows, uint32_t index, uint64_t bytes, uint64_t no
 uint64_t flows_left(const struct flows *flows, uint32_t index, uint64_t now_us)
 {
     struct flow flow = flows->items[index];
-    settle(&flow, now_us);
+    settle(&flow, flows->paces[index].rate_bps, now_us);
     return (flow.left + FLOW_BYTE - 1) / FLOW_BYTE;
 }
 
@@ -245,7 +259,7 @@ static uint64_t offer_of(const struct flows *flows, const struct flow *flow, uin
 {
     uint64_t offer = flow->limit_bps;
     for (uint32_t i = 0; i < flow->link_count; i++) {
-        uint64_t level = flows->links[flow->links[i]].level_bps;
+        uint64_t level = flows->levels[flow->links[i]];
         if (flow->links[i] != link && level < offer)
             offer = level;
     }
@@ -261,17 +275,21 @@ static uint64_t level_of(struct flows *flows, uint32_t at)
     flows->offers =
         grown(flows->offers, &flows->offer_capacity, link->count, sizeof *flows->offers);
     uint64_t *offers = flows->offers;
-    for (uint32_t i = 0; i < link->count; i++)
-        offers[i] = offer_of(flows, &flows->items[link->flows[i]], at);
+    for (uint32_t i = 0; i < link->count; i++) {
+        const struct flow_end end = link->ends[i];
+        offers[i] = end.far != FLOW_NONE ? flows->levels[end.far]
+                                         : offer_of(flows, &flows->items[end.flow], at);
+    }
     uint64_t rest = link->rate_bps;
     while (left > 0) {
         uint64_t level = rest / left;
         uint32_t kept = 0;
-        for (uint32_t i = 0; i < left; i++) {
-            if (offers[i] <= level)
-                rest -= offers[i]; /* their sum is at most `rest` */
-            else
-                offers[kept++] = offers[i];
+        for (uint32_t i = 0; i < left; i++) { /* without a branch: which way it goes is chance */
+            uint64_t offer = offers[i];
+            bool takes = offer <= level;
+            rest -= takes ? offer : 0; /* their sum is at most `rest` */
+            offers[kept] = offer;
+            kept += !takes;
         }
         if (kept == left)
             return level > 0 ? level : 1;
@@ -286,7 +304,14 @@ static bool differs(const struct flows *flows, uint64_t a, uint64_t b)
     if (a == b || flows->slack == 0 || a == FLOW_NO_LIMIT || b == FLOW_NO_LIMIT)
         return a != b;
     uint64_t gap = a > b ? a - b : b - a;
-    return gap > a / flows->slack;
+    return gap * flows->slack > a;
+}
+
+static void tell(struct flows *flows, uint32_t far, uint64_t lower_bps, bool risen)
+{
+    uint64_t level = flows->levels[far];
+    if (lower_bps < level && (risen || level != FLOW_NO_LIMIT))
+        touch_link(flows, far);
 }
 
 /* Far ends pour anew if what they may take from this one changed below their own level; one with
@@ -295,12 +320,14 @@ static void tell_far_ends(struct flows *flows, uint32_t at, uint64_t lower_bps, 
 {
     const struct flow_link *link = &flows->links[at];
     for (uint32_t i = 0; i < link->count; i++) {
-        const struct flow *flow = &flows->items[link->flows[i]];
+        if (link->ends[i].far != FLOW_NONE) {
+            tell(flows, link->ends[i].far, lower_bps, risen);
+            continue;
+        }
+        const struct flow *flow = &flows->items[link->ends[i].flow];
         for (uint32_t j = 0; j < flow->link_count; j++) {
-            uint32_t far = flow->links[j];
-            uint64_t level = flows->links[far].level_bps;
-            if (far != at && lower_bps < level && (risen || level != FLOW_NO_LIMIT))
-                touch_link(flows, far);
+            if (flow->links[j] != at)
+                tell(flows, flow->links[j], lower_bps, risen);
         }
     }
 }
@@ -309,12 +336,13 @@ static void pour_link(struct flows *flows, uint32_t at)
 {
     struct flow_link *link = &flows->links[at];
     flows->poured_links++;
-    link->level_bps = level_of(flows, at);
-    if (!differs(flows, link->level_bps, link->told_bps))
+    uint64_t level = level_of(flows, at);
+    flows->levels[at] = level;
+    if (!differs(flows, level, link->told_bps))
         return;
-    bool risen = link->level_bps > link->told_bps;
-    uint64_t lower = risen ? link->told_bps : link->level_bps;
-    link->told_bps = link->level_bps;
+    bool risen = level > link->told_bps;
+    uint64_t lower = risen ? link->told_bps : level;
+    link->told_bps = level;
     tell_far_ends(flows, at, lower, risen);
     if (!link->moved) {
         link->moved = true;
@@ -322,14 +350,28 @@ static void pour_link(struct flows *flows, uint32_t at)
     }
 }
 
-static void refresh_rate(struct flows *flows, uint32_t index, uint64_t now_us)
+static void refresh_rate(struct flows *flows, uint32_t index, uint64_t rate_bps, uint64_t now_us)
 {
-    struct flow *flow = &flows->items[index];
-    uint64_t rate = offer_of(flows, flow, FLOW_NONE);
-    ASSERT(rate != FLOW_NO_LIMIT); /* every flow has a full link or a limit */
-    if (flow->fresh ? rate != flow->rate_bps : differs(flows, rate, flow->rate_bps))
-        set_rate(flows, index, rate, now_us);
-    flow->fresh = false;
+    struct flow_pace *pace = &flows->paces[index];
+    ASSERT(rate_bps != FLOW_NO_LIMIT); /* every flow has a full link or a limit */
+    if (pace->fresh ? rate_bps != pace->rate_bps : differs(flows, rate_bps, pace->rate_bps))
+        set_rate(flows, index, rate_bps, now_us);
+    pace->fresh = false;
+}
+
+static void refresh_rates(struct flows *flows, uint32_t at, uint64_t now_us)
+{
+    const struct flow_link *link = &flows->links[at];
+    uint64_t here_bps = flows->levels[at];
+    for (uint32_t i = 0; i < link->count; i++) {
+        const struct flow_end end = link->ends[i];
+        uint64_t rate_bps;
+        if (end.far == FLOW_NONE)
+            rate_bps = offer_of(flows, &flows->items[end.flow], FLOW_NONE);
+        else
+            rate_bps = here_bps < flows->levels[end.far] ? here_bps : flows->levels[end.far];
+        refresh_rate(flows, end.flow, rate_bps, now_us);
+    }
 }
 
 void flows_pour(struct flows *flows, uint64_t now_us)
@@ -343,16 +385,14 @@ void flows_pour(struct flows *flows, uint64_t now_us)
     }
     flows->dirty.count = 0;
     for (uint32_t i = 0; i < flows->moved.count; i++) {
-        struct flow_link *link = &flows->links[flows->moved.items[i]];
-        link->moved = false;
-        for (uint32_t j = 0; j < link->count; j++)
-            refresh_rate(flows, link->flows[j], now_us);
+        flows->links[flows->moved.items[i]].moved = false;
+        refresh_rates(flows, flows->moved.items[i], now_us);
     }
     flows->moved.count = 0;
     for (uint32_t i = 0; i < flows->fresh.count; i++) {
         uint32_t index = flows->fresh.items[i];
-        if (flows->items[index].link_count > 0 && flows->items[index].fresh)
-            refresh_rate(flows, index, now_us);
+        if (flows->paces[index].fresh)
+            refresh_rate(flows, index, offer_of(flows, &flows->items[index], FLOW_NONE), now_us);
     }
     flows->fresh.count = 0;
 }
@@ -363,12 +403,15 @@ void flows_check(const struct flows *flows)
         const struct flow_link *link = &flows->links[at];
         uint64_t used = 0;
         for (uint32_t i = 0; i < link->count; i++) {
-            const struct flow *flow = &flows->items[link->flows[i]];
+            const struct flow_end *end = &link->ends[i];
+            const struct flow *flow = &flows->items[end->flow];
             bool listed = false;
             for (uint32_t j = 0; j < flow->link_count; j++)
                 listed = listed || (flow->links[j] == at && flow->places[j] == i);
             ASSERT(listed);
-            used += flow->rate_bps;
+            ASSERT(end->far == FLOW_NONE || end->far == flow->links[0] ||
+                   end->far == flow->links[1]);
+            used += flows->paces[end->flow].rate_bps;
         }
         ASSERT(used == link->used_bps);
         ASSERT(flows->slack > 0 || flows->pour_due || used <= link->rate_bps + link->count);

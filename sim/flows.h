@@ -27,20 +27,29 @@ struct flow {
     uint32_t link_count;             /* 0: unused */
     uint32_t user;                   /* whose it is: the owner's business */
     uint64_t limit_bps;              /* of its own; FLOW_NO_LIMIT: none */
-    uint64_t rate_bps;               /* bytes per second; 0 until the first pour */
     uint64_t left;                   /* at updated_us, in parts of FLOW_BYTE to a byte */
     uint64_t updated_us;
-    uint64_t event_us; /* of the EVENT_FLOW that counts; UINT64_MAX: none */
-    uint64_t version;  /* of that event; never reused */
+    uint64_t event_us; /* of its EVENT_FLOW; UINT64_MAX: none */
+    uint32_t event;    /* slot of that; EVENT_NONE: none */
+};
+
+/* What a pour reads of each flow, apart from the rest so that the processor's cache holds it. */
+struct flow_pace {
+    uint64_t rate_bps; /* bytes per second; 0 until the first pour */
     bool fresh;        /* came since the last pour */
+};
+
+/* A flow on a link's list. */
+struct flow_end {
+    uint32_t flow;
+    uint32_t far; /* its only other link; FLOW_NONE: it has none or many, or a limit of its own */
 };
 
 struct flow_link {
     uint64_t rate_bps;
-    uint64_t level_bps; /* the most a flow may take; FLOW_NO_LIMIT: there is room to spare */
-    uint64_t told_bps;  /* level at which the flows' rates and the far ends stand */
-    uint64_t used_bps;  /* sum of its flows' rates */
-    uint32_t *flows;    /* owned */
+    uint64_t told_bps;     /* level at which the flows' rates and the far ends stand */
+    uint64_t used_bps;     /* sum of its flows' rates */
+    struct flow_end *ends; /* owned */
     uint32_t count, capacity;
     bool queued, moved; /* in the lists of a pour */
 };
@@ -51,10 +60,13 @@ struct flow_list {
 };
 
 struct flows {
-    struct flow *items; /* owned */
+    struct flow *items;      /* owned */
+    struct flow_pace *paces; /* owned; of each */
     uint32_t count;
     struct flow_list unused;
     struct flow_link *links; /* owned */
+    uint64_t
+        *levels; /* owned; of each link: the most a flow may take; FLOW_NO_LIMIT: room to spare */
     uint32_t link_count;
     uint64_t quantum_us; /* pours happen at multiples of this; 0: at once */
     uint64_t slack; /* a level's change by less than one part in this is not told; 0: all are */
@@ -84,13 +96,20 @@ void flows_set_link(struct flows *flows, uint32_t link, uint64_t rate_bps, uint6
 /* Bytes start to move; returns the flow's index, stable until flows_remove. Ends by an EVENT_FLOW
  * with that index in `other`. */
 uint32_t flows_add(struct flows *flows, const struct flow_plan *plan, uint64_t now_us);
-/* True if the event is of the flow's present bytes and the last of them is here; the flow waits for
- * flows_more or flows_remove then. */
-bool flows_fired(struct flows *flows, uint32_t index, uint64_t version, uint64_t now_us);
+/* True if the last of the flow's present bytes is here; the flow waits for flows_more, flows_later
+ * or flows_remove then. */
+bool flows_fired(struct flows *flows, uint32_t index, uint64_t now_us);
+/* Nobody can take note of that now: another EVENT_FLOW comes then. */
+void flows_later(struct flows *flows, uint32_t index, uint64_t at_us);
 /* So many bytes more on the same connection. */
 void flows_more(struct flows *flows, uint32_t index, uint64_t bytes, uint64_t now_us);
 /* Bytes of it that have not arrived. */
 uint64_t flows_left(const struct flows *flows, uint32_t index, uint64_t now_us);
+/* What a flow takes now, in bytes per second. */
+static inline uint64_t flows_rate(const struct flows *flows, uint32_t index)
+{
+    return flows->paces[index].rate_bps;
+}
 /* Takes a flow off its links and forgets it. */
 void flows_remove(struct flows *flows, uint32_t index, uint64_t now_us);
 /* EVENT_POUR: levels and rates become right. */

@@ -33,7 +33,7 @@ static void rates(const struct world_config *config, const uint32_t (*ends)[2], 
         (void)add(world, ends[i][0], ends[i][1]);
     flows_pour(&world->flows, 0);
     for (size_t i = 0; i < count; i++)
-        out[i] = world->flows.items[i].rate_bps;
+        out[i] = flows_rate(&world->flows, (uint32_t)i);
     flows_check(&world->flows);
     world_free(world);
 }
@@ -118,9 +118,9 @@ static void nics_differ_by_node_and_direction(void **state)
     world_set_nic(world, 4, 10000000, 0, 5);
     world_set_nic(world, 10, 0, 900000000, 5);
     (void)world_run(world, 10, false);
-    assert_int_equal(world->flows.items[plain].rate_bps, 50000000);
-    assert_int_equal(world->flows.items[from_slow].rate_bps, 10000000);
-    assert_int_equal(world->flows.items[to_fast].rate_bps, 100000000);
+    assert_int_equal(flows_rate(&world->flows, plain), 50000000);
+    assert_int_equal(flows_rate(&world->flows, from_slow), 10000000);
+    assert_int_equal(flows_rate(&world->flows, to_fast), 100000000);
     world_free(world);
 }
 

@@ -102,7 +102,7 @@ static void limit_per_connection(void **state)
         plan.bytes = MIB;
         assert_int_equal(flows_add(&world->flows, &plan, 0), i);
         flows_pour(&world->flows, 0);
-        assert_int_equal(world->flows.items[0].rate_bps, i < 12 ? 10000000 : 125000000 / (i + 1));
+        assert_int_equal(flows_rate(&world->flows, 0), i < 12 ? 10000000 : 125000000 / (i + 1));
     }
     world_free(world);
 }
