@@ -11,6 +11,7 @@
 #include "cache.h"
 #include "digest.h"
 #include "log.h"
+#include "pages.h"
 #include "topology.h"
 #include "wire.h"
 
@@ -21,12 +22,14 @@
 
 static void *host_alloc(void *host, void *old, size_t new_bytes)
 {
-    (void)host;
+    struct sim_node *node = host;
     if (new_bytes == 0) {
         free(old);
         return NULL;
     }
-    return realloc(old, new_bytes);
+    void *fresh = realloc(old, new_bytes);
+    pages_follow(&node->world->pages_end);
+    return fresh;
 }
 
 static void host_random(void *host, uint8_t *out, size_t out_bytes)

@@ -16,6 +16,7 @@
  *   - pulls.c: blobs a node has, and who waits for them
  *   - ahead.c: layers that are brought in before they are asked for
  *   - series.c: what happened when
+ *   - pages.c: huge pages for all of it
  */
 #ifndef SHOAL_SIM_HOST_H
 #define SHOAL_SIM_HOST_H
@@ -189,6 +190,7 @@ struct world {
     struct world_config config;
     uint64_t now_us;
     uint64_t trace_hash;
+    uintptr_t pages_end; /* of pages_follow */
     struct prng prng;
     struct event_queue events;
     struct flows flows;
@@ -424,7 +426,7 @@ void bulk_drop(struct sim_node *node);
 void bulk_cut_origin(struct world *world);
 void bulk_start(struct world *world, uint32_t index, uint64_t version);
 void bulk_progress(struct world *world, uint32_t index, uint64_t version);
-void bulk_flow(struct world *world, uint32_t flow, uint64_t version);
+void bulk_flow(struct world *world, uint32_t flow);
 void bulk_verified(struct world *world, uint32_t index, uint64_t version);
 /* Aborts if lists and flows disagree. */
 void bulk_check(const struct world *world);

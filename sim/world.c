@@ -11,6 +11,7 @@
 #include "digest.h"
 #include "host.h"
 #include "log.h"
+#include "pages.h"
 
 void world_config_defaults(struct world_config *config)
 {
@@ -226,6 +227,7 @@ struct world *world_new(const struct world_config *config)
     struct world *world = calloc(1, sizeof *world);
     if (world == NULL)
         return NULL;
+    pages_prepare(&world->pages_end);
     take_config(world, config);
     world->trace_hash = 0xcbf29ce484222325ULL;
     world->bulk_free = INDEX_NONE;
@@ -556,7 +558,7 @@ static void dispatch(struct world *world, const struct event *event)
         host_timer(node, event->version);
         break;
     case EVENT_FLOW:
-        bulk_flow(world, event->other, event->version);
+        bulk_flow(world, event->other);
         break;
     case EVENT_POUR:
         flows_pour(&world->flows, world->now_us);
