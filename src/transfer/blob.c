@@ -171,8 +171,10 @@ void transfer__piece_offered(struct swarm *swarm, uint32_t piece, bool more)
 {
     ASSERT(more || swarm->avail[piece] > 0);
     swarm->avail[piece] = (uint8_t)(swarm->avail[piece] + (more ? 1 : -1));
-    if (more)
+    if (more && swarm->avail[piece] == 1)
         (void)bitfield_clear(&swarm->absent, piece);
+    else if (more)
+        return;
     else if (swarm->avail[piece] == 0 && bitfield_get(&swarm->open, piece))
         (void)bitfield_set(&swarm->absent, piece);
 }

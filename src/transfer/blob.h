@@ -64,6 +64,7 @@ enum neighbour_state {
 };
 
 struct neighbour {
+    struct peer *peer; /* of node; lives as long as it is a neighbour */
     uint16_t node;
     enum neighbour_state state;
     bool initiated;  /* by us */

@@ -72,6 +72,7 @@ enum link_state {
 struct peer {
     struct peer *next, *prev;
     uint16_t node;
+    uint8_t distance; /* enum distance; here, for choosing whom to ask asks it all the time */
     enum link_state link;
     bool released;           /* RELEASE was given; a new use takes it back */
     uint8_t connect_fails;   /* in a row */

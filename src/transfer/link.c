@@ -26,6 +26,7 @@ struct peer *transfer__peer(struct transfer *transfer, uint16_t slot)
     if (peer == NULL)
         return NULL;
     peer->node = slot;
+    peer->distance = (uint8_t)transfer__node_distance(transfer, slot);
     peer->link = LINK_NONE;
     peer->connect_due_us = UINT64_MAX;
     peer->used_us = transfer->now_us;

@@ -150,6 +150,21 @@ static uint16_t add_slot(struct transfer *transfer, const struct node_id *id,
     return (uint16_t)slot;
 }
 
+/* A node stands there: so far is it from us, or so far are all others if it is us. */
+static void node_moves(struct transfer *transfer, uint16_t slot, uint16_t topology)
+{
+    struct node *node = &transfer->nodes.slots[slot];
+    if (node->topology == topology)
+        return;
+    node->topology = topology;
+    if (node->peer != NULL)
+        node->peer->distance = (uint8_t)transfer__node_distance(transfer, slot);
+    if (slot != NODE_SELF)
+        return;
+    for (struct peer *peer = transfer->peers; peer != NULL; peer = peer->next)
+        peer->distance = (uint8_t)transfer__node_distance(transfer, peer->node);
+}
+
 /* A slot's node is the member at this place: takes over what is known of it. */
 static void slot_follows(struct transfer *transfer, uint16_t slot, uint16_t place)
 {
@@ -159,7 +174,7 @@ static void slot_follows(struct transfer *transfer, uint16_t slot, uint16_t plac
         nodes->stranger_count--;
     node->place = place;
     node->addr = *directory_addr(nodes->directory, place);
-    node->topology = transfer__member_topology(transfer, place);
+    node_moves(transfer, slot, transfer__member_topology(transfer, place));
     node->state = (uint8_t)transfer__member_state(transfer, place);
 }
 
@@ -371,8 +386,7 @@ void transfer__node_place(struct transfer *transfer, uint16_t slot, const struct
 {
     if (transfer->nodes.slots[slot].state != MEMBER_UNKNOWN)
         return; /* gossip knows better */
-    uint16_t number = topology_number(transfer, topology);
-    transfer->nodes.slots[slot].topology = number;
+    node_moves(transfer, slot, topology_number(transfer, topology));
 }
 
 void transfer__node_remove(struct transfer *transfer, uint16_t slot)
@@ -469,6 +483,8 @@ void transfer__nodes_check(const struct transfer *transfer)
 
 bool transfer__node_lied(const struct transfer *transfer, const struct node_id *id)
 {
+    if (transfer->liar_next == 0)
+        return false;
     for (size_t i = 0; i < sizeof transfer->liars / sizeof transfer->liars[0]; i++) {
         if (transfer->liars[i].until_us > transfer->now_us &&
             node_id_equal(&transfer->liars[i].id, id))

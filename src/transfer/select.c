@@ -56,10 +56,9 @@ uint32_t transfer__neighbour_requests_max(const struct transfer *transfer, const
 /* Every neighbour is heard once a second: silent for longer, it may be dead. */
 static bool is_heard(const struct transfer *transfer, const struct neighbour *neighbour)
 {
-    const struct peer *peer = transfer->nodes.slots[neighbour->node].peer;
     uint64_t heard_us = neighbour->heard_us;
-    if (peer != NULL && peer->heard_us > heard_us)
-        heard_us = peer->heard_us;
+    if (neighbour->peer->heard_us > heard_us)
+        heard_us = neighbour->peer->heard_us;
     return transfer->now_us - heard_us <= UNHEARD_US;
 }
 
@@ -70,9 +69,8 @@ static bool is_free(const struct transfer *transfer, const struct blob *blob,
     return neighbour->state == NEIGHBOUR_UP && !neighbour->distrusted &&
            neighbour->free_at_us <= transfer->now_us &&
            neighbour->requests < transfer__neighbour_requests_max(transfer, blob) + extra &&
-           transfer->nodes.slots[neighbour->node].peer->requests < UPLOADS_PER_PEER &&
-           transfer__link_up(transfer, neighbour->node) && is_heard(transfer, neighbour) &&
-           transfer__node_usable(transfer, neighbour->node);
+           neighbour->peer->requests < UPLOADS_PER_PEER && neighbour->peer->link == LINK_UP &&
+           is_heard(transfer, neighbour) && transfer__node_usable(transfer, neighbour->node);
 }
 
 static size_t mask_bytes(const struct blob *blob)
@@ -80,11 +78,41 @@ static size_t mask_bytes(const struct blob *blob)
     return ((size_t)blob->layout.piece_count + 7) / 8;
 }
 
+/* to |= more, word by word: each choice of a piece goes over all that all neighbours have. */
+static void bits_add(uint8_t *to, const uint8_t *more, size_t bytes)
+{
+    uint64_t a, b;
+    size_t at = 0;
+    for (; at + sizeof a <= bytes; at += sizeof a) {
+        memcpy(&a, to + at, sizeof a);
+        memcpy(&b, more + at, sizeof b);
+        a |= b;
+        memcpy(to + at, &a, sizeof a);
+    }
+    for (; at < bytes; at++)
+        to[at] |= more[at];
+}
+
+/* to = one & other. */
+static void bits_both(uint8_t *to, const uint8_t *one, const uint8_t *other, size_t bytes)
+{
+    uint64_t a, b;
+    size_t at = 0;
+    for (; at + sizeof a <= bytes; at += sizeof a) {
+        memcpy(&a, one + at, sizeof a);
+        memcpy(&b, other + at, sizeof b);
+        a &= b;
+        memcpy(to + at, &a, sizeof a);
+    }
+    for (; at < bytes; at++)
+        to[at] = one[at] & other[at];
+}
+
 /* Beyond a zone border: small zones merge, and their borders are to be crossed once per piece all
  * the same. */
-static bool is_far(const struct transfer *transfer, const struct neighbour *neighbour)
+static bool is_far(const struct neighbour *neighbour)
 {
-    return transfer__node_distance(transfer, neighbour->node) > DISTANCE_ZONE;
+    return neighbour->peer->distance > DISTANCE_ZONE;
 }
 
 /* Who of those that pull on this side of a border brings a piece over it: number `rank` of `count`
@@ -102,10 +130,9 @@ static struct border border_of(const struct transfer *transfer, const struct blo
     memset(swarm->near, 0, bytes);
     for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
         const struct neighbour *neighbour = &swarm->neighbours[i];
-        if (!neighbour->useful || is_far(transfer, neighbour) || !is_heard(transfer, neighbour))
+        if (!neighbour->useful || is_far(neighbour) || !is_heard(transfer, neighbour))
             continue;
-        for (size_t at = 0; at < bytes; at++)
-            swarm->near[at] |= neighbour->known.bits[at];
+        bits_add(swarm->near, neighbour->known.bits, bytes);
         if (!neighbour->wants)
             continue;
         border.count++;
@@ -136,7 +163,7 @@ static bool mark_far(const struct transfer *transfer, const struct blob *blob)
     struct border border = border_of(transfer, blob);
     for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
         const struct neighbour *neighbour = &swarm->neighbours[i];
-        if (neighbour->known.set_count == 0 || !is_far(transfer, neighbour) ||
+        if (neighbour->known.set_count == 0 || !is_far(neighbour) ||
             !is_free(transfer, blob, neighbour, 0))
             continue;
         any = true;
@@ -161,21 +188,31 @@ static bool fill_mask(const struct transfer *transfer, const struct blob *blob)
         const struct neighbour *neighbour = &swarm->neighbours[i];
         if (neighbour->known.set_count == 0)
             continue;
-        if (is_far(transfer, neighbour)) {
+        if (is_far(neighbour)) {
             far = true;
             continue;
         }
         if (!is_free(transfer, blob, neighbour, 0))
             continue;
-        for (size_t at = 0; at < bytes; at++)
-            swarm->mask[at] |= neighbour->known.bits[at];
+        bits_add(swarm->mask, neighbour->known.bits, bytes);
         any = true;
     }
     if (far && mark_far(transfer, blob))
         any = true;
-    for (size_t at = 0; at < bytes; at++)
-        swarm->mask[at] &= swarm->open.bits[at];
+    bits_both(swarm->mask, swarm->mask, swarm->open.bits, bytes);
     return any;
+}
+
+/* Passes words without a mark from a byte's first piece on. */
+static uint32_t past_empty(const struct swarm *swarm, uint32_t from, uint32_t end)
+{
+    uint64_t word;
+    for (; from + 8 * sizeof word <= end; from += 8 * (uint32_t)sizeof word) {
+        memcpy(&word, swarm->mask + from / 8, sizeof word);
+        if (word != 0)
+            break;
+    }
+    return from;
 }
 
 /* Next marked piece in [from, end); `end` if there is none. A piece that only the origin can repair
@@ -185,7 +222,7 @@ static uint32_t next_marked(const struct swarm *swarm, uint32_t from, uint32_t e
     while (from < end) {
         uint8_t rest = (uint8_t)(swarm->mask[from / 8] & (0xffu >> (from % 8)));
         if (rest == 0) {
-            from = from / 8 * 8 + 8;
+            from = past_empty(swarm, from / 8 * 8 + 8, end);
             continue;
         }
         from = from / 8 * 8 + (uint32_t)__builtin_clz((unsigned)rest) - 24;
@@ -286,20 +323,19 @@ static uint32_t pick_rarest(struct transfer *transfer, const struct blob *blob, 
 static uint64_t expected_wait_us(const struct transfer *transfer, const struct swarm *swarm,
                                  const struct neighbour *neighbour)
 {
-    const struct peer *peer = transfer->nodes.slots[neighbour->node].peer;
     uint64_t passed_us = transfer->now_us - neighbour->heard_us;
     uint64_t wait_us = neighbour->wait_us > passed_us ? neighbour->wait_us - passed_us : 0;
     uint64_t each_us = neighbour->piece_us != 0 ? neighbour->piece_us : swarm->piece_us;
-    enum distance distance = transfer__node_distance(transfer, neighbour->node);
-    uint64_t border_us = distance > DISTANCE_ZONE ? 2 * (uint64_t)swarm->piece_us : 0;
-    return wait_us + ((uint64_t)peer->requests + 1) * each_us + border_us + (uint64_t)distance;
+    uint64_t border_us = is_far(neighbour) ? 2 * (uint64_t)swarm->piece_us : 0;
+    const struct peer *peer = neighbour->peer;
+    return wait_us + ((uint64_t)peer->requests + 1) * each_us + border_us + peer->distance;
 }
 
 static uint64_t wait_at_us(const struct transfer *transfer, const struct blob *blob,
                            const struct neighbour *neighbour)
 {
     uint64_t wait_us = expected_wait_us(transfer, blob->swarm, neighbour);
-    return is_far(transfer, neighbour) ? wait_us + BORDER_WAIT_US : wait_us;
+    return is_far(neighbour) ? wait_us + BORDER_WAIT_US : wait_us;
 }
 
 static uint16_t pick_holder(struct transfer *transfer, const struct blob *blob, uint32_t piece,
@@ -331,8 +367,7 @@ static uint16_t pick_holder(struct transfer *transfer, const struct blob *blob, 
 static bool mark_of(const struct blob *blob, const struct neighbour *neighbour)
 {
     struct swarm *swarm = blob->swarm;
-    for (size_t at = 0; at < mask_bytes(blob); at++)
-        swarm->mask[at] = neighbour->known.bits[at] & swarm->near[at];
+    bits_both(swarm->mask, neighbour->known.bits, swarm->near, mask_bytes(blob));
     return next_marked(swarm, 0, blob->layout.piece_count) < blob->layout.piece_count;
 }
 

@@ -94,6 +94,15 @@ void transfer__neighbour_lacks(struct swarm *swarm, uint16_t node, uint32_t piec
         set_known(swarm, neighbour, piece, false);
 }
 
+/* Does a page say of these eight bytes of pieces what is known? */
+static bool same_word(const uint8_t *known, const uint8_t *page)
+{
+    uint64_t a, b;
+    memcpy(&a, known, sizeof a);
+    memcpy(&b, page, sizeof b);
+    return a == b;
+}
+
 /* Takes one byte of a page: the eight pieces from `first` on. */
 static void take_byte(struct swarm *swarm, struct neighbour *neighbour, uint32_t first,
                       uint8_t byte)
@@ -111,11 +120,18 @@ static void take_page(struct blob *blob, struct neighbour *neighbour, const stru
 {
     struct swarm *swarm = blob->swarm;
     uint32_t bytes = (blob->layout.piece_count + 7) / 8;
-    for (uint32_t i = 0; i < have->page_bytes && have->first_byte + i < bytes; i++)
-        take_byte(swarm, neighbour, 8 * (have->first_byte + i), have->have[i]);
     if (have->first_byte < bytes) {
         uint32_t room = bytes - have->first_byte;
         uint32_t count = have->page_bytes < room ? have->page_bytes : room;
+        const uint8_t *known = neighbour->known.bits + have->first_byte;
+        for (uint32_t i = 0; i < count;) {
+            if (count - i >= 8 && same_word(known + i, have->have + i)) {
+                i += 8;
+                continue;
+            }
+            take_byte(swarm, neighbour, 8 * (have->first_byte + i), have->have[i]);
+            i++;
+        }
         int err = bitfield_merge(&swarm->injected, 8 * have->first_byte, have->injected, count);
         ASSERT(err == 0); /* cut to the end above */
     }
@@ -291,6 +307,7 @@ static struct neighbour *neighbour_add(struct transfer *transfer, struct blob *b
         return NULL;
     struct neighbour *neighbour = &swarm->neighbours[swarm->neighbour_count];
     *neighbour = (struct neighbour){
+        .peer = peer,
         .node = node,
         .state = NEIGHBOUR_ASKED,
         .tx_sequence = (uint32_t)prng_next(&transfer->prng),

@@ -727,7 +727,8 @@ static void check_swarm(const struct transfer *transfer, const struct blob *blob
     for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
         const struct neighbour *neighbour = &swarm->neighbours[i];
         ASSERT(neighbour->node != NODE_SELF && transfer->nodes.slots[neighbour->node].used);
-        ASSERT(transfer->nodes.slots[neighbour->node].peer != NULL);
+        ASSERT(neighbour->peer != NULL);
+        ASSERT(transfer->nodes.slots[neighbour->node].peer == neighbour->peer);
         ASSERT(!neighbour->useful || neighbour->state == NEIGHBOUR_UP);
     }
     for (uint32_t piece = 0; piece < blob->layout.piece_count; piece++) {
@@ -796,6 +797,7 @@ void transfer__check_invariants(const struct transfer *transfer)
     for (const struct peer *peer = transfer->peers; peer != NULL; peer = peer->next) {
         peers++;
         ASSERT(transfer->nodes.slots[peer->node].peer == peer);
+        ASSERT(peer->distance == transfer__node_distance(transfer, peer->node));
     }
     ASSERT(peers == transfer->peer_count);
     ASSERT(transfer->results.count <= transfer->results.capacity);
