@@ -85,6 +85,7 @@ struct peer {
     uint32_t neighbours; /* blobs in which it is our neighbour */
     uint32_t requests;   /* ours to it */
     uint32_t uploads;    /* to it, queued and running */
+    uint32_t running;    /* of those */
     uint64_t served_us;  /* last upload began */
 };
 

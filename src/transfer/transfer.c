@@ -798,6 +798,10 @@ void transfer__check_invariants(const struct transfer *transfer)
         peers++;
         ASSERT(transfer->nodes.slots[peer->node].peer == peer);
         ASSERT(peer->distance == transfer__node_distance(transfer, peer->node));
+        uint32_t running = 0;
+        for (uint32_t i = 0; i < transfer->upload_count; i++)
+            running += transfer->uploads[i].running && transfer->uploads[i].node == peer->node;
+        ASSERT(running == peer->running);
     }
     ASSERT(peers == transfer->peer_count);
     ASSERT(transfer->results.count <= transfer->results.capacity);

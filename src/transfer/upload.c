@@ -93,8 +93,9 @@ static void count_upload(struct transfer *transfer, const struct upload *upload,
     if (add) {
         peer->uploads++;
     } else {
-        ASSERT(peer->uploads > 0);
+        ASSERT(peer->uploads > 0 && peer->running >= upload->running);
         peer->uploads--;
+        peer->running -= upload->running;
     }
 }
 
@@ -150,17 +151,6 @@ static void cancel_upload(struct transfer *transfer, struct upload *upload)
     upload->cancelled = true;
 }
 
-/* Uploads to a node that run now. */
-static uint32_t running_to(const struct transfer *transfer, uint16_t node)
-{
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < transfer->upload_count; i++) {
-        if (transfer->uploads[i].running && transfer->uploads[i].node == node)
-            count++;
-    }
-    return count;
-}
-
 /* Uploads of a blob at a time: of few pieces few are sent at once, so that each is somewhere soon
  * and can be passed on from there. */
 static bool is_full(const struct transfer *transfer, const struct blob *blob)
@@ -177,6 +167,8 @@ static bool is_full(const struct transfer *transfer, const struct blob *blob)
 static struct upload *next_upload(struct transfer *transfer)
 {
     struct upload *best = NULL;
+    const struct blob *asked = NULL; /* whether this one is full is known */
+    bool full = false;
     uint32_t best_running = 0;
     uint64_t best_us = 0;
     for (uint32_t i = 0; i < transfer->upload_count; i++) {
@@ -186,10 +178,15 @@ static struct upload *next_upload(struct transfer *transfer)
             continue;
         if (upload->lease)
             return upload;
-        if (is_full(transfer, upload->blob))
+        if (upload->blob != asked) {
+            asked = upload->blob;
+            full = is_full(transfer, asked);
+        }
+        if (full)
             continue;
-        uint32_t running = running_to(transfer, upload->node);
-        uint64_t served_us = transfer->nodes.slots[upload->node].peer->served_us;
+        const struct peer *peer = transfer->nodes.slots[upload->node].peer;
+        uint32_t running = peer->running;
+        uint64_t served_us = peer->served_us;
         if (best != NULL &&
             (running > best_running || (running == best_running && served_us >= best_us)))
             continue;
@@ -241,7 +238,9 @@ void transfer__uploads_start(struct transfer *transfer)
             return;
         upload->running = true;
         upload->started_us = transfer->now_us;
-        transfer->nodes.slots[upload->node].peer->served_us = transfer->now_us;
+        struct peer *peer = transfer->nodes.slots[upload->node].peer;
+        peer->served_us = transfer->now_us;
+        peer->running++;
         transfer->uploads_running++;
     }
 }
