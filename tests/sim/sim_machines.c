@@ -160,7 +160,7 @@ static void d14_a_slow_disk_slows_its_own_node_alone(void **state)
         others = took_s > others ? took_s : others;
     }
     printf("figure: D-14 the others %.2f s, without %.2f s\n", others, without);
-    assert_true(others <= without + 3);
+    assert_true(others <= without + 1.5);
     world_free(world);
 }
 
