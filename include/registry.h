@@ -263,6 +263,10 @@ struct origin_request {
     uint8_t credential_hash[32];
     const char *if_none_match; /* NULL: none */
     uint32_t head_ms; /* head or failure must be there in so long; 0: 8,000; at most 60,000 */
+    /* Whoever asks has another way, so that a resting host need not be asked: it ends at once.
+       False for what belongs to a pull under way, which its client cannot take elsewhere: it is
+       asked. */
+    bool spare;
     /* BLOB only: */
     uint64_t size_bytes;  /* UINT64_MAX: not known yet */
     uint64_t first, last; /* inclusive; whole blob: 0..size-1 with whole = true */
@@ -277,7 +281,7 @@ struct origin_request {
 
    Answers other than blob bytes are held back until complete (errors 64 KiB, the rest 4 MiB), so
    that a cut one is asked for again unseen. All tries together have head_ms; a host that was silent
-   again and again rests, and what would ask it then ends at once with E_UNREACHABLE (O-2). If
+   again and again rests, and a spare request to it then ends at once with E_UNREACHABLE (O-2). If
    content-length differs from the body that follows (a cut error text, distribution's 416), the
    header and content_length are left out. A HEAD of a blob whose redirect target knows only GET
    (OSS) is answered through a GET of one byte. A body cut after its head was shown is resumed; if
@@ -332,7 +336,7 @@ uint32_t origin_retry_after_ms(const struct origin_fetch *fetch);
 /* Status of the last answer, 0 if none came. Valid inside done: tells a 401 or 403 that a resumed
  * body met, whose head was never shown (ACL-2). */
 int origin_last_status(const struct origin_fetch *fetch);
-/* The registry's own host rests: a request now would fail at once, unasked. For error texts. */
+/* The registry's own host rests: a spare request would fail at once, unasked. For error texts. */
 bool origin_resting(const struct origin *origin, const struct registry_entry *registry,
                     uint64_t now_us);
 /* Only ever grow; for metrics. */
@@ -354,6 +358,7 @@ struct origin_counters {
     uint64_t throttled;       /* pauses of bodies over a rate */
     uint64_t rests;           /* hosts found silent */
     uint64_t rested;          /* attempts not made because their host rests */
+    uint64_t insisted;        /* attempts made all the same, for a pull under way */
 };
 const struct origin_counters *origin_counters(const struct origin *origin); /* borrowed */
 

@@ -30,6 +30,7 @@ struct blob_fetch {
     int status;
     uint32_t retry_after_ms;
     bool paused, over;
+    bool spare; /* of its registry, if that rests: another node may get the lease */
     struct buffer_waiter waiter;
     struct blob_fetch *next;
 };
@@ -233,6 +234,7 @@ static void on_done(void *arg, int err)
     int last = origin_last_status(fetch->request);
     if (err != 0 && (last == 401 || last == 403)) /* met by a resumed body (ACL-2) */
         fetch->status = E_DENIED;
+    fetch->blob->lease_spared = fetch->spare && fetch->status == E_UNREACHABLE;
     if (fetch->status == E_DENIED) {
         blob_refusal__note(fetch->blob, fetch->caller);
         if (next_caller(fetch))
@@ -265,6 +267,7 @@ static int start_request(struct blob_fetch *fetch)
         .url = fetch->caller->url,
         .authorization = fetch->caller->authorization,
         .head_ms = HEAD_MS,
+        .spare = fetch->spare,
         .size_bytes = blob->info.size_bytes,
         .first = piece_offset(&blob->layout, fetch->piece),
         .last = piece_offset(&blob->layout, last) + piece_length(&blob->layout, last) - 1,
@@ -275,8 +278,8 @@ static int start_request(struct blob_fetch *fetch)
                         fetch, &fetch->request);
 }
 
-/* 0, or E_*: nothing was started. */
-static int fetch_new(struct blob *blob, uint64_t id, uint32_t piece, uint32_t count)
+/* 0, or E_*: nothing was started. `spare`: another node may read it, if the registry rests. */
+static int fetch_new(struct blob *blob, uint64_t id, uint32_t piece, uint32_t count, bool spare)
 {
     struct blob_caller *caller = blob_fetch__caller(blob);
     if (caller == NULL)
@@ -289,6 +292,7 @@ static int fetch_new(struct blob *blob, uint64_t id, uint32_t piece, uint32_t co
                                  .caller = blob_caller_ref(caller),
                                  .piece = piece,
                                  .end = piece + count,
+                                 .spare = spare,
                                  .waiter = {.ready = buffers_ready},
                                  .next = blob->fetches};
     fetch->waiter.arg = fetch;
@@ -306,7 +310,8 @@ void blob_fetch__start(struct blob *blob, const struct transfer_result *result)
     int err = E_INVALID;
     if (result->piece_count > 0 && result->piece_count <= blob->layout.piece_count &&
         result->piece <= blob->layout.piece_count - result->piece_count)
-        err = fetch_new(blob, result->id, result->piece, result->piece_count);
+        err = fetch_new(blob, result->id, result->piece, result->piece_count,
+                        result->reason == FETCH_LEASE && !blob->lease_spared);
     if (err != 0)
         transfer_fetch_end(node_transfer(blobs->config.node), loop_now_us(blobs->config.loop),
                            result->id, err, 0);
@@ -323,7 +328,7 @@ uint64_t blob_fetch__bytes(const struct blob *blob, uint32_t piece)
 
 bool blob_fetch__repair(struct blob *blob)
 {
-    return fetch_new(blob, 0, 0, blob->layout.piece_count) == 0;
+    return fetch_new(blob, 0, 0, blob->layout.piece_count, false) == 0;
 }
 
 void blob_fetch__cancel(struct blob *blob, uint64_t fetch_id)

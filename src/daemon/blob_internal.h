@@ -66,6 +66,7 @@ struct blob {
     struct blob_blame blame;
     uint64_t served_us;  /* a peer last asked for a piece */
     uint64_t refused_us; /* the registry last refused a caller; 0: never, or settled */
+    bool lease_spared;   /* the last lease was given back unread: the next one is read */
     uint64_t moved_us;   /* a piece last arrived */
     struct blob_sources sources;
     uint32_t refs; /* starters of readers, jobs, fetches */

@@ -108,6 +108,16 @@ static const char *condition_of(const struct mirror_request *request, enum origi
                : http_request_header(exchange_request(request->exchange), "if-none-match");
 }
 
+/* What the client can have elsewhere: from our memory, or, at the start of a pull, from the
+ * registry itself. Who has a grant has got the manifest from us, and may be bound to us for the
+ * rest of it (CLIENTS §8); readers of ranges or URLs may know nobody else. */
+static bool is_spare(const struct mirror_request *request)
+{
+    bool reads_on = request->url != NULL || mirror__granted(request) ||
+                    http_request_header(exchange_request(request->exchange), "range") != NULL;
+    return request->hurry || !reads_on;
+}
+
 int relay_start(struct mirror_request *request, enum origin_kind kind, const char *method,
                 const char *path_and_query, relay_done_fn done, void *arg)
 {
@@ -134,6 +144,7 @@ int relay_start(struct mirror_request *request, enum origin_kind kind, const cha
         .url = request->url,
         .authorization = request->authorization,
         .head_ms = mirror__head_ms(request),
+        .spare = is_spare(request),
         .if_none_match = condition_of(request, kind),
         .size_bytes = UINT64_MAX,
         .whole = true,

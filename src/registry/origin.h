@@ -179,7 +179,7 @@ struct origin_fetch {
     uint64_t window_us;       /* all tries without progress end in so long */
     uint64_t window_start_us; /* of the first of them */
     uint64_t wake_us;         /* WAITING */
-    uint64_t rest_until_us;   /* the breaker did not let this attempt out; 0: it did */
+    uint64_t rest_until_us;   /* the breaker lets no attempt of it out so long; 0: it does */
 };
 
 struct origin_bucket {

@@ -2,8 +2,10 @@
 /*
  * One circuit breaker per host that requests go to, the registry's own and those it redirects to
  * (O-2, figures of SECURITY §5). A host that leaves connections and first bytes out again and again
- * is not waited for by every further request: it rests, requests to it fail at once, and one probe
- * at a time, the next request that comes, decides when to go on.
+ * is not waited for by every further request: it rests, spare requests to it fail at once, and one
+ * probe at a time, the next of them that comes, decides when to go on. Requests of a pull under way
+ * go out all the same and are probes, too: a registry that was silent to one client may answer the
+ * next, and a pull that would work without us must not fail for our thrift.
  *
  * Only silence counts: an answer of whatever status is a sign of life, and a failure beside one is
  * that request's own. A rest is short (O-2: nothing is negatively cached for more than 5 s), and a
@@ -72,6 +74,11 @@ bool origin__breaker_admit(struct origin_fetch *fetch)
     fetch->signs_before = breaker->signs;
     if (breaker->pause_us == 0)
         return true;
+    if (origin->now_us < breaker->until_us && !fetch->request.spare && !fetch->head_shown) {
+        breaker->probe_us = breaker->probe_us == 0 ? origin->now_us : breaker->probe_us;
+        origin->counters.insisted++;
+        return true;
+    }
     if (origin->now_us < breaker->until_us) {
         fetch->rest_until_us = breaker->until_us;
         origin->counters.rested++;
@@ -145,7 +152,8 @@ void origin__breaker_bad(struct origin_fetch *fetch, int err)
         log_to(&origin->env, LOG_WARN, "origin: no answer, resting registry=%s failures=%u err=%s",
                fetch->registry_name, breaker->failures, err_name(err));
     }
-    if (breaker->pause_us != 0 && origin->now_us < breaker->until_us)
+    if (breaker->pause_us != 0 && origin->now_us < breaker->until_us &&
+        (fetch->request.spare || fetch->head_shown))
         fetch->rest_until_us = breaker->until_us; /* a further try would find that out later */
 }
 

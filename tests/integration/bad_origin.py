@@ -353,6 +353,24 @@ def test_o_2_mute():
         black_hole(lab, mute)
 
 
+def test_o_2_a_rest_costs_no_pull():
+    """One question that is left without an answer begins a rest. Who has a manifest from us is bound to us (CLIENTS 8) and is served; others go elsewhere."""
+    with bad_registry() as lab:
+        node = lab.nodes[0]
+        fetch(node, f"/v2/lib/plain/manifests/1{NS}", "-H", ACCEPT)
+        silent = f"/v2/lib/mute/blobs/{stub.digest_of(stub.blob('lib/mute', 'big'))}{NS}"
+        wanted = {which: stub.blob("lib/plain", which) for which in stub.SIZES}
+        status, _, _, took = timed(node, silent)
+        it.check(status == 503 and took < 9.6, f"{status} after {took:.1f} s")
+        status, _, body, took = timed(node, f"/v2/lib/other/manifests/1{NS}", "-H", ACCEPT)
+        it.check(status == 503 and took < 0.5 and b"does not answer" in body, f"no rest began, so nothing is shown: {status} after {took:.1f} s")
+        for which, bytes_ in wanted.items():
+            status, _, body, took = timed(node, f"/v2/lib/plain/blobs/{stub.digest_of(bytes_)}{NS}")
+            it.check(status == 200 and body == bytes_ and took < 3, f"{which}: {status}, {len(body)} bytes after {took:.1f} s")
+        status, _, _, _ = timed(node, f"/v2/lib/other/manifests/1{NS}", "-H", ACCEPT)
+        it.check(status == 200, f"it answered others: {status}")
+
+
 def test_o_2_a_restart_costs_no_pull():
     """A registry that refuses for a moment: no rest begins, and whoever comes next is served."""
     with bad_registry() as lab:

@@ -122,6 +122,8 @@ class Handler(BaseHTTPRequestHandler):
         elif fault == "late" and self.command == "HEAD":
             time.sleep(7.8)
             self.ranged(data)
+        elif fault == "mute":
+            time.sleep(30)
         elif special and self.command == "GET":
             special(repository, reference, data)
         else:

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The origin client before a registry that says nothing (O-2, HTTP-6): every request ends in time,
- * further ones fail at once, one probe at a time finds out when to go on, and nothing is held
- * against a registry that lives.
+ * further spare ones fail at once, one probe at a time finds out when to go on, and nothing is held
+ * against a registry that lives, or against a pull under way.
  */
 #include "registry_world.h"
 
@@ -19,13 +19,19 @@ static uint64_t wait_end(struct world *world)
 }
 
 /* A new request; true if the engine was asked. */
-static bool ask(struct world *world)
+static bool ask_as(struct world *world, bool spare)
 {
     unsigned before = world->fake.call_count;
 
     caller_init(&world->caller, &world->fake, world->origin);
+    world->request.spare = spare;
     start(world);
     return world->fake.call_count > before;
+}
+
+static bool ask(struct world *world)
+{
+    return ask_as(world, true);
 }
 
 static struct fake_call *last_call(struct world *world)
@@ -316,6 +322,62 @@ static void a_begun_body_waits_for_the_host(void **state)
     free(other);
 }
 
+/* One client's silence is not another's: what belongs to a pull under way is asked in a rest, too,
+ * and its answer ends it. */
+static void a_pull_under_way_is_asked_in_a_rest(void **state)
+{
+    struct world *world = *state;
+
+    rest(world);
+    assert_true(ask_as(world, false));
+    assert_true(origin_counters(world->origin)->insisted == 1);
+    fake_answer(last_call(world), 200, "", "0123456789");
+    expect_done(world, 0);
+    assert_false(origin_resting(world->origin, &world->entry, world->fake.now_us));
+    assert_true(ask(world));
+    fake_answer(last_call(world), 200, "", "0123456789");
+    expect_done(world, 0);
+}
+
+/* ... with all its tries, and what it meets prolongs the rest of the spare ones. */
+static void a_pull_under_way_has_its_tries_in_a_rest(void **state)
+{
+    struct world *world = *state;
+    unsigned before;
+
+    rest(world);
+    before = world->fake.call_count;
+    assert_true(ask_as(world, false));
+    while (world->caller.dones == 0) {
+        if (last_call(world)->live)
+            fake_done(last_call(world), E_UNREACHABLE);
+        assert_true(fake_turn(&world->fake, world->origin));
+    }
+    expect_done(world, E_UNREACHABLE);
+    assert_int_equal(world->fake.call_count - before, ORIGIN_TRIES_MAX);
+    assert_true(origin_resting(world->origin, &world->entry, world->fake.now_us));
+    world->fake.now_us += ORIGIN_REST_FIRST_US;
+    assert_true(origin_resting(world->origin, &world->entry, world->fake.now_us));
+    assert_false(ask(world));
+    assert_true(wait_end(world) == 0);
+}
+
+/* Its redirect leads to a host that rests, for another request's silence. */
+static void a_pull_under_way_follows_to_a_host_that_rests(void **state)
+{
+    struct world *world = *state;
+
+    assert_true(ask(world));
+    fake_answer(last_call(world), 307, TO_STORE, "");
+    (void)wait_end(world);
+    expect_done(world, E_TIMEOUT);
+    assert_true(ask_as(world, false));
+    fake_answer(last_call(world), 307, TO_STORE, "");
+    assert_string_equal(last_call(world)->url, STORE);
+    fake_answer(last_call(world), 200, "", "0123456789");
+    expect_done(world, 0);
+}
+
 static void breakers_are_bounded(void **state)
 {
     struct world *world = *state;
@@ -350,6 +412,9 @@ int main(void)
         TEST(an_answer_or_a_body_is_a_sign_of_life),
         TEST(hosts_rest_apart),
         TEST(a_begun_body_waits_for_the_host),
+        TEST(a_pull_under_way_is_asked_in_a_rest),
+        TEST(a_pull_under_way_has_its_tries_in_a_rest),
+        TEST(a_pull_under_way_follows_to_a_host_that_rests),
         TEST(breakers_are_bounded),
     };
 
