@@ -53,6 +53,13 @@ struct registry_p2p_rule {
     char pattern[REGISTRY_PATTERN_BYTES]; /* of repositories: '*' stands for any bytes */
     bool on;
 };
+/* How often a registry's blobs leave it: as the mesh's rule says, once for the mesh, or once for
+ * each zone, so that nothing of it crosses a zone's border (DESIGN §4 "Leases"). */
+enum registry_copies {
+    REGISTRY_COPIES_DEFAULT = 0,
+    REGISTRY_COPIES_MESH,
+    REGISTRY_COPIES_ZONE,
+};
 struct registry_entry {
     char name[HOST_BYTES_MAX + 1]; /* as in ?ns= and image references, lower case; or a pattern */
     char endpoint[HOST_BYTES_MAX +
@@ -72,6 +79,7 @@ struct registry_entry {
     bool p2p; /* false: content stays off the mesh (ACL-10), but for what a rule says */
     struct registry_p2p_rule p2p_rules[REGISTRY_P2P_RULES_MAX]; /* first fit wins */
     unsigned p2p_rule_count;
+    enum registry_copies copies; /* of its blobs; DEFAULT: transfer.copies */
     char credentials_file[1024]; /* the node's own login (registry_login_parse); "" none */
     bool shared;     /* whoever comes without credentials is served with the node's (ACL-7) */
     bool is_default; /* answers requests without ?ns= */

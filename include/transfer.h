@@ -171,6 +171,13 @@ MUST_USE int transfer_update_self(struct transfer *transfer, uint64_t now_us,
 MUST_USE int transfer_blob_open(struct transfer *transfer, uint64_t now_us,
                                 const struct blob_info *info, const struct bitfield *have,
                                 blob_handle *out);
+/*
+ * How often this blob may leave the origin from now on, for it was asked of a registry that has a
+ * rule of its own (0: config.copies, as at first). The policy of the node that gets the bytes
+ * counts; keepers are told. While somebody reads the blob nothing changes: whoever began decides.
+ */
+void transfer_blob_copies(struct transfer *transfer, uint64_t now_us, blob_handle blob,
+                          enum transfer_copies copies);
 /* Forgets a blob: readers must have stopped; uploads and fetches are cancelled; the provider record
  * is dropped. */
 void transfer_blob_close(struct transfer *transfer, uint64_t now_us, blob_handle blob);

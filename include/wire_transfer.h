@@ -130,6 +130,13 @@ enum wire_lease_flags {
     WIRE_LEASE_FORWARDED = 1, /* WANT: contact is who asks, the sender a zone keeper */
     WIRE_LEASE_AVOID = 2,     /* WANT: contact is a holder that did not deliver */
     WIRE_LEASE_CONTACT = 4,   /* contact is set */
+    /* How often this blob may leave the origin, where the asker's registry says otherwise than what
+       holds for the mesh; neither, both, or a peer that knows neither: the keeper's own
+       configuration. With ..._ZONE, `zone` is the asker's zone by its labels, never merged, and
+       stays on whatever is said of that lease. */
+    WIRE_LEASE_COPIES_MESH = 8,
+    WIRE_LEASE_COPIES_ZONE = 16,
+    WIRE_LEASE_COPIES = WIRE_LEASE_COPIES_MESH | WIRE_LEASE_COPIES_ZONE,
 };
 enum wire_lease_level {
     WIRE_LEVEL_ZONE = 0, /* into a zone */

@@ -209,7 +209,8 @@ struct world {
     uint64_t *cut_links; /* owned; bit from * node_count + to; NULL: no link was ever cut */
     struct blob_info blobs[WORLD_BLOBS_MAX];
     struct piece_layout layouts[WORLD_BLOBS_MAX];
-    uint64_t origin_bytes[WORLD_BLOBS_MAX]; /* of each blob */
+    uint64_t origin_bytes[WORLD_BLOBS_MAX];       /* of each blob */
+    enum transfer_copies copies[WORLD_BLOBS_MAX]; /* 0: as the mesh's */
     uint32_t blob_count;
     struct world_image images[WORLD_BLOBS_MAX];
     uint32_t image_count;

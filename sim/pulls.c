@@ -28,6 +28,9 @@ int pulls_open(struct sim_node *node, uint32_t blob)
     if (err == 0)
         err = transfer_blob_open(host_transfer(node), host_now_us(node), &world->blobs[blob],
                                  &mine->have, &mine->handle);
+    if (err == 0)
+        transfer_blob_copies(host_transfer(node), host_now_us(node), mine->handle,
+                             world->copies[blob]);
     return err;
 }
 

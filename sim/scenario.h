@@ -44,6 +44,7 @@ struct scenario_image {
     struct scenario_text manifest; /* file to take the layers from; resolved on load */
     uint64_t share_ppm;            /* of the nodes, drawn from the seed */
     uint64_t at_us;                /* after the node's arrival */
+    enum transfer_copies copies;   /* of its registry; 0: as the scenario's */
 };
 
 enum scenario_fault_kind {

@@ -32,6 +32,7 @@
 #define ANY_RATE RANGE(KBIT8, 4 * TBIT), OR_ZERO
 
 static const char *const copies_choices[] = {"mesh", "zone", NULL};
+static const char *const image_copies_choices[] = {"default", "mesh", "zone", NULL};
 static const char *const cache_choices[] = {"disk", "memory", NULL};
 static const char *const arrivals_choices[] = {"crowd", "rolling", "poisson", "trace", NULL};
 static const char *const log_choices[] = {"none", "error", "warn", "info", "debug", "trace", NULL};
@@ -177,6 +178,8 @@ static const struct scenario_key keys[] = {
      .help = "or a file with what `skopeo inspect --raw` prints"},
     {"images.nodes", SCENARIO_FRACTION, IMAGE(share_ppm), RANGE(1, PPM),
      .help = "share of the nodes that pull it"},
+    {"images.copies", SCENARIO_ENUM, IMAGE(copies), RANGE(0, 0), .choices = image_copies_choices,
+     .help = "its registry's own `copies`; default: as all"},
     {"images.at", SCENARIO_TIME, IMAGE(at_us), RANGE(0, 24 * HOUR),
      .help = "after the node's arrival"},
 

@@ -641,6 +641,7 @@ static void prepare(struct drive *drive)
         for (uint32_t layer = 0; layer < scenario->images[i].layer_count; layer++) {
             uint32_t blob = world_add_blob(drive->world, scenario->images[i].layers[layer]);
             drive->first_blob[i] = layer == 0 ? blob : drive->first_blob[i];
+            world_set_copies(drive->world, blob, scenario->images[i].copies);
         }
     for (uint32_t i = 0; i < scenario->image_count; i++)
         world_add_image(drive->world, drive->first_blob[i], scenario->images[i].layer_count);

@@ -481,6 +481,12 @@ uint32_t world_add_blob(struct world *world, uint64_t size_bytes)
     return index;
 }
 
+void world_set_copies(struct world *world, uint32_t blob, enum transfer_copies copies)
+{
+    ASSERT(blob < world->blob_count);
+    world->copies[blob] = copies;
+}
+
 void world_add_image(struct world *world, uint32_t first_blob, uint32_t blob_count)
 {
     ASSERT(world->image_count < WORLD_BLOBS_MAX && blob_count <= PREFETCH_LAYERS_MAX);

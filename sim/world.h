@@ -278,6 +278,9 @@ void world_set_origin_rate(struct world *world, uint64_t origin_bps, uint64_t fi
 /* Makes a blob of this size known to the world; its digest follows from the index. Returns its
  * index. */
 uint32_t world_add_blob(struct world *world, uint64_t size_bytes);
+/* Its registry says itself how often it may leave the origin; 0: what holds for the mesh. Before
+ * any node opens it. */
+void world_set_copies(struct world *world, uint32_t blob, enum transfer_copies copies);
 /* Blobs [first, first + count) are the layers of an image, in manifest order: clients that read one
  * whole have the next ones brought in, if the configuration says so. At most WORLD_BLOBS_MAX. */
 void world_add_image(struct world *world, uint32_t first_blob, uint32_t blob_count);

@@ -99,6 +99,16 @@ static uint32_t block_pieces(const struct blob *blob, const struct blob_reader *
     return reader->range && pieces > 1 ? (uint32_t)pieces : 1;
 }
 
+/* What the registry says that the reader's client asked; 0: nothing. */
+static enum transfer_copies copies_of(const struct blob_reader *reader)
+{
+    static_assert((int)REGISTRY_COPIES_MESH == (int)TRANSFER_COPIES_MESH &&
+                      (int)REGISTRY_COPIES_ZONE == (int)TRANSFER_COPIES_ZONE,
+                  "one is the other");
+    return reader->caller == NULL ? (enum transfer_copies)0
+                                  : (enum transfer_copies)reader->caller->registry->copies;
+}
+
 /* Has transfer pull what is missing. During a repair the registry alone is read (INT-7). */
 static int pull(struct blob *blob, struct blob_reader *reader)
 {
@@ -116,9 +126,11 @@ static int pull(struct blob *blob, struct blob_reader *reader)
     enum transfer_read_mode mode = reader->ahead   ? TRANSFER_READ_PREFETCH
                                    : reader->range ? TRANSFER_READ_RANGE
                                                    : TRANSFER_READ_STREAM;
-    return transfer_read_start(node_transfer(blob->blobs->config.node),
-                               loop_now_us(blob->blobs->config.loop), blob->handle, first,
-                               end - first, mode, blob->caller_count > 0, &reader->reader_id);
+    struct transfer *transfer = node_transfer(blob->blobs->config.node);
+    uint64_t now_us = loop_now_us(blob->blobs->config.loop);
+    transfer_blob_copies(transfer, now_us, blob->handle, copies_of(reader));
+    return transfer_read_start(transfer, now_us, blob->handle, first, end - first, mode,
+                               blob->caller_count > 0, &reader->reader_id);
 }
 
 static void buffers_ready(void *arg)

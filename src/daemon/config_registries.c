@@ -101,6 +101,17 @@ static int p2p_set(struct registry_entry *entry, const char *value, struct confi
     return 0;
 }
 
+static int copies_set(struct registry_entry *entry, const char *value, struct config_error *error)
+{
+    if (strcmp(value, "mesh") == 0)
+        entry->copies = REGISTRY_COPIES_MESH;
+    else if (strcmp(value, "zone") == 0)
+        entry->copies = REGISTRY_COPIES_ZONE;
+    else
+        return refuse(error, "copies", value, "mesh | zone");
+    return 0;
+}
+
 /* "http://host[:port]"; user and password would be secrets in a configuration. */
 static int proxy_set(struct registry_entry *entry, const char *value, struct config_error *error)
 {
@@ -208,6 +219,8 @@ int config_registry_set(struct config_registry_draft *draft, const char *name, c
         return flag_set(&entry->is_default, name, value, error);
     if (strcmp(name, "p2p") == 0)
         return p2p_set(entry, value, error);
+    if (strcmp(name, "copies") == 0)
+        return copies_set(entry, value, error);
     if (strcmp(name, "proxy") == 0)
         return proxy_set(entry, value, error);
     if (strcmp(name, "connections") == 0 || strcmp(name, "rateMbit") == 0)
@@ -221,7 +234,7 @@ int config_registry_set(struct config_registry_draft *draft, const char *name, c
         error,
         "unknown key \"registries.%.80s\"; known: name, endpoint, ca, "
         "clientCertificate, clientKey, credentials, shared, plainHttp, "
-        "allowPrivate, proxy, connections, rateMbit, default, p2p, realmHosts, storage",
+        "allowPrivate, proxy, connections, rateMbit, default, p2p, copies, realmHosts, storage",
         name);
 }
 

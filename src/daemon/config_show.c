@@ -131,6 +131,13 @@ static void number_put(const char *key, uint64_t number, FILE *out)
         (void)fprintf(out, "\n    %s: %" PRIu64, key, number);
 }
 
+/* "": what `transfer.copies` says. */
+static const char *copies_name(const struct registry_entry *entry)
+{
+    static const char *const names[] = {"", "mesh", "zone"};
+    return names[entry->copies];
+}
+
 static void p2p_put(const struct registry_entry *entry, FILE *out)
 {
     if (!entry->p2p)
@@ -163,6 +170,8 @@ static void registry_put(const struct registry_entry *entry, FILE *out)
     if (entry->is_default)
         (void)fputs("\n    default: true", out);
     p2p_put(entry, out);
+    if (entry->copies != REGISTRY_COPIES_DEFAULT)
+        text_put("copies", copies_name(entry), out);
     if (entry->storage[0][0] != '\0') {
         (void)fputs("\n    storage: [", out);
         for (size_t i = 0; i < REGISTRY_STORAGE_MAX && entry->storage[i][0] != '\0'; i++) {
@@ -244,14 +253,15 @@ static json_t *registries_json(const struct config *config)
     json_t *list = json_array();
     for (uint32_t i = 0; list != NULL && i < config->registry_count; i++) {
         const struct registry_entry *entry = &config->registry_entries[i];
-        json_t *one = json_pack(
-            "{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:s, s:I, s:I, s:b, s:b, s:o}", "name",
-            entry->name, "endpoint", entry->endpoint, "ca", entry->ca_file, "clientCertificate",
-            entry->client_cert, "clientKey", entry->client_key, "credentials",
-            entry->credentials_file, "shared", (int)entry->shared, "proxy", entry->proxy,
-            "connections", (json_int_t)entry->connections_max, "rateMbit",
-            (json_int_t)(entry->rate_bytes_s / 125000), "allowPrivate", (int)entry->allow_private,
-            "default", (int)entry->is_default, "p2p", p2p_json(entry));
+        json_t *one =
+            json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:s, s:I, s:I, s:b, s:b, s:o, s:s}",
+                      "name", entry->name, "endpoint", entry->endpoint, "ca", entry->ca_file,
+                      "clientCertificate", entry->client_cert, "clientKey", entry->client_key,
+                      "credentials", entry->credentials_file, "shared", (int)entry->shared, "proxy",
+                      entry->proxy, "connections", (json_int_t)entry->connections_max, "rateMbit",
+                      (json_int_t)(entry->rate_bytes_s / 125000), "allowPrivate",
+                      (int)entry->allow_private, "default", (int)entry->is_default, "p2p",
+                      p2p_json(entry), "copies", copies_name(entry));
         if (one == NULL || json_array_append_new(list, one) != 0) {
             json_decref(list);
             return NULL;
@@ -324,6 +334,7 @@ void config_show_markdown(FILE *out)
                 "`endpoint`, "
                 "`ca` (file), `plainHttp`, `allowPrivate` (loopback and private addresses), "
                 "`default` (answers requests without `?ns=`), `p2p` (false keeps it off the mesh), "
+                "`copies` (`transfer.copies` for its content), "
                 "`realmHosts` (further token hosts), `storage` (URLs of its object storage). An "
                 "entry replaces the built-in one of its "
                 "name. |\n",

@@ -452,6 +452,7 @@ int transfer_blob_open(struct transfer *transfer, uint64_t now_us, const struct 
     if (blob == NULL)
         return E_NO_MEMORY;
     blob->info = *info;
+    blob->copies = transfer->config.copies;
     blob->publish_due_us = UINT64_MAX;
     int err = piece_layout_of(info->size_bytes, &blob->layout);
     if (err == 0)
@@ -470,6 +471,27 @@ int transfer_blob_open(struct transfer *transfer, uint64_t now_us, const struct 
     *out = blob->handle;
     transfer__leave(transfer);
     return 0;
+}
+
+bool transfer__in_reach(const struct transfer *transfer, const struct blob *blob, uint16_t node)
+{
+    return blob->copies == TRANSFER_COPIES_MESH ||
+           transfer__nodes_same_zone(transfer, NODE_SELF, node);
+}
+
+void transfer_blob_copies(struct transfer *transfer, uint64_t now_us, blob_handle handle,
+                          enum transfer_copies copies)
+{
+    transfer__enter(transfer, now_us);
+    struct blob *blob = transfer__blob(transfer, handle);
+    if (copies != TRANSFER_COPIES_MESH && copies != TRANSFER_COPIES_ZONE)
+        copies = transfer->config.copies;
+    bool read = blob != NULL && blob->swarm != NULL && blob->swarm->readers > 0;
+    if (blob != NULL && !read && blob->copies != copies) {
+        blob->copies = copies;
+        transfer->reach_stale = true;
+    }
+    transfer__leave(transfer);
 }
 
 static void blob_close(struct transfer *transfer, struct blob *blob)

@@ -67,12 +67,12 @@ struct neighbour {
     struct peer *peer; /* of node; lives as long as it is a neighbour */
     uint16_t node;
     enum neighbour_state state;
-    bool initiated;  /* by us */
-    bool complete;   /* has every piece */
-    bool wants;      /* pulls */
-    bool distrusted; /* sent a wrong piece */
-    bool referred;   /* a keeper named it */
-    bool useful;     /* counted in avail */
+    bool initiated; /* by us */
+    bool complete;  /* has every piece */
+    bool wants;     /* pulls */
+    bool barred;    /* sent a wrong piece, or is out of the blob's reach */
+    bool referred;  /* a keeper named it */
+    bool useful;    /* counted in avail */
     uint8_t hello_tries;
     uint8_t fallbacks;
     uint32_t lease_us, took_us; /* as it says, 0 unknown */
@@ -157,6 +157,7 @@ struct blob {
     struct blob_info info;
     struct piece_layout layout;
     struct bitfield have;
+    enum transfer_copies copies; /* what its readers' registry says */
     bool complete_told;
     uint8_t published;
     uint64_t publish_due_us;
@@ -201,6 +202,9 @@ bool transfer__is_behind(const struct transfer *transfer, const struct blob *blo
 uint32_t transfer__reader_pieces(const struct transfer *transfer, const struct reader *reader);
 /* Where an interactive reader of the blob goes on, if it lacks anything; piece_count otherwise. */
 uint32_t transfer__reader_front(const struct blob *blob, const struct reader *reader);
+/* May its pieces be had from this node? Not over a border, where each zone gets a copy of its own.
+ */
+bool transfer__in_reach(const struct transfer *transfer, const struct blob *blob, uint16_t node);
 /* First piece the foremost interactive reader waits for; piece_count if none waits. */
 uint32_t transfer__front(const struct transfer *transfer, const struct blob *blob);
 void transfer__blob_tick(struct transfer *transfer, struct blob *blob);
@@ -221,6 +225,8 @@ bool transfer__is_distrusted(const struct swarm *swarm, uint16_t node);
 void transfer__neighbour_has(struct swarm *swarm, uint16_t node, uint32_t piece);
 /* It says that it does not, whatever it announced. */
 void transfer__neighbour_lacks(struct swarm *swarm, uint16_t node, uint32_t piece);
+/* The blob's reach, or where nodes stand, is another than before. */
+void transfer__reach_changed(struct transfer *transfer, struct blob *blob);
 /* A session to a node is up, or broke: what it has may be asked for, or is as good as absent
  * (waiting for it instead, a mesh of 90 that lost 15 took 1.5 x as long; 1.3). */
 void transfer__neighbours_linked(struct transfer *transfer, uint16_t node, bool up);

@@ -156,6 +156,7 @@ struct transfer {
     bool draining;
     uint64_t ahead_bytes;  /* config.ahead_bytes, or less while pieces do not stay; 0: no limit */
     uint64_t ahead_cut_us; /* when it was made less */
+    bool reach_stale;      /* nodes moved: blobs that cross no border look at theirs again */
     bool closing;          /* being freed: not a word to anybody */
     bool pump_again;
 
@@ -286,6 +287,8 @@ void transfer__node_remove(struct transfer *transfer, uint16_t node);
 /* May be asked for anything: alive or suspect, or a stranger; not one that lied to us. */
 bool transfer__node_usable(const struct transfer *transfer, uint16_t node);
 bool transfer__node_lied(const struct transfer *transfer, const struct node_id *id);
+/* By their labels, whatever zones are merged. */
+bool transfer__nodes_same_zone(const struct transfer *transfer, uint16_t a, uint16_t b);
 enum distance transfer__node_distance(const struct transfer *transfer, uint16_t node);
 struct wire_contact transfer__node_contact(const struct transfer *transfer, uint16_t node);
 
@@ -305,6 +308,8 @@ uint32_t transfer__zone_of(struct transfer *transfer, uint16_t node);
 /* Index of a zone id; zone_count if unknown. */
 uint32_t transfer__zone_find(struct transfer *transfer, uint64_t zone_id);
 uint64_t transfer__zone_id(struct transfer *transfer, uint32_t zone);
+/* Name of this node's zone by its labels, never that of a zone above. */
+uint64_t transfer__label_zone_id(const struct transfer *transfer);
 /* Home zone of a key: the highest random weight over zone ids, so that a zone that comes or goes
  * moves only its own share. zone_count if there is none. */
 uint32_t transfer__home_zone(struct transfer *transfer, const uint8_t key[32]);

@@ -28,6 +28,7 @@ enum desk_state {
 struct desk_key {
     struct blob_key blob;
     uint32_t segment;
+    uint64_t zone; /* by its labels, of those who want a copy for it alone; else 0 */
 };
 
 struct holder {
@@ -41,6 +42,7 @@ struct desk {
     struct desk_key key;
     struct desk *older, *newer; /* by last use */
     enum desk_state state;
+    enum transfer_copies copies; /* what the last to ask said */
     uint32_t epoch;
     uint16_t lessee;
     uint32_t bytes;
@@ -87,15 +89,22 @@ static void drop_desk(struct transfer *transfer, struct desk *desk)
     transfer__release(transfer, desk);
 }
 
-static struct desk *find_desk(struct transfer *transfer, const struct blob_key *blob,
-                              uint32_t segment)
+/* Which desk a message is for. */
+static struct desk_key key_of(const struct transfer *transfer, const struct wire_lease *lease)
 {
     struct desk_key key;
-    memset(&key, 0, sizeof key);
-    key.blob = *blob;
-    key.segment = segment;
+    memset(&key, 0, sizeof key); /* it is hashed whole */
+    key.blob = lease->blob;
+    key.segment = lease->segment;
+    if (transfer__lease_is_apart(transfer, lease))
+        key.zone = lease->zone;
+    return key;
+}
+
+static struct desk *find_desk(struct transfer *transfer, const struct desk_key *key)
+{
     struct desk *desk = NULL;
-    HASH_FIND(hh, transfer->desks, &key, sizeof key, desk);
+    HASH_FIND(hh, transfer->desks, key, sizeof *key, desk);
     if (desk != NULL) {
         unlink_desk(transfer, desk);
         link_newest(transfer, desk);
@@ -103,10 +112,9 @@ static struct desk *find_desk(struct transfer *transfer, const struct blob_key *
     return desk;
 }
 
-static struct desk *make_desk(struct transfer *transfer, const struct blob_key *blob,
-                              uint32_t segment)
+static struct desk *make_desk(struct transfer *transfer, const struct desk_key *key)
 {
-    struct desk *desk = find_desk(transfer, blob, segment);
+    struct desk *desk = find_desk(transfer, key);
     if (desk != NULL)
         return desk;
     if (transfer->desk_count == DESKS_MAX)
@@ -114,8 +122,8 @@ static struct desk *make_desk(struct transfer *transfer, const struct blob_key *
     desk = transfer__zalloc(transfer, sizeof *desk);
     if (desk == NULL)
         return NULL;
-    desk->key.blob = *blob;
-    desk->key.segment = segment;
+    desk->key = *key;
+    desk->copies = transfer->config.copies;
     desk->state = DESK_FREE;
     desk->lessee = NODE_NONE;
     HASH_ADD(hh, transfer->desks, key, sizeof desk->key, desk);
@@ -227,6 +235,8 @@ static struct wire_lease about(const struct desk *desk)
         .blob = desk->key.blob,
         .segment = desk->key.segment,
         .level = WIRE_LEVEL_ZONE,
+        .flags = desk->key.zone != 0 ? WIRE_LEASE_COPIES_ZONE : 0,
+        .zone = desk->key.zone,
         .epoch = desk->epoch,
         .zone_epoch = desk->epoch,
     };
@@ -275,7 +285,8 @@ static void replicate(struct transfer *transfer, const struct desk *desk, uint16
 {
     struct wire_lease replica = about(desk);
     uint32_t zone = transfer__zone_of(transfer, NODE_SELF);
-    replica.zone = transfer__zone_id(transfer, zone);
+    if (desk->key.zone == 0)
+        replica.zone = transfer__zone_id(transfer, zone);
     replica.arg = state;
     set_contact(transfer, &replica, node);
     transfer__replicate(transfer, zone, &replica);
@@ -293,7 +304,7 @@ static bool is_leased(const struct transfer *transfer, const struct desk *desk)
 static void ask_home(struct transfer *transfer, const struct desk *desk, uint16_t asker)
 {
     struct wire_lease want = about(desk);
-    if (transfer->config.copies == TRANSFER_COPIES_ZONE) {
+    if (desk->copies == TRANSFER_COPIES_ZONE) {
         want.level = WIRE_LEVEL_HOME;
         transfer__send_lease(transfer, asker, WIRE_TRANSFER_GRANT, &want);
         return;
@@ -348,7 +359,9 @@ static void decide(struct transfer *transfer, struct desk *desk, uint16_t asker,
     uint16_t known =
         mine ? NODE_NONE
              : transfer__known_holder(transfer, &desk->key.blob, desk->key.segment, asker, avoid);
-    if (known != NODE_NONE) {
+    bool border = known != NODE_NONE && desk->copies == TRANSFER_COPIES_ZONE &&
+                  !transfer__nodes_same_zone(transfer, known, asker);
+    if (known != NODE_NONE && !border) {
         add_holder(transfer, desk, known);
         desk->state = DESK_HELD;
         desk->lessee = NODE_NONE;
@@ -396,14 +409,16 @@ void transfer__desk_want(struct transfer *transfer, uint16_t from, const struct 
     if (!forwarded && want->arg == 0 && (want->flags & WIRE_LEASE_AVOID) == 0 &&
         !is_keeper(transfer, want, &first) && first != from) {
         struct wire_lease passed = *want;
-        passed.flags = WIRE_LEASE_FORWARDED;
+        passed.flags = (want->flags & WIRE_LEASE_COPIES) | WIRE_LEASE_FORWARDED;
         set_contact(transfer, &passed, asker);
         transfer__send_lease(transfer, first, WIRE_TRANSFER_WANT, &passed);
         return;
     }
-    struct desk *desk = make_desk(transfer, &want->blob, want->segment);
+    struct desk_key key = key_of(transfer, want);
+    struct desk *desk = make_desk(transfer, &key);
     if (desk == NULL)
         return;
+    desk->copies = transfer__lease_copies(transfer, want);
     uint16_t bad = NODE_NONE;
     if ((want->flags & WIRE_LEASE_AVOID) != 0 && contact)
         bad = transfer__node_find(transfer, &want->contact.id);
@@ -415,7 +430,8 @@ void transfer__desk_want(struct transfer *transfer, uint16_t from, const struct 
 
 void transfer__desk_hold(struct transfer *transfer, uint16_t from, const struct wire_lease *hold)
 {
-    struct desk *desk = make_desk(transfer, &hold->blob, hold->segment);
+    struct desk_key key = key_of(transfer, hold);
+    struct desk *desk = make_desk(transfer, &key);
     struct wire_lease answer = *hold;
     answer.flags = 0;
     transfer__send_lease(transfer, from, WIRE_TRANSFER_HELD, &answer);
@@ -437,7 +453,8 @@ void transfer__desk_hold(struct transfer *transfer, uint16_t from, const struct 
 
 void transfer__desk_return(struct transfer *transfer, uint16_t from, const struct wire_lease *lease)
 {
-    struct desk *desk = find_desk(transfer, &lease->blob, lease->segment);
+    struct desk_key key = key_of(transfer, lease);
+    struct desk *desk = find_desk(transfer, &key);
     if (desk == NULL || desk->state != DESK_LEASED || desk->lessee != from)
         return;
     desk->state = desk->holder_count > 0 ? DESK_HELD : DESK_FREE;
@@ -447,10 +464,20 @@ void transfer__desk_return(struct transfer *transfer, uint16_t from, const struc
     replicate(transfer, desk, from, WIRE_LEASE_RETURNED);
 }
 
-void transfer__desk_renew(struct transfer *transfer, uint16_t from, const struct blob_key *blob,
+/* A zone's own desk is known by the name of the zone, which no other message of a mesh's desk
+ * bears. One that is lost is not made again: the zone may get the segment once more. */
+void transfer__desk_renew(struct transfer *transfer, uint16_t from, const struct wire_renew *renew,
                           const struct wire_renewal *renewal)
 {
-    struct desk *desk = make_desk(transfer, blob, renewal->segment);
+    struct desk_key key;
+    memset(&key, 0, sizeof key);
+    key.blob = renew->blob;
+    key.segment = renewal->segment;
+    key.zone = renew->zone;
+    struct desk *desk = find_desk(transfer, &key);
+    key.zone = 0;
+    if (desk == NULL)
+        desk = make_desk(transfer, &key);
     if (desk == NULL)
         return;
     if (desk->state == DESK_FREE && desk->epoch <= renewal->epoch) {
@@ -473,7 +500,8 @@ void transfer__desk_replica(struct transfer *transfer, uint16_t from,
                             const struct wire_lease *replica)
 {
     (void)from;
-    struct desk *desk = make_desk(transfer, &replica->blob, replica->segment);
+    struct desk_key key = key_of(transfer, replica);
+    struct desk *desk = make_desk(transfer, &key);
     if (desk == NULL || (replica->flags & WIRE_LEASE_CONTACT) == 0 || replica->epoch < desk->epoch)
         return;
     uint16_t node = transfer__node_meet(transfer, &replica->contact.id, &replica->contact.addr);

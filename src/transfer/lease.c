@@ -83,6 +83,7 @@ static struct lease *lease_add(struct transfer *transfer, struct blob *blob, uin
     lease->segment = segment;
     lease->state = state;
     lease->reason = FETCH_LEASE;
+    lease->copies = blob->copies;
     lease->zone_keeper = lease->home_keeper = lease->holder = NODE_NONE;
     lease->asked_us = lease->rank_us = lease->granted_us = lease->renewed_us = transfer->now_us;
     lease->prev = transfer->leases_last;
@@ -142,13 +143,45 @@ void transfer__send_lease(struct transfer *transfer, uint16_t to, unsigned type,
     transfer__send(transfer, to, &message);
 }
 
+enum transfer_copies transfer__lease_copies(const struct transfer *transfer,
+                                            const struct wire_lease *lease)
+{
+    unsigned said = lease->flags & WIRE_LEASE_COPIES;
+    if (said == WIRE_LEASE_COPIES_ZONE)
+        return TRANSFER_COPIES_ZONE;
+    return said == WIRE_LEASE_COPIES_MESH ? TRANSFER_COPIES_MESH : transfer->config.copies;
+}
+
+bool transfer__lease_is_apart(const struct transfer *transfer, const struct wire_lease *lease)
+{
+    return transfer->config.copies == TRANSFER_COPIES_MESH &&
+           transfer__lease_copies(transfer, lease) == TRANSFER_COPIES_ZONE;
+}
+
+/* Said only where it differs from what keepers take for granted. */
+static uint8_t copies_flags(const struct transfer *transfer, const struct lease *lease)
+{
+    if (lease->copies == transfer->config.copies)
+        return 0;
+    return lease->copies == TRANSFER_COPIES_ZONE ? WIRE_LEASE_COPIES_ZONE : WIRE_LEASE_COPIES_MESH;
+}
+
+/* The zone that a lease is for. */
+static uint64_t zone_id_of(struct transfer *transfer, const struct lease *lease)
+{
+    if ((copies_flags(transfer, lease) & WIRE_LEASE_COPIES_ZONE) != 0)
+        return transfer__label_zone_id(transfer);
+    return transfer__zone_id(transfer, transfer__zone_of(transfer, NODE_SELF));
+}
+
 static struct wire_lease about(struct transfer *transfer, const struct lease *lease, uint8_t level)
 {
     return (struct wire_lease){
         .blob = lease->blob->info.key,
         .segment = lease->segment,
         .level = level,
-        .zone = transfer__zone_id(transfer, transfer__zone_of(transfer, NODE_SELF)),
+        .flags = copies_flags(transfer, lease),
+        .zone = zone_id_of(transfer, lease),
         .epoch = level == WIRE_LEVEL_ZONE ? lease->zone_epoch : lease->home_epoch,
         .zone_epoch = lease->zone_epoch,
     };
@@ -179,7 +212,7 @@ static void send_want(struct transfer *transfer, struct lease *lease)
     want.arg = rank;
     uint16_t avoid = transfer__avoided(transfer, lease->blob->swarm, lease->segment);
     if (avoid != NODE_NONE) {
-        want.flags = WIRE_LEASE_AVOID | WIRE_LEASE_CONTACT;
+        want.flags |= WIRE_LEASE_AVOID | WIRE_LEASE_CONTACT;
         want.contact = transfer__node_contact(transfer, avoid);
     }
     lease->due_us = transfer->now_us + RETRY_US + (lease->tries > 0 ? RETRY_US / 2 : 0);
@@ -392,9 +425,10 @@ static bool is_asked(const struct lease *lease)
 static void refuse_grant(struct transfer *transfer, uint16_t from, const struct wire_lease *answer)
 {
     struct wire_lease back = *answer;
-    back.flags = 0;
+    back.flags = answer->flags & WIRE_LEASE_COPIES;
     back.arg = 0;
-    back.zone = transfer__zone_id(transfer, transfer__zone_of(transfer, NODE_SELF));
+    if ((back.flags & WIRE_LEASE_COPIES_ZONE) == 0)
+        back.zone = transfer__zone_id(transfer, transfer__zone_of(transfer, NODE_SELF));
     transfer__send_lease(transfer, from, WIRE_TRANSFER_RETURN, &back);
 }
 
@@ -411,6 +445,10 @@ void transfer__on_grant(struct transfer *transfer, uint16_t from, const struct w
         lease->zone_epoch = answer->epoch;
         if (lease->state != LEASE_ASKING)
             return;
+        if (lease->copies == TRANSFER_COPIES_ZONE) {
+            granted(transfer, lease); /* by a keeper that asks for more than we need */
+            return;
+        }
         transfer__lease_move(lease, LEASE_HOME);
         lease->rank_us = transfer->now_us;
         lease->due_us = transfer->now_us + RETRY_US; /* the zone keeper has asked for us */
@@ -438,6 +476,10 @@ void transfer__on_pending(struct transfer *transfer, uint16_t from, const struct
     if (answer->level == WIRE_LEVEL_HOME) {
         if (answer->zone_epoch != 0)
             lease->zone_epoch = answer->zone_epoch;
+        if (lease->copies == TRANSFER_COPIES_ZONE) {
+            granted(transfer, lease); /* as in on_grant: what other zones do is nothing to us */
+            return;
+        }
         lease->home_keeper = from;
         if (lease->state != LEASE_WAITING)
             transfer__lease_move(lease, LEASE_WAITING);
@@ -513,7 +555,12 @@ void transfer__on_refer(struct transfer *transfer, uint16_t from, const struct w
     uint16_t holder = transfer__node_meet(transfer, &answer->contact.id, &answer->contact.addr);
     if (holder == NODE_NONE || holder == NODE_SELF)
         return;
-    if (transfer__avoids(transfer, blob->swarm, answer->segment, holder)) {
+    bool in_reach = transfer__in_reach(transfer, blob, holder);
+    if (lease != NULL && is_asked(lease) && answer->level == WIRE_LEVEL_HOME && !in_reach) {
+        granted(transfer, lease); /* as in on_grant */
+        return;
+    }
+    if (!in_reach || transfer__avoids(transfer, blob->swarm, answer->segment, holder)) {
         if (lease != NULL && is_asked(lease))
             refuse_referral(transfer, lease, answer, from, holder);
         return;
@@ -811,7 +858,7 @@ static void renew_with(struct transfer *transfer, const struct lease *lease, uin
     struct wire_renew *renew = &message.of.renew;
     renew->blob = lease->blob->info.key;
     renew->level = level;
-    renew->zone = transfer__zone_id(transfer, transfer__zone_of(transfer, NODE_SELF));
+    renew->zone = zone_id_of(transfer, lease);
     for (const struct lease *other = lease; other != NULL; other = other->next) {
         uint16_t theirs = level == WIRE_LEVEL_ZONE ? other->zone_keeper : other->home_keeper;
         if (other->blob != lease->blob || theirs != keeper || !renews(other, level))

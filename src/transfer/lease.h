@@ -52,8 +52,9 @@ struct lease {
     uint32_t segment;
     enum lease_state state;
     enum fetch_reason reason;
-    bool keeperless; /* nobody granted it: no RENEW, HOLD, RETURN */
-    bool failed;     /* a piece of it came wrong */
+    enum transfer_copies copies; /* of the blob when it was asked for */
+    bool keeperless;             /* nobody granted it: no RENEW, HOLD, RETURN */
+    bool failed;                 /* a piece of it came wrong */
     bool zone_told, home_told;
     uint8_t zone_rank, home_rank; /* whom we ask */
     uint8_t tries;                /* of what is being repeated now */
@@ -197,7 +198,7 @@ void transfer__desk_want(struct transfer *transfer, uint16_t from, const struct 
 void transfer__desk_hold(struct transfer *transfer, uint16_t from, const struct wire_lease *hold);
 void transfer__desk_return(struct transfer *transfer, uint16_t from,
                            const struct wire_lease *lease);
-void transfer__desk_renew(struct transfer *transfer, uint16_t from, const struct blob_key *blob,
+void transfer__desk_renew(struct transfer *transfer, uint16_t from, const struct wire_renew *renew,
                           const struct wire_renewal *renewal);
 void transfer__desk_replica(struct transfer *transfer, uint16_t from,
                             const struct wire_lease *replica);
@@ -226,6 +227,11 @@ void transfer__homes_check(const struct transfer *transfer);
  * it, refuse a second copy. */
 uint16_t transfer__known_holder(struct transfer *transfer, const struct blob_key *key,
                                 uint32_t segment, uint16_t asker, uint16_t avoid);
+/* How often a message says that the blob may leave the origin. */
+enum transfer_copies transfer__lease_copies(const struct transfer *transfer,
+                                            const struct wire_lease *lease);
+/* It says ZONE where the mesh says otherwise: its `zone` has a desk of its own. */
+bool transfer__lease_is_apart(const struct transfer *transfer, const struct wire_lease *lease);
 /* Sends a lease message about a segment. */
 void transfer__send_lease(struct transfer *transfer, uint16_t to, unsigned type,
                           const struct wire_lease *lease);

@@ -157,6 +157,7 @@ static void node_moves(struct transfer *transfer, uint16_t slot, uint16_t topolo
     if (node->topology == topology)
         return;
     node->topology = topology;
+    transfer->reach_stale = true;
     if (node->peer != NULL)
         node->peer->distance = (uint8_t)transfer__node_distance(transfer, slot);
     if (slot != NODE_SELF)
@@ -500,6 +501,13 @@ bool transfer__node_usable(const struct transfer *transfer, uint16_t slot)
     bool state = node->state == MEMBER_ALIVE || node->state == MEMBER_SUSPECT ||
                  node->state == MEMBER_UNKNOWN;
     return slot != NODE_SELF && node->used && state && !transfer__node_lied(transfer, &node->id);
+}
+
+bool transfer__nodes_same_zone(const struct transfer *transfer, uint16_t a, uint16_t b)
+{
+    const struct nodes *nodes = &transfer->nodes;
+    return topology_same_zone(directory_topology(nodes->directory, nodes->slots[a].topology),
+                              directory_topology(nodes->directory, nodes->slots[b].topology));
 }
 
 enum distance transfer__node_distance(const struct transfer *transfer, uint16_t slot)

@@ -295,6 +295,11 @@ uint64_t transfer__zone_id(struct transfer *transfer, uint32_t zone)
     return zone < transfer->nodes.zone_count ? transfer->nodes.zones[zone].id : 0;
 }
 
+uint64_t transfer__label_zone_id(const struct transfer *transfer)
+{
+    return ~zone_name(&transfer->config.topology); /* merged zones bear the name of their first */
+}
+
 /* splitmix64's finaliser: weights of different zones for one key are independent. */
 static uint64_t mix(uint64_t x)
 {

@@ -72,7 +72,7 @@ void transfer__remote_remove(struct swarm *swarm, uint16_t node)
 static uint16_t pick_remote(struct transfer *transfer, const struct lease *lease)
 {
     const struct swarm *swarm = lease->blob->swarm;
-    if (swarm->remote_count == 0 || transfer->config.copies != TRANSFER_COPIES_MESH ||
+    if (swarm->remote_count == 0 || lease->copies != TRANSFER_COPIES_MESH ||
         lease->reason != FETCH_LEASE)
         return NODE_NONE;
     uint32_t at = (uint32_t)prng_below(&transfer->prng, swarm->remote_count);

@@ -66,7 +66,7 @@ static bool is_heard(const struct transfer *transfer, const struct neighbour *ne
 static bool is_free(const struct transfer *transfer, const struct blob *blob,
                     const struct neighbour *neighbour, uint32_t extra)
 {
-    return neighbour->state == NEIGHBOUR_UP && !neighbour->distrusted &&
+    return neighbour->state == NEIGHBOUR_UP && !neighbour->barred &&
            neighbour->free_at_us <= transfer->now_us &&
            neighbour->requests < transfer__neighbour_requests_max(transfer, blob) + extra &&
            neighbour->peer->requests < UPLOADS_PER_PEER && neighbour->peer->link == LINK_UP &&

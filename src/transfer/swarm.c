@@ -373,10 +373,31 @@ void transfer__neighbour_distrust(struct transfer *transfer, struct blob *blob, 
     struct neighbour *neighbour = transfer__neighbour(swarm, node);
     if (neighbour != NULL) {
         set_useful(swarm, neighbour, false);
-        neighbour->distrusted = true;
+        neighbour->barred = true;
     }
     transfer__remote_remove(swarm, node);
     transfer__requests_fail(transfer, blob, node);
+}
+
+/* It may ask us, but is not asked. */
+static bool is_barred(const struct transfer *transfer, const struct blob *blob, uint16_t node)
+{
+    return transfer__is_distrusted(blob->swarm, node) || !transfer__in_reach(transfer, blob, node);
+}
+
+void transfer__reach_changed(struct transfer *transfer, struct blob *blob)
+{
+    struct swarm *swarm = blob->swarm;
+    for (uint32_t i = 0; swarm != NULL && i < swarm->neighbour_count; i++) {
+        struct neighbour *neighbour = &swarm->neighbours[i];
+        bool barred = is_barred(transfer, blob, neighbour->node);
+        if (neighbour->state != NEIGHBOUR_UP || barred == neighbour->barred)
+            continue;
+        neighbour->barred = barred;
+        set_useful(swarm, neighbour, !barred && transfer__link_up(transfer, neighbour->node));
+        if (barred)
+            transfer__requests_fail(transfer, blob, neighbour->node);
+    }
 }
 
 static void greet(struct transfer *transfer, struct blob *blob, uint16_t node, bool referred)
@@ -400,8 +421,7 @@ static uint32_t hello_first(const struct transfer *transfer, const struct blob *
 static bool acceptable(struct transfer *transfer, struct blob *blob, uint16_t node)
 {
     return transfer__node_usable(transfer, node) && !transfer__is_silent(transfer, node) &&
-           transfer__neighbour(blob->swarm, node) == NULL &&
-           !transfer__is_distrusted(blob->swarm, node);
+           transfer__neighbour(blob->swarm, node) == NULL && !is_barred(transfer, blob, node);
 }
 
 void transfer__candidate(struct transfer *transfer, struct blob *blob, uint16_t node, bool referred)
@@ -503,7 +523,7 @@ void transfer__neighbours_linked(struct transfer *transfer, uint16_t node, bool 
         struct neighbour *neighbour = transfer__neighbour(blob->swarm, node);
         if (neighbour == NULL || neighbour->state != NEIGHBOUR_UP)
             continue;
-        set_useful(blob->swarm, neighbour, up && !neighbour->distrusted);
+        set_useful(blob->swarm, neighbour, up && !neighbour->barred);
     }
 }
 
@@ -629,8 +649,8 @@ static void neighbour_up(struct transfer *transfer, struct blob *blob, struct ne
     neighbour->state = NEIGHBOUR_UP;
     transfer__avoid_no_more(blob->swarm, neighbour->node);
     neighbour->hello_us = transfer->now_us;
-    neighbour->distrusted = transfer__is_distrusted(blob->swarm, neighbour->node);
-    set_useful(blob->swarm, neighbour, !neighbour->distrusted);
+    neighbour->barred = is_barred(transfer, blob, neighbour->node);
+    set_useful(blob->swarm, neighbour, !neighbour->barred);
     transfer__link_want(transfer, neighbour->node,
                         connect_delay_us(transfer, neighbour, they_initiated));
 }

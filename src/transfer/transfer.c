@@ -258,7 +258,7 @@ static void on_renew(struct transfer *transfer, uint16_t from, const struct wire
 {
     for (uint32_t i = 0; i < renew->count; i++) {
         if (renew->level == WIRE_LEVEL_ZONE)
-            transfer__desk_renew(transfer, from, &renew->blob, &renew->renewals[i]);
+            transfer__desk_renew(transfer, from, renew, &renew->renewals[i]);
         else
             transfer__home_renew(transfer, from, renew, &renew->renewals[i]);
     }
@@ -453,7 +453,8 @@ static void take_provider(struct transfer *transfer, struct blob *blob,
         return;
     transfer__node_place(transfer, node, &provider->topology);
     bool whole = provider->completeness == UINT8_MAX;
-    if (transfer__zone_of(transfer, node) == transfer__zone_of(transfer, NODE_SELF)) {
+    if (transfer__zone_of(transfer, node) == transfer__zone_of(transfer, NODE_SELF) &&
+        transfer__in_reach(transfer, blob, node)) {
         swarm->near_whole = swarm->near_whole || whole;
         swarm->grow_due_us = transfer->now_us;
         /* A few whole copies are greeted at once: grants wait for them. */
@@ -615,6 +616,10 @@ static uint64_t next_deadline(struct transfer *transfer)
 
 void transfer__leave(struct transfer *transfer)
 {
+    for (struct blob *blob = transfer->active; transfer->reach_stale && blob != NULL;
+         blob = blob->next_active)
+        transfer__reach_changed(transfer, blob);
+    transfer->reach_stale = false;
     for (struct blob *blob = transfer->active; blob != NULL; blob = blob->next_active) {
         const struct swarm *swarm = blob->swarm;
         if (swarm->readers > 0 &&

@@ -273,7 +273,7 @@ static void piece_event(struct fuzz *fuzz, struct script *script)
 
 static void read_event(struct fuzz *fuzz, struct script *script)
 {
-    unsigned blob = (unsigned)take(script, 1) % BLOBS, what = (unsigned)take(script, 1) % 5;
+    unsigned blob = (unsigned)take(script, 1) % BLOBS, what = (unsigned)take(script, 1) % 6;
     int err = 0;
     if (fuzz->handles[blob] == 0)
         err = transfer_blob_open(fuzz->core, fuzz->now_us, &fuzz->blobs[blob], NULL,
@@ -290,6 +290,9 @@ static void read_event(struct fuzz *fuzz, struct script *script)
     } else if (what == 2) {
         transfer_read_move(fuzz->core, fuzz->now_us, fuzz->readers[blob],
                            (uint32_t)take(script, 1));
+    } else if (what == 3) {
+        transfer_blob_copies(fuzz->core, fuzz->now_us, fuzz->handles[blob],
+                             (enum transfer_copies)(take(script, 1) % 4));
     } else if (fuzz->readers[blob] == 0) {
         uint32_t first = (uint32_t)take(script, 1) % (layout->piece_count + 1);
         uint32_t count = (uint32_t)take(script, 2) % (layout->piece_count - first + 1);

@@ -389,5 +389,26 @@ def test_acl_10_repositories_off_the_mesh():
             it.check(status == 200 and headers.get("shoal-source") == source, f"{node.name}: {status} from {headers.get('shoal-source')}")
 
 
+def test_copies_of_a_registry():
+    """What is read of a registry with `copies: zone` crosses no zone's border; of another one on the same mesh it does, once."""
+    with Lab(4, zones=2) as lab:
+        lab.start_registry()
+        images = {name: lab.push_image(f"lib/{name}", [3 << 20]) for name in ("zone", "mesh")}
+        mesh = lab.registries[0]
+        lab.registries = [mesh, {**mesh, "name": "zones.test", "endpoint": f"http://{mesh['name']}", "copies": "zone", "default": False}]
+        lab.start_nodes()
+        lab.wait_members()
+        for registry, name in (("zones.test", "zone"), (mesh["name"], "mesh")):
+            layer, seen, sources = images[name]["layers"][0]["digest"], set(), []
+            for node in lab.nodes:
+                fetch(node, f"/v2/lib/{name}/manifests/1{ns(registry)}", "-H", ACCEPT)
+                status, headers, body = fetch(node, f"/v2/lib/{name}/blobs/{layer}{ns(registry)}")
+                it.check(status == 200 and stub.digest_of(body) == layer, f"{node.name}: {status}")
+                first = node.zone not in seen if name == "zone" else not seen
+                sources.append((node.name, node.zone, headers.get("shoal-source"), "origin" if first else "peer"))
+                seen.add(node.zone)
+            it.check(all(got == wanted for _, _, got, wanted in sources), f"{name}: {sources}")
+
+
 if __name__ == "__main__":
     sys.exit(it.main(globals()))

@@ -335,6 +335,40 @@ static void test_copies_zone_crosses_nothing(void **state)
     w_free(world);
 }
 
+/* Two registries on one mesh, one with `copies: zone`, the other without; where zones are so small
+ * that they merge, and where they are not. */
+static void test_a_registrys_copies_are_its_own(void **state)
+{
+    (void)state;
+    for (uint32_t nodes = 6; nodes <= 24; nodes += 18) {
+        for (unsigned global = TRANSFER_COPIES_MESH; global <= TRANSFER_COPIES_ZONE; global++) {
+            struct w_config config = w_defaults(w_seed(1), nodes, 3, 100);
+            config.check_every = 512;
+            config.transfer.copies = (enum transfer_copies)global;
+            struct w_world *world = w_new(&config);
+            uint32_t own = w_add_blob(world, 24 * (uint64_t)W_MIB);
+            uint32_t other = w_add_blob(world, 24 * (uint64_t)W_MIB);
+            world->copies[own] = TRANSFER_COPIES_ZONE;
+            world->copies[other] = TRANSFER_COPIES_MESH;
+            for (uint32_t i = 0; i < nodes; i++) {
+                w_pull_at(world, i, own, 0, TRANSFER_READ_STREAM);
+                w_pull_at(world, i, other, 0, TRANSFER_READ_STREAM);
+            }
+            w_run(world, RUN_LIMIT);
+            assert_all_done(world);
+            double zone = (double)world->read[own] / (24 * W_MIB);
+            double mesh = (double)world->read[other] / (24 * W_MIB);
+            print_message("figure: %u nodes, 3 zones, global %u: registry of zones read %.3f "
+                          "times, other %.3f\n",
+                          nodes, global, zone, mesh);
+            assert_int_equal(world->crossed[own], 0);
+            assert_true(zone >= 3 && zone <= 3.1);
+            assert_true(world->crossed[other] > 0 && mesh <= 1.1);
+            w_free(world);
+        }
+    }
+}
+
 /* ---- the origin ---- */
 
 /* Four of six have no credentials: two bring everything in, and pass it on. */
@@ -490,6 +524,7 @@ int main(void)
         cmocka_unit_test(test_known_silence_costs_nothing),
         cmocka_unit_test(test_late_joiner_reads_nothing_from_the_origin),
         cmocka_unit_test(test_copies_zone_crosses_nothing),
+        cmocka_unit_test(test_a_registrys_copies_are_its_own),
         cmocka_unit_test(test_refused_credentials),
         cmocka_unit_test(test_nobody_may_read),
         cmocka_unit_test(test_origin_fails_for_a_second),

@@ -123,7 +123,10 @@ struct w_world {
     uint32_t blob_count;
     struct blob_info blobs[W_BLOBS_MAX];
     struct piece_layout layouts[W_BLOBS_MAX];
-    uint8_t *session; /* n*n: 0 none, 1 up */
+    enum transfer_copies copies[W_BLOBS_MAX]; /* of a blob's registry; 0: the mesh's */
+    uint64_t crossed[W_BLOBS_MAX];            /* cross_bytes of each */
+    uint64_t read[W_BLOBS_MAX];               /* of the origin */
+    uint8_t *session;                         /* n*n: 0 none, 1 up */
     uint64_t origin_bytes, cross_bytes, wasted_bytes, datagrams;
     uint64_t allocations, allocated;
     uint64_t fail_at; /* allocation to fail; 0: none */

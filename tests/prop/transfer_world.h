@@ -263,6 +263,7 @@ static inline void w_fetched(struct w_world *world, struct w_flow *flow)
     struct w_node *to = &world->nodes[flow->to];
     uint32_t length = piece_length(&world->layouts[flow->blob], flow->piece);
     world->origin_bytes += length;
+    world->read[flow->blob] += length;
     to->origin_bytes += length;
     flow->done_bytes += length;
     w_arrived(world, flow);
@@ -291,7 +292,7 @@ static inline void w_uploaded(struct w_world *world, struct w_flow *flow)
     if (!to->alive)
         return;
     if (!w_same_zone(world, was.from, was.to))
-        world->cross_bytes += length;
+        world->cross_bytes += length, world->crossed[was.blob] += length;
     if (!transfer_expects(to->core, &world->blobs[was.blob].key, was.piece, &from->member.id)) {
         world->wasted_bytes += length;
         return;
@@ -382,6 +383,7 @@ static inline void w_read(struct w_world *world, struct w_node *node, uint32_t b
                                      &node->handles[blob]);
         assert_true(err == 0 || err == E_EXISTS);
     }
+    transfer_blob_copies(node->core, world->now_us, node->handles[blob], world->copies[blob]);
     pull->started_us = world->now_us;
     pull->at = pull->first;
     int err = transfer_read_start(node->core, world->now_us, node->handles[blob], pull->first,

@@ -397,7 +397,7 @@ static void bad_registries_are_refused(void **state)
         "registries:\n  - name: a\n    colour: red\n",
         "3: unknown key \"registries.colour\"; known: name, endpoint, ca, "
         "clientCertificate, clientKey, credentials, shared, plainHttp, "
-        "allowPrivate, proxy, connections, rateMbit, default, p2p, realmHosts, storage");
+        "allowPrivate, proxy, connections, rateMbit, default, p2p, copies, realmHosts, storage");
     expect_file_error("registries:\n  - name: a\n    p2p: 3\n",
                       "3: registries.p2p: \"3\" is not allowed; allowed: true | false | a list of "
                       "\"REPOSITORIES on\" or \"REPOSITORIES off\"");
@@ -429,7 +429,9 @@ static void registries_have_settings_of_their_own(void **state)
                           "    connections: 8\n"
                           "    rateMbit: 400\n"
                           "    p2p: [\"team/open on\", \"team/* off\"]\n"
-                          "  - {name: b, p2p: false}\n"),
+                          "    copies: zone\n"
+                          "  - {name: b, p2p: false, copies: mesh}\n"
+                          "  - {name: c}\n"),
                      0);
     struct registries all = config_registries(&config);
     const struct registry_entry *a = registries_find(&all, "a");
@@ -441,10 +443,15 @@ static void registries_have_settings_of_their_own(void **state)
     assert_int_equal(a->p2p_rule_count, 2);
     assert_true(registry_p2p(a, "team/open") && !registry_p2p(a, "team/x") && registry_p2p(a, "x"));
     assert_false(registry_p2p(registries_find(&all, "b"), "x"));
+    assert_int_equal(a->copies, REGISTRY_COPIES_ZONE);
+    assert_int_equal(registries_find(&all, "b")->copies, REGISTRY_COPIES_MESH);
+    assert_int_equal(registries_find(&all, "c")->copies, REGISTRY_COPIES_DEFAULT);
     config_close(&config);
 
     expect_file_error("registries: [{name: a, connections: 1025}]\n",
                       "1: registries.connections: \"1025\" is not allowed; allowed: 0..1024");
+    expect_file_error("registries: [{name: a, copies: both}]\n",
+                      "1: registries.copies: \"both\" is not allowed; allowed: mesh | zone");
     expect_file_error("registries: [{name: a, rateMbit: -1}]\n",
                       "1: registries.rateMbit: \"-1\" is not allowed; allowed: 0..1000000");
     expect_file_error("registries: [{name: a, rateMbit: 99999999999999999999999}]\n",
@@ -802,7 +809,7 @@ static void what_is_shown_can_be_loaded(void **state)
         "cache: {capacity: 100000001, mode: memory}\nlimits.connectTimeout: 1500ms\n"
         "dataDir: '/tmp/with \"quotes\" and \\'\n"
         "registries:\n  - {name: r.example, plainHttp: true, realmHosts: [h], storage: "
-        "[\"http://s/b/\"]}\n";
+        "[\"http://s/b/\"], copies: zone}\n";
     assert_int_equal(load(yaml), 0);
     char *text = shown(false);
     before = config;

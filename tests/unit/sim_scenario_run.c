@@ -347,6 +347,22 @@ static void clients_and_images_have_their_figures(void **state)
     world_free(played.world);
 }
 
+static void images_have_copies_of_their_own(void **state)
+{
+    (void)state;
+    struct played played;
+    play("nodes: 24\nzones: 3\nnic: {up: 1Gbit/s}\norigin: {rate: 5Gbit/s}\n"
+         "images: [{layers: [16MiB], copies: zone}, {layers: [16MiB], at: 20s}]\n",
+         &played);
+    all_good(&played, 48);
+    const struct report *report = &played.result.report;
+    assert_in_range(report->images[0].clients.origin_bytes, 48 << 20, 50 << 20);
+    assert_in_range(report->images[1].clients.origin_bytes, 16 << 20, 17 << 20);
+    /* What crossed is the second image, into two zones. */
+    assert_in_range(report->cross_zone_bytes, 32 << 20, 35 << 20);
+    world_free(played.world);
+}
+
 static void own_caches_give_what_was_pulled_before(void **state)
 {
     (void)state;
@@ -398,6 +414,7 @@ int main(void)
         cmocka_unit_test(machines_fail_and_nodes_are_hostile),
         cmocka_unit_test(zones_have_their_sizes),
         cmocka_unit_test(clients_and_images_have_their_figures),
+        cmocka_unit_test(images_have_copies_of_their_own),
         cmocka_unit_test(own_caches_give_what_was_pulled_before),
         cmocka_unit_test(the_same_seed_is_the_same_run),
     };
