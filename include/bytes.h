@@ -27,11 +27,18 @@ const char *short_hex(const uint8_t *bytes, char out[SHORT_HEX_BYTES]);
 
 /* Big-endian load and store. */
 uint16_t load_be16(const uint8_t *in);
-uint32_t load_be32(const uint8_t *in);
-uint64_t load_be64(const uint8_t *in);
 void store_be16(uint8_t *out, uint16_t value);
 void store_be32(uint8_t *out, uint32_t value);
 void store_be64(uint8_t *out, uint64_t value);
+/* The same, inline: every message is read by them. */
+static inline uint32_t load_be32(const uint8_t *in)
+{
+    return (uint32_t)in[0] << 24 | (uint32_t)in[1] << 16 | (uint32_t)in[2] << 8 | in[3];
+}
+static inline uint64_t load_be64(const uint8_t *in)
+{
+    return (uint64_t)load_be32(in) << 32 | load_be32(in + 4);
+}
 
 /* *out = a + b or a * b. 0, or E_TOO_LARGE on overflow with `out` untouched. */
 MUST_USE int size_add(size_t a, size_t b, size_t *out);

@@ -51,16 +51,6 @@ uint16_t load_be16(const uint8_t *in)
     return (uint16_t)(in[0] << 8 | in[1]);
 }
 
-uint32_t load_be32(const uint8_t *in)
-{
-    return (uint32_t)in[0] << 24 | (uint32_t)in[1] << 16 | (uint32_t)in[2] << 8 | in[3];
-}
-
-uint64_t load_be64(const uint8_t *in)
-{
-    return (uint64_t)load_be32(in) << 32 | load_be32(in + 4);
-}
-
 void store_be16(uint8_t *out, uint16_t value)
 {
     out[0] = (uint8_t)(value >> 8);

@@ -134,6 +134,17 @@ uint32_t bitfield_next_only(const struct bitfield *field, const struct bitfield 
     return field->bit_count;
 }
 
+/* Sets the bits of one byte that are inside the field. */
+static void merge_byte(struct bitfield *field, size_t at, uint8_t bits)
+{
+    uint8_t news = (uint8_t)(bits & ~field->bits[at]);
+    bool last = at + 1 == bits_to_bytes(field->bit_count);
+    if (last && field->bit_count % 8 != 0)
+        news &= (uint8_t)(0xff00u >> (field->bit_count % 8));
+    field->bits[at] |= news;
+    field->set_count += (uint32_t)__builtin_popcount(news);
+}
+
 int bitfield_merge(struct bitfield *field, uint32_t first_bit, const uint8_t *bytes,
                    size_t byte_count)
 {
@@ -143,16 +154,18 @@ int bitfield_merge(struct bitfield *field, uint32_t first_bit, const uint8_t *by
     size_t first_byte = first_bit / 8;
     if (first_byte > field_bytes || byte_count > field_bytes - first_byte)
         return E_TOO_LARGE;
-    for (size_t i = 0; i < byte_count; i++) {
-        uint8_t *at = &field->bits[first_byte + i];
-        uint8_t news = (uint8_t)(bytes[i] & ~*at);
-        bool last = first_byte + i + 1 == field_bytes;
-        if (last && field->bit_count % 8 != 0)
-            news &= (uint8_t)(0xff00u >> (field->bit_count % 8));
-        if (news == 0)
-            continue;
-        *at |= news;
-        field->set_count += (uint32_t)__builtin_popcount(news);
+    uint64_t mine, theirs;
+    for (size_t i = 0; i < byte_count;) {
+        if (byte_count - i >= sizeof mine) {
+            memcpy(&mine, field->bits + first_byte + i, sizeof mine);
+            memcpy(&theirs, bytes + i, sizeof theirs);
+            if ((theirs & ~mine) == 0) { /* mostly nothing in eight bytes is new */
+                i += sizeof mine;
+                continue;
+            }
+        }
+        merge_byte(field, first_byte + i, bytes[i]);
+        i++;
     }
     ASSERT(field->set_count <= field->bit_count);
     return 0;

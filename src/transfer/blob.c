@@ -317,6 +317,16 @@ static void count_piece(struct transfer *transfer, const struct piece_source *so
 }
 
 /* A piece is here. `stored` false: readers have it, others cannot. */
+/* The only way PIECE_REPAIR changes. */
+static void set_repair(struct swarm *swarm, uint32_t piece, bool repair)
+{
+    bool was = (swarm->flags[piece] & PIECE_REPAIR) != 0;
+    swarm->flags[piece] = (uint8_t)(repair ? swarm->flags[piece] | PIECE_REPAIR
+                                           : swarm->flags[piece] & ~PIECE_REPAIR);
+    swarm->repair_count += (uint32_t)repair - (uint32_t)was;
+    swarm->repairs = swarm->repairs || repair;
+}
+
 static void piece_had(struct transfer *transfer, struct blob *blob, uint32_t piece, bool stored)
 {
     struct swarm *swarm = blob->swarm;
@@ -324,7 +334,8 @@ static void piece_had(struct transfer *transfer, struct blob *blob, uint32_t pie
     if (swarm != NULL) {
         if (!stored)
             swarm->flags[piece] |= PIECE_PASSED;
-        swarm->flags[piece] &= (uint8_t) ~(PIECE_FAILED | PIECE_REPAIR);
+        swarm->flags[piece] &= (uint8_t)~PIECE_FAILED;
+        set_repair(swarm, piece, false);
         swarm->progress_us = transfer->now_us;
         if (stored)
             (void)bitfield_set(&swarm->injected, piece);
@@ -383,10 +394,8 @@ void transfer_piece_done(struct transfer *transfer, uint64_t now_us, blob_handle
         peer_piece(transfer, blob, piece, node, had ? 0 : status);
     if (had && !bitfield_get(&blob->have, piece))
         piece_had(transfer, blob, piece, kept);
-    if (source->origin == PIECE_FROM_CACHE && status == E_DIGEST && blob->swarm != NULL) {
-        blob->swarm->flags[piece] |= PIECE_REPAIR;
-        blob->swarm->repairs = true;
-    }
+    if (source->origin == PIECE_FROM_CACHE && status == E_DIGEST && blob->swarm != NULL)
+        set_repair(blob->swarm, piece, true);
     if (source->origin == PIECE_FROM_CACHE && !had)
         transfer__piece_forget(transfer, blob, piece);
     transfer__lease_piece(transfer, blob, piece, source, had ? 0 : status);

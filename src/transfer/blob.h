@@ -105,6 +105,7 @@ struct swarm {
     uint32_t *retry_ms;       /* per segment: not asked for before, ms since started_us */
     uint8_t *fails;           /* per segment: failed origin reads */
 
+    uint16_t neighbour_nodes[NEIGHBOURS_MAX]; /* of each: found without reading all of them */
     struct neighbour neighbours[NEIGHBOURS_MAX];
     uint32_t neighbour_count;
     uint16_t candidates[CANDIDATES_MAX];
@@ -120,6 +121,7 @@ struct swarm {
     uint32_t readers, fetchers; /* readers, and those of them whose credentials may fetch */
     bool origin_denied;
     bool repairs;                     /* there may be pieces to repair */
+    uint32_t repair_count;            /* pieces with PIECE_REPAIR */
     bool locating;                    /* LOCATE is out */
     bool peers_known;                 /* a blob keeper answered ANNOUNCE */
     uint32_t tick;                    /* counts ticks, for work not done at each */

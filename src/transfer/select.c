@@ -62,15 +62,39 @@ static bool is_heard(const struct transfer *transfer, const struct neighbour *ne
     return transfer->now_us - heard_us <= UNHEARD_US;
 }
 
-/* May be asked for a piece; `extra` more than usual at once. */
-static bool is_free(const struct transfer *transfer, const struct blob *blob,
-                    const struct neighbour *neighbour, uint32_t extra)
+/* May be asked for a piece, with at most so many at once. */
+static bool is_free(const struct transfer *transfer, const struct neighbour *neighbour,
+                    uint32_t requests_max)
 {
-    return neighbour->state == NEIGHBOUR_UP && !neighbour->barred &&
+    return neighbour->requests < requests_max && neighbour->known.set_count > 0 &&
+           neighbour->state == NEIGHBOUR_UP && !neighbour->barred &&
            neighbour->free_at_us <= transfer->now_us &&
-           neighbour->requests < transfer__neighbour_requests_max(transfer, blob) + extra &&
            neighbour->peer->requests < UPLOADS_PER_PEER && neighbour->peer->link == LINK_UP &&
            is_heard(transfer, neighbour) && transfer__node_usable(transfer, neighbour->node);
+}
+
+/* Neighbours that are free and have anything, by index. Whether one is free is asked once per
+ * choice: it reads the neighbour, its peer and its node, each somewhere else in memory. */
+struct free_set {
+    uint64_t bits;
+};
+static_assert(NEIGHBOURS_MAX <= 64, "a bit per neighbour");
+
+/* `extra` more requests to each than usual. */
+static struct free_set free_neighbours(const struct transfer *transfer, const struct blob *blob,
+                                       uint32_t extra)
+{
+    const struct swarm *swarm = blob->swarm;
+    uint32_t most = transfer__neighbour_requests_max(transfer, blob) + extra;
+    struct free_set free = {0};
+    for (uint32_t i = 0; i < swarm->neighbour_count; i++)
+        free.bits |= (uint64_t)is_free(transfer, &swarm->neighbours[i], most) << i;
+    return free;
+}
+
+static bool has(struct free_set free, uint32_t index)
+{
+    return (free.bits >> index & 1) != 0;
 }
 
 static size_t mask_bytes(const struct blob *blob)
@@ -155,18 +179,16 @@ static uint8_t own_share(const struct border *border, uint32_t first, uint8_t by
 }
 
 /* Marks what free neighbours beyond the border have and nobody on this side: each of those who pull
- * here asks for its share, unless it has nothing else to do. False if nobody there is free. */
-static bool mark_far(const struct transfer *transfer, const struct blob *blob)
+ * here asks for its share, unless it has nothing else to do. */
+static void mark_far(const struct transfer *transfer, const struct blob *blob, struct free_set free)
 {
     struct swarm *swarm = blob->swarm;
-    bool idle = transfer->inflight < BORDER_IDLE, any = false;
+    bool idle = transfer->inflight < BORDER_IDLE;
     struct border border = border_of(transfer, blob);
     for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
         const struct neighbour *neighbour = &swarm->neighbours[i];
-        if (neighbour->known.set_count == 0 || !is_far(neighbour) ||
-            !is_free(transfer, blob, neighbour, 0))
+        if (!has(free, i) || !is_far(neighbour))
             continue;
-        any = true;
         for (uint32_t at = 0; at < mask_bytes(blob); at++) {
             uint8_t byte = neighbour->known.bits[at] & swarm->open.bits[at];
             if (!idle)
@@ -174,33 +196,38 @@ static bool mark_far(const struct transfer *transfer, const struct blob *blob)
             swarm->mask[at] |= byte;
         }
     }
-    return any;
 }
 
-/* Marks what free neighbours have; false if nobody is free. */
-static bool fill_mask(const struct transfer *transfer, const struct blob *blob)
+/* A piece that proved wrong here is asked of nobody: only the origin can repair it. */
+static void unmark_repairs(const struct blob *blob)
+{
+    const struct swarm *swarm = blob->swarm;
+    for (uint32_t piece = 0; swarm->repair_count > 0 && piece < blob->layout.piece_count; piece++) {
+        if ((swarm->flags[piece] & PIECE_REPAIR) != 0)
+            swarm->mask[piece / 8] &= (uint8_t) ~(0x80u >> piece % 8);
+    }
+}
+
+/* Marks what free neighbours have and may be asked for. */
+static void fill_mask(const struct transfer *transfer, const struct blob *blob,
+                      struct free_set free)
 {
     struct swarm *swarm = blob->swarm;
     size_t bytes = mask_bytes(blob);
-    bool any = false, far = false;
+    bool far = false;
     memset(swarm->mask, 0, bytes);
     for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
-        const struct neighbour *neighbour = &swarm->neighbours[i];
-        if (neighbour->known.set_count == 0)
+        if (!has(free, i))
             continue;
-        if (is_far(neighbour)) {
+        if (is_far(&swarm->neighbours[i]))
             far = true;
-            continue;
-        }
-        if (!is_free(transfer, blob, neighbour, 0))
-            continue;
-        bits_add(swarm->mask, neighbour->known.bits, bytes);
-        any = true;
+        else
+            bits_add(swarm->mask, swarm->neighbours[i].known.bits, bytes);
     }
-    if (far && mark_far(transfer, blob))
-        any = true;
+    if (far)
+        mark_far(transfer, blob, free);
     bits_both(swarm->mask, swarm->mask, swarm->open.bits, bytes);
-    return any;
+    unmark_repairs(blob);
 }
 
 /* Passes words without a mark from a byte's first piece on. */
@@ -215,8 +242,7 @@ static uint32_t past_empty(const struct swarm *swarm, uint32_t from, uint32_t en
     return from;
 }
 
-/* Next marked piece in [from, end); `end` if there is none. A piece that only the origin can repair
- * is passed over. */
+/* Next marked piece in [from, end); `end` if there is none. */
 static uint32_t next_marked(const struct swarm *swarm, uint32_t from, uint32_t end)
 {
     while (from < end) {
@@ -226,9 +252,7 @@ static uint32_t next_marked(const struct swarm *swarm, uint32_t from, uint32_t e
             continue;
         }
         from = from / 8 * 8 + (uint32_t)__builtin_clz((unsigned)rest) - 24;
-        if (from >= end || (swarm->flags[from] & PIECE_REPAIR) == 0)
-            return from < end ? from : end;
-        from++;
+        return from < end ? from : end;
     }
     return end;
 }
@@ -338,19 +362,29 @@ static uint64_t wait_at_us(const struct transfer *transfer, const struct blob *b
     return is_far(neighbour) ? wait_us + BORDER_WAIT_US : wait_us;
 }
 
-static uint16_t pick_holder(struct transfer *transfer, const struct blob *blob, uint32_t piece,
-                            uint32_t extra)
+/* A neighbour to begin with, so that of equals each is chosen as often. */
+static uint32_t random_start(struct transfer *transfer, const struct swarm *swarm)
+{
+    uint32_t count = swarm->neighbour_count;
+    return count == 0 ? 0 : (uint32_t)prng_below(&transfer->prng, count);
+}
+
+/* The one after `index`, in a circle. */
+static uint32_t next_round(const struct swarm *swarm, uint32_t index)
+{
+    return index + 1 < swarm->neighbour_count ? index + 1 : 0;
+}
+
+static uint16_t pick_holder(struct transfer *transfer, const struct blob *blob,
+                            struct free_set free, uint32_t piece)
 {
     const struct swarm *swarm = blob->swarm;
     uint16_t best = NODE_NONE;
     uint64_t best_us = UINT64_MAX;
-    uint32_t start = 0;
-    if (swarm->neighbour_count > 0)
-        start = (uint32_t)prng_below(&transfer->prng, swarm->neighbour_count);
-    for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
-        const struct neighbour *neighbour =
-            &swarm->neighbours[(start + i) % swarm->neighbour_count];
-        if (!bitfield_get(&neighbour->known, piece) || !is_free(transfer, blob, neighbour, extra) ||
+    uint32_t index = random_start(transfer, swarm);
+    for (uint32_t i = 0; i < swarm->neighbour_count; i++, index = next_round(swarm, index)) {
+        const struct neighbour *neighbour = &swarm->neighbours[index];
+        if (!has(free, index) || !bitfield_get(&neighbour->known, piece) ||
             transfer__request_find(transfer, blob, piece, neighbour->node) != NULL)
             continue;
         uint64_t wait_us = wait_at_us(transfer, blob, neighbour);
@@ -362,31 +396,40 @@ static uint16_t pick_holder(struct transfer *transfer, const struct blob *blob, 
     return best;
 }
 
-/* Marks what a neighbour has of the pieces that may be asked for (`near` holds those now); false if
- * it has none. */
-static bool mark_of(const struct blob *blob, const struct neighbour *neighbour)
+/* Has it any of the marked pieces? */
+static bool has_marked(const struct blob *blob, const struct neighbour *neighbour)
 {
-    struct swarm *swarm = blob->swarm;
-    bits_both(swarm->mask, neighbour->known.bits, swarm->near, mask_bytes(blob));
-    return next_marked(swarm, 0, blob->layout.piece_count) < blob->layout.piece_count;
+    const uint8_t *mask = blob->swarm->mask, *known = neighbour->known.bits;
+    size_t bytes = mask_bytes(blob), at = 0;
+    uint64_t a, b;
+    for (; at + sizeof a <= bytes; at += sizeof a) {
+        memcpy(&a, mask + at, sizeof a);
+        memcpy(&b, known + at, sizeof b);
+        if ((a & b) != 0)
+            return true;
+    }
+    for (; at < bytes; at++) {
+        if ((mask[at] & known[at]) != 0)
+            return true;
+    }
+    return false;
 }
 
 /* The free neighbour with the least wait that has any of the marked pieces; NULL if there is none.
  */
-static const struct neighbour *least_busy(struct transfer *transfer, const struct blob *blob)
+static const struct neighbour *least_busy(struct transfer *transfer, const struct blob *blob,
+                                          struct free_set free)
 {
-    struct swarm *swarm = blob->swarm;
+    const struct swarm *swarm = blob->swarm;
     const struct neighbour *best = NULL;
     uint64_t best_us = UINT64_MAX;
-    uint32_t start = (uint32_t)prng_below(&transfer->prng, swarm->neighbour_count);
-    memcpy(swarm->near, swarm->mask, mask_bytes(blob));
-    for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
-        const struct neighbour *neighbour =
-            &swarm->neighbours[(start + i) % swarm->neighbour_count];
-        if (neighbour->known.set_count == 0 || !is_free(transfer, blob, neighbour, 0))
+    uint32_t index = random_start(transfer, swarm);
+    for (uint32_t i = 0; i < swarm->neighbour_count; i++, index = next_round(swarm, index)) {
+        const struct neighbour *neighbour = &swarm->neighbours[index];
+        if (!has(free, index))
             continue;
         uint64_t wait_us = wait_at_us(transfer, blob, neighbour);
-        if (wait_us >= best_us || !mark_of(blob, neighbour))
+        if (wait_us >= best_us || !has_marked(blob, neighbour))
             continue;
         best = neighbour;
         best_us = wait_us;
@@ -399,19 +442,25 @@ static const struct neighbour *least_busy(struct transfer *transfer, const struc
  * without regard to them. */
 bool transfer__select(struct transfer *transfer, struct blob *blob, struct choice *out)
 {
+    struct swarm *swarm = blob->swarm;
     uint32_t none = blob->layout.piece_count;
-    if (blob->swarm->open.set_count == 0 || !fill_mask(transfer, blob))
+    if (swarm->open.set_count == 0)
         return false;
+    struct free_set free = free_neighbours(transfer, blob, 0);
+    if (free.bits == 0)
+        return false;
+    fill_mask(transfer, blob, free);
     uint32_t piece = pick_urgent(transfer, blob, none);
-    if (piece == none) {
-        const struct neighbour *holder = least_busy(transfer, blob);
-        if (holder == NULL || !mark_of(blob, holder))
-            return false;
-        *out = (struct choice){.piece = pick_rarest(transfer, blob, none), .node = holder->node};
+    if (piece != none) {
+        *out = (struct choice){.piece = piece, .node = pick_holder(transfer, blob, free, piece)};
+        ASSERT(out->node != NODE_NONE); /* the mask holds only what a free neighbour has */
         return true;
     }
-    *out = (struct choice){.piece = piece, .node = pick_holder(transfer, blob, piece, 0)};
-    ASSERT(out->node != NODE_NONE); /* the mask holds only what a free neighbour has */
+    const struct neighbour *holder = least_busy(transfer, blob, free);
+    if (holder == NULL)
+        return false;
+    bits_both(swarm->mask, swarm->mask, holder->known.bits, mask_bytes(blob));
+    *out = (struct choice){.piece = pick_rarest(transfer, blob, none), .node = holder->node};
     return true;
 }
 
@@ -419,7 +468,7 @@ uint16_t transfer__other_holder(struct transfer *transfer, struct blob *blob, ui
 {
     if (blob->swarm->avail[piece] == 0)
         return NODE_NONE;
-    return pick_holder(transfer, blob, piece, 1);
+    return pick_holder(transfer, blob, free_neighbours(transfer, blob, 1), piece);
 }
 
 bool transfer__select_duplicate(struct transfer *transfer, struct blob *blob, struct choice *out)

@@ -48,7 +48,7 @@
 struct neighbour *transfer__neighbour(struct swarm *swarm, uint16_t node)
 {
     for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
-        if (swarm->neighbours[i].node == node)
+        if (swarm->neighbour_nodes[i] == node)
             return &swarm->neighbours[i];
     }
     return NULL;
@@ -94,24 +94,32 @@ void transfer__neighbour_lacks(struct swarm *swarm, uint16_t node, uint32_t piec
         set_known(swarm, neighbour, piece, false);
 }
 
-/* Does a page say of these eight bytes of pieces what is known? */
-static bool same_word(const uint8_t *known, const uint8_t *page)
+/* Eight bytes of a page differ from what is known: the pieces from `first` on. */
+static void take_word(struct swarm *swarm, struct neighbour *neighbour, uint32_t first,
+                      uint64_t changed, uint64_t has)
 {
-    uint64_t a, b;
-    memcpy(&a, known, sizeof a);
-    memcpy(&b, page, sizeof b);
-    return a == b;
+    while (changed != 0) {
+        uint32_t lead = (uint32_t)__builtin_clzll(changed);
+        uint64_t bit = 1ULL << 63 >> lead;
+        if (first + lead < neighbour->known.bit_count)
+            set_known(swarm, neighbour, first + lead, (has & bit) != 0);
+        changed ^= bit;
+    }
 }
 
-/* Takes one byte of a page: the eight pieces from `first` on. */
-static void take_byte(struct swarm *swarm, struct neighbour *neighbour, uint32_t first,
-                      uint8_t byte)
+/* The first `count` bytes of a page, which stand at `first_byte` of the bitfield. */
+static void take_bits(struct swarm *swarm, struct neighbour *neighbour, uint32_t first_byte,
+                      const uint8_t *page, uint32_t count)
 {
-    uint8_t changed = (uint8_t)(neighbour->known.bits[first / 8] ^ byte);
-    for (uint32_t i = 0; i < 8 && changed != 0; i++) {
-        uint8_t mask = (uint8_t)(0x80u >> i);
-        if ((changed & mask) != 0 && first + i < neighbour->known.bit_count)
-            set_known(swarm, neighbour, first + i, (byte & mask) != 0);
+    const uint8_t *known = neighbour->known.bits + first_byte;
+    uint32_t at = 0;
+    for (; at + 8 <= count; at += 8) {
+        uint64_t has = load_be64(page + at);
+        take_word(swarm, neighbour, 8 * (first_byte + at), load_be64(known + at) ^ has, has);
+    }
+    for (; at < count; at++) {
+        uint64_t has = (uint64_t)page[at] << 56;
+        take_word(swarm, neighbour, 8 * (first_byte + at), (uint64_t)known[at] << 56 ^ has, has);
     }
 }
 
@@ -123,15 +131,7 @@ static void take_page(struct blob *blob, struct neighbour *neighbour, const stru
     if (have->first_byte < bytes) {
         uint32_t room = bytes - have->first_byte;
         uint32_t count = have->page_bytes < room ? have->page_bytes : room;
-        const uint8_t *known = neighbour->known.bits + have->first_byte;
-        for (uint32_t i = 0; i < count;) {
-            if (count - i >= 8 && same_word(known + i, have->have + i)) {
-                i += 8;
-                continue;
-            }
-            take_byte(swarm, neighbour, 8 * (have->first_byte + i), have->have[i]);
-            i++;
-        }
+        take_bits(swarm, neighbour, have->first_byte, have->have, count);
         int err = bitfield_merge(&swarm->injected, 8 * have->first_byte, have->injected, count);
         ASSERT(err == 0); /* cut to the end above */
     }
@@ -315,7 +315,7 @@ static struct neighbour *neighbour_add(struct transfer *transfer, struct blob *b
     };
     if (bitfield_init(&neighbour->known, transfer->env, blob->layout.piece_count) != 0)
         return NULL;
-    swarm->neighbour_count++;
+    swarm->neighbour_nodes[swarm->neighbour_count++] = node;
     peer->neighbours++;
     return neighbour;
 }
@@ -329,6 +329,7 @@ void transfer__neighbour_remove(struct transfer *transfer, struct blob *blob, ui
     set_useful(swarm, neighbour, false);
     bitfield_close(&neighbour->known, transfer->env);
     *neighbour = swarm->neighbours[--swarm->neighbour_count];
+    swarm->neighbour_nodes[neighbour - swarm->neighbours] = neighbour->node;
     struct peer *peer = transfer->nodes.slots[node].peer;
     ASSERT(peer != NULL && peer->neighbours > 0);
     peer->neighbours--;

@@ -732,12 +732,14 @@ static void check_swarm(const struct transfer *transfer, const struct blob *blob
     for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
         const struct neighbour *neighbour = &swarm->neighbours[i];
         ASSERT(neighbour->node != NODE_SELF && transfer->nodes.slots[neighbour->node].used);
-        ASSERT(neighbour->peer != NULL);
+        ASSERT(neighbour->node == swarm->neighbour_nodes[i] && neighbour->peer != NULL);
         ASSERT(transfer->nodes.slots[neighbour->node].peer == neighbour->peer);
         ASSERT(!neighbour->useful || neighbour->state == NEIGHBOUR_UP);
     }
+    uint32_t repairs = 0;
     for (uint32_t piece = 0; piece < blob->layout.piece_count; piece++) {
         uint32_t avail = 0;
+        repairs += (swarm->flags[piece] & PIECE_REPAIR) != 0;
         for (uint32_t i = 0; i < swarm->neighbour_count; i++)
             avail += swarm->neighbours[i].useful && bitfield_get(&swarm->neighbours[i].known, piece)
                          ? 1
@@ -748,6 +750,7 @@ static void check_swarm(const struct transfer *transfer, const struct blob *blob
         ASSERT(!open || (swarm->flags[piece] & PIECE_WANTED) != 0);
         ASSERT(bitfield_get(&swarm->absent, piece) == (open && avail == 0));
     }
+    ASSERT(repairs == swarm->repair_count);
 }
 
 static void check_leases(const struct transfer *transfer)

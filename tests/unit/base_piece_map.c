@@ -169,6 +169,34 @@ static void test_merge_counts_news_and_ignores_spare_bits(void **state)
     bitfield_close(&field, &env);
 }
 
+/* Eight bytes at a time or one: what is set is the same as bit by bit. */
+static void test_merge_sets_what_a_plain_one_sets(void **state)
+{
+    (void)state;
+    struct heap heap = {0};
+    struct env env = {.host = &heap, .alloc = heap_alloc};
+    for (uint32_t bits = 60; bits < 75; bits++) {
+        for (uint32_t at = 0; at < 96; at++) { /* the one bit that is new; spare ones behind */
+            struct bitfield field, plain;
+            uint8_t news[12] = {0x80, 0, 0, 0x11};
+            uint32_t bytes = (bits + 7) / 8;
+            news[at / 8] |= (uint8_t)(0x80u >> at % 8);
+            assert_int_equal(bitfield_init(&field, &env, bits), 0);
+            assert_int_equal(bitfield_init(&plain, &env, bits), 0);
+            (void)bitfield_set(&field, 0);
+            for (uint32_t bit = 0; bit < bits; bit++) {
+                if ((news[bit / 8] & 0x80u >> bit % 8) != 0)
+                    (void)bitfield_set(&plain, bit);
+            }
+            assert_int_equal(bitfield_merge(&field, 0, news, bytes), 0);
+            assert_memory_equal(field.bits, plain.bits, bytes);
+            assert_int_equal(field.set_count, plain.set_count);
+            bitfield_close(&field, &env);
+            bitfield_close(&plain, &env);
+        }
+    }
+}
+
 static void test_merge_refuses_what_does_not_fit(void **state)
 {
     (void)state;
@@ -264,6 +292,7 @@ int main(void)
         cmocka_unit_test(test_searches_skip_whole_bytes),
         cmocka_unit_test(test_searches_find_what_a_plain_one_finds),
         cmocka_unit_test(test_merge_counts_news_and_ignores_spare_bits),
+        cmocka_unit_test(test_merge_sets_what_a_plain_one_sets),
         cmocka_unit_test(test_merge_refuses_what_does_not_fit),
         cmocka_unit_test(test_piece_size_follows_blob_size),
         cmocka_unit_test(test_too_large_a_blob_is_refused),
