@@ -161,7 +161,7 @@ class Node:
         }
         if not lab.netns:
             values["topology"]["detect"] = ["none"]  # on the machine's own network it would ask a cloud's metadata service
-        for key, value in {**lab.settings, **(extra or {})}.items():
+        for key, value in {**Lab.defaults, **lab.settings, **(extra or {})}.items():
             place = values
             *parents, last = key.split(".")
             for parent in parents:
@@ -239,6 +239,10 @@ class Lab:
     """Namespaces, links, registry and nodes of one experiment. Use as a context manager."""
 
     count = 0
+    defaults: dict = {}  # settings of every lab's agents, below its own
+    # Called with a lab that is taken down: while its agents live, and when they are gone but their files are not.
+    before_end: list = []
+    at_end: list = []
 
     def __init__(self, nodes: int, zones: int = 1, mbit: int = 0, origin_mbit: int = 0, settings: dict | None = None, netns: bool | None = None,
                  room=4 << 30):
@@ -408,8 +412,17 @@ class Lab:
 
     # ---- end ----
 
+    def _tell(self, watchers: list):
+        """Whatever a watcher does, what the lab made is removed."""
+        for watcher in watchers if self.dir.exists() else ():
+            try:
+                watcher(self)
+            except Exception as error:  # noqa: BLE001: told to people; the next one and the clean-up go on
+                print(f"lab: {watcher.__name__}: {error}", flush=True)
+
     def close(self):
         atexit.unregister(self.close)
+        self._tell(Lab.before_end)
         for node in self.nodes:
             if node.process:
                 try:
@@ -421,6 +434,7 @@ class Lab:
                 process.kill()
             except (OSError, subprocess.TimeoutExpired):
                 pass
+        self._tell(Lab.at_end)
         for name in self.made:
             run("ip", "netns", "del", name, check=False)
             shutil.rmtree(f"/etc/netns/{name}", ignore_errors=True)

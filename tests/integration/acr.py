@@ -12,11 +12,13 @@ import time
 from pathlib import Path
 
 import it
+import marks
 from fake_cloud import INSTANCE, KEY_ID, KEY_SECRET, MARK, OSS_HOST, PROVIDER, REGION, ROLE_A, ROLE_B, VPC
 from lab import Lab, Process, run
 from pull import fetch
 
 PORT = 7100
+marks.know("cloud", MARK.encode())  # in everything the fake gives out
 # Names in every node's hosts file, all of the real registry's address.
 VPC_HOST, PUBLIC_HOST, USER_HOST = "registry.test:5000", "blob.test:5000", "auth.test:5000"
 # The calls of one good round.

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import it
+import marks
 import stub_registry as stub
 from lab import REGISTRY_NAME, Lab, Process, run
 from pull import fetch, wait_outcomes
@@ -148,7 +149,7 @@ def test_o_4_peers_go_on_while_the_registry_is_busy():
     with bad_registry(2) as lab:
         first, second = lab.nodes
         pulls_right(first, "lib/busy-for-some", "big", 15)
-        took = pulls_right(second, "lib/busy-for-some", "big", 15, "-H", "Authorization: Bearer throttled")
+        took = pulls_right(second, "lib/busy-for-some", "big", 15, "-H", f"Authorization: Bearer {stub.THROTTLED}")
         throttled = [r for r in asked(lab, "lib/busy-for-some") if r["method"] == "GET" and r["authorization"] == "Bearer throttled"]
         it.figure(f"20 MiB from a peer while the registry says 429: {took:.1f} s, {len(throttled)} requests for them at the registry")
         it.check(len(throttled) < 10, f"{len(throttled)} requests to a busy registry")
@@ -216,13 +217,13 @@ def test_org_3_redirects():
     with bad_registry() as lab:
         node = lab.nodes[0]
         for which in stub.SIZES:
-            pulls_right(node, "lib/redirect", which, 10, "-H", "Authorization: Basic bWFya2VkOnNlY3JldA==")
+            pulls_right(node, "lib/redirect", which, 10, "-H", f"Authorization: Bearer {marks.secret('redirected')}")
         log = asked(lab, "lib/redirect")
         leaked = [r for r in log if r["port"] == STORE_PORT and r["authorization"]]
         it.check(not leaked, f"credentials went to the storage host: {leaked[:2]}")
         it.check(any(r["port"] == STORE_PORT for r in log) and any(r["port"] != STORE_PORT and r["authorization"] for r in log), "nothing was redirected")
         page = node.get("/metrics", admin=True) + node.get("/status", admin=True) + node.process.text()
-        it.check("bWFya2VkOnNlY3JldA" not in page and "secret=1" not in page, "HRD-4: credentials or a signed URL in metrics, status or log")
+        it.check(marks.secret("redirected") not in page and stub.SIGNED not in page, "HRD-4: credentials or a signed URL in metrics, status or log")
         for repository in ("lib/redirect-metadata", "lib/redirect-mesh", "lib/redirect-file", "lib/redirect-loop"):
             status, right, got, took = read_blob(node, repository, "small")
             it.check(status in (502, 503) and not right, f"{repository}: {status}, {got} bytes")
@@ -249,7 +250,7 @@ def test_acl_4_a_late_refusal_reaches_the_client():
     with bad_registry() as lab:
         for which in stub.SIZES:
             path = f"/v2/lib/denied/blobs/{stub.digest_of(stub.blob('lib/denied', which))}{NS}"
-            status, headers, body = fetch(lab.nodes[0], path, "-H", "Authorization: Bearer old")
+            status, headers, body = fetch(lab.nodes[0], path, "-H", f"Authorization: Bearer {marks.secret('old')}")
             it.check(status == 401 and headers.get("www-authenticate", "").startswith('Bearer realm="https://auth.test/token"'), f"{status} {headers}")
             it.check(json.loads(body)["errors"][0]["code"] == "UNAUTHORIZED", f"{body[:200]}")
 
@@ -260,26 +261,26 @@ def test_a_token_that_expires_in_mid_pull():
         with bad_registry(nodes) as lab:
             node = lab.nodes[0]
             for attempt in range(3):
-                status, right, got, took = read_blob(node, "lib/denied-later", "big", "-H", f"Authorization: Bearer token{attempt}")
+                status, right, got, took = read_blob(node, "lib/denied-later", "big", "-H", f"Authorization: Bearer {marks.secret(f'token{attempt}')}")
                 it.figure(f"{nodes} nodes, token {attempt} expires: {status}, {got} bytes after {took:.1f} s")
                 it.check(right or took < 4, f"{nodes} nodes: the client waited {took:.1f} s for the end of {got} bytes")
             wanted = stub.blob("lib/denied-later", "big")
             path = f"/v2/lib/denied-later/blobs/{stub.digest_of(wanted)}{NS}"
             last = f"Range: bytes={len(wanted) - 1000}-"
             started = time.monotonic()
-            status, headers, body = fetch(node, path, "-H", "Authorization: Bearer token0", "-H", last)
+            status, headers, body = fetch(node, path, "-H", f"Authorization: Bearer {marks.secret('token0')}", "-H", last)
             took = time.monotonic() - started
             it.check((status == 401 and headers.get("www-authenticate") == 'Basic realm="x"') or body == wanted[-1000:], f"{status} {headers}")
             it.check(took < 4, f"{nodes} nodes: {took:.1f} s for a refusal")
             ask_stub(lab, "/heal")
-            pulls_right(node, "lib/denied-later", "big", 10, "-H", "Authorization: Bearer fresh")
+            pulls_right(node, "lib/denied-later", "big", 10, "-H", f"Authorization: Bearer {marks.secret('fresh')}")
 
 
 def test_acl_2_layers_ahead_end_with_the_credentials():
     """The next layer's second range meets 401: it is left to the client, who has a fresh token then."""
     with bad_registry() as lab:
         node = lab.nodes[0]
-        old, fresh = ("-H", "Authorization: Bearer token0"), ("-H", "Authorization: Bearer fresh")
+        old, fresh = ("-H", f"Authorization: Bearer {marks.secret('token0')}"), ("-H", f"Authorization: Bearer {marks.secret('fresh')}")
         pulls_right(node, "lib/denied-later", "small", 10, *old)
         wait_outcomes(node, begun=1, failed=1, used=0)
         before = len(asked(lab, "lib/denied-later"))
@@ -425,7 +426,7 @@ def test_acl_6_private_registry_down():
 
 def test_int_7_a_lying_registry_bans_nobody():
     """Wrong bytes from the registry beside true vouchers of a node: that node is not banned."""
-    lied_to, honest = ("-H", "Authorization: Bearer lied-to"), ("-H", "Authorization: Bearer honest")
+    lied_to, honest = ("-H", f"Authorization: Bearer {stub.LIED_TO}"), ("-H", f"Authorization: Bearer {marks.secret('honest')}")
     with bad_registry(2) as lab:
         first, second = lab.nodes
         wanted = stub.blob("lib/wrong-for-some", "big")

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runner of integration tests: every test_* function of a module, bounded in time, with a closing count."""
+"""Runner of integration tests: every test_* function of a module, bounded in time, with a closing count. After each one the labs that it
+took down are searched for secrets (marks.py)."""
 import os
 import signal
 import socket
@@ -11,7 +12,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "bench"))
 
-from lab import inside  # noqa: E402: found only with the path above
+import marks  # noqa: E402: found only with the path above
+from lab import Lab, inside  # noqa: E402
+
+Lab.defaults = marks.settings
+Lab.before_end.append(marks.sweep_living)
+Lab.at_end.append(marks.sweep_files)
 
 
 class Timeout(Exception):
@@ -62,6 +68,8 @@ def main(module: dict, seconds=300) -> int:
         signal.alarm(seconds)
         try:
             function()
+            hits = marks.take_hits()
+            check(not hits, "HRD-4: " + "\n    ".join(hits[:20]))
             passed += 1
             print(f"  ok    {name}.{test} ({time.monotonic() - started:.1f} s)", flush=True)
         except Exception as error:  # noqa: BLE001: every failure is reported, none ends the run
@@ -71,5 +79,8 @@ def main(module: dict, seconds=300) -> int:
                 traceback.print_exc()
         finally:
             signal.alarm(0)
+            marks.take_hits()  # of a test that failed for another reason
+    if marks.given() and passed:
+        figure(marks.summary())
     print(f"{name}: {passed} passed, {failed} failed", flush=True)
     return 1 if failed or not passed else 0

@@ -15,8 +15,10 @@ import time
 from pathlib import Path
 
 import it
+import marks
 import stub_registry as stub
 from lab import REGISTRY_NAME, Lab, Process, run
+from marks import IDENTITY, forms, pem_secret
 from pull import fetch
 
 STORE_PORT, TLS_PORT, NODE_TLS_PORT = 5001, 5443, 65443
@@ -26,30 +28,10 @@ FAULTS = ("cut", "wrong", "wrong-range", "busy-silent", "busy-long", "broken", "
           "manifest-huge", "redirect-loop", "redirect-mesh",
           *(f"status-{n}" for n in (401, 403, 404, 429, 500)),
           *(f"signed{n}" for n in ("", "-absent", "-user", "-closed", "-metadata", "-file", "-broken", "-loop", "-long")))
-# The only file of a node's folder that holds a secret by order, its own: cluster secret, keys and logins lie outside of it.
-IDENTITY = "data/identity"  # src/session/identity.c: a seed from byte 8 on, a session key behind it
 
 
 def new_mark(name: str) -> str:
     return f"{name.upper()}mark{os.urandom(12).hex()}"
-
-
-def forms(secret: bytes) -> list[bytes]:
-    """How a secret may be written: itself; hex; percent-encoded; base64 wherever it stands in a longer text, without the ends that
-    depend on its neighbours."""
-    found = [secret, secret.hex().encode(), secret.hex().upper().encode(), "".join(f"%{b:02x}" for b in secret).encode(),
-             "".join(f"%{b:02X}" for b in secret).encode()]
-    for shift in range(3):
-        for alphabet in (base64.b64encode, base64.urlsafe_b64encode):
-            text = alphabet(b"\0" * shift + secret)
-            found.append(text[4 if shift else 0:(len(secret) + shift) // 3 * 4])
-    return found
-
-
-def pem_secret(path: Path) -> bytes:
-    """A part of a PEM key's body that no public part of it has: a line of base64."""
-    lines = path.read_text().splitlines()
-    return lines[len(lines) // 3].encode()
 
 
 class Marks:
@@ -64,7 +46,7 @@ class Marks:
         return self.texts[name]
 
     def found(self, text: bytes) -> list[str]:
-        return [name for name, secret in self.secrets.items() if any(form in text for form in forms(secret))]
+        return marks.found(text, self.secrets)
 
 
 class Places:
@@ -88,18 +70,18 @@ class World(Lab):
 
     def __init__(self, level: str):
         super().__init__(2)
-        self.marks = marks = Marks()
-        self.places = Places(marks)
-        marks.secrets["cluster"] = bytes.fromhex(self.secret.read_text())
+        self.marks = own = Marks()
+        self.places = Places(own)
+        own.secrets["cluster"] = bytes.fromhex(self.secret.read_text())
         for name, hosts in (("registry", ("registry.test", "auth.test")), ("client", ("node.test",)), ("listen", ("mirror.test",))):
             cert, key = self.dir / f"{name}.crt", self.dir / f"{name}.key"
             run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", f"/CN={name}",
                 "-addext", "subjectAltName=" + ",".join(f"DNS:{h}" for h in hosts))
             key.chmod(0o400)
             if name != "registry":
-                marks.secrets[f"{name}-key"] = pem_secret(key)
-        login = self.private("login", f"user:{marks['login']}\n")
-        values = self.private("marks.json", json.dumps({"login": f"user:{marks['login']}", "token": marks["token"], "signature": marks["signature"]}))
+                own.secrets[f"{name}-key"] = pem_secret(key)
+        login = self.private("login", f"user:{own['login']}\n")
+        values = self.private("marks.json", json.dumps({"login": f"user:{own['login']}", "token": own["token"], "signature": own["signature"]}))
         self.registries = [
             {**self.registries[0], "default": True},
             {"name": TLS_NAME, "ca": str(self.dir / "registry.crt"), "allowPrivate": True, "credentials": str(login), "shared": True, "realmHosts": ["auth.test"],
@@ -274,6 +256,37 @@ def no_secret_is_told(level: str):
 
 def test_hrd_4():
     no_secret_is_told("trace")  # debug and more
+
+
+def test_hrd_4_the_sweep_of_every_lab_finds():
+    """marks.py, which all suites rely on: no hit in a lab as it is; one for each mark planted in a log, a page, a refusal and files of cache and state."""
+    planted = {where: marks.secret(f"planted-{where}") for where in ("log", "page", "refusal", "cache", "state")}
+    with Lab(1) as lab:
+        lab.nodes[0].start()
+        it.check(fetch(lab.nodes[0], f"/v2/lib/a/manifests/1?ns=nowhere.test&x={planted['refusal']}")[0] == 404, "what it said itself is no hit")
+    hits = marks.take_hits()
+    it.check(not hits, f"a lab without a planted mark: {hits}")
+    with Lab(1) as lab:
+        node, page = lab.nodes[0], lab.dir / "page"
+        node.start()
+        node.process.stop()
+        data, secret = node.dir / "data", bytes.fromhex(lab.secret.read_text())
+        (data / "blob").write_bytes(os.urandom(5000) + base64.b64encode(b"x:" + planted["cache"].encode()) + os.urandom(5000))
+        (data / "deep").mkdir()
+        (data / "deep" / "file").write_bytes(os.urandom(99) + planted["state"].encode().hex().encode() + secret + (data / "identity").read_bytes()[8:40])
+        page.mkdir()
+        (page / "metrics").write_text(f"shoal_x{{name=\"{planted['page']}\"}} 1\n")
+        (page / "status").write_text("{}")
+        node.process = Process(node.exec(sys.executable, "-m", "http.server", node.admin_port, "--bind", "127.0.0.1", "--directory", page), node.dir / "agent.log")
+        node.process.log.write_text(f"... DEBUG Authorization: {planted['log']}\n")
+        end = time.monotonic() + 10
+        while not node.get("/status", admin=True, check=False).startswith("200") and time.monotonic() < end:
+            time.sleep(0.05)
+        marks.answered("/v2/x", (), 503, f"upstream said {planted['refusal']}".encode())
+    hits = marks.take_hits()
+    for name in (*(f"planted-{where} in " for where in planted), "cluster in node0/data/deep", "identity0 in node0/data/deep"):
+        it.check(sum(hit.startswith(name) for hit in hits) == 1, f"{name}: {hits}")
+    it.check(len(hits) == len(planted) + 2, f"{hits}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import it
 from conformance import CONFIG, LAYER, MANIFEST, Server
 from lab import Lab, Process, gzip_stored, layer_tar, run
 from oci_registry import digest_of
-from runtimes import PORTS, USER, Containerd, Libpod, Sandbox, directory_hashes, start_registries, upstream
+from runtimes import PASSWORD, PORTS, USER, Containerd, Libpod, Sandbox, directory_hashes, start_registries, upstream
 
 BEHIND = 100
 ALL = os.environ.get("ALL") == "1"
@@ -106,7 +106,7 @@ class Node:
     def pull(self, client: str, name: str, login: bool, mirror=True):
         """The finished command. Which bytes it got is another question."""
         if client == "ctr":
-            return self.containerd.pull(self.mode, f"{name}:1", mirror=mirror, user=None if not login else f"{USER}:secret1", check=False)
+            return self.containerd.pull(self.mode, f"{name}:1", mirror=mirror, user=None if not login else f"{USER}:{PASSWORD}", check=False)
         pod = self.libpod(login, mirror)
         if client == "skopeo":
             return pod.skopeo(f"{name}:1", self.target(name, mirror), check=False)

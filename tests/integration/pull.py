@@ -8,7 +8,10 @@ import sys
 import time
 
 import it
+import marks
 from lab import REGISTRY_NAME, Lab, run
+
+PASSWORD = marks.secret("password")
 
 NS = f"?ns={REGISTRY_NAME.replace(':', '%3A')}"
 
@@ -21,7 +24,9 @@ def fetch(node, path, *args):
     lines = head.read_text().replace("\r", "").strip().split("\n\n")[-1].split("\n") if head.exists() else [""]
     head.unlink(missing_ok=True)
     headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines[1:])}
-    return (int(lines[0].split()[1]) if lines[0] else 0), headers, done.stdout
+    status = int(lines[0].split()[1]) if lines[0] else 0
+    marks.answered(path, args, status, "\n".join(lines).encode() + done.stdout)
+    return status, headers, done.stdout
 
 
 def small_lab(nodes=1):
@@ -139,7 +144,7 @@ def ahead_lab(settings=None, private=False, nodes=1):
     image = lab.push_image("lib/ahead", [12 << 20] * 5)
     if private:
         passwords = lab.dir / "htpasswd"
-        passwords.write_text(run("htpasswd", "-Bbn", "user", "secret").stdout)
+        passwords.write_text(run("htpasswd", "-Bbn", "user", PASSWORD).stdout)
         lab.processes.pop().kill()
         lab.start_registry({"htpasswd": {"realm": "lab", "path": str(passwords)}})
     lab.start_nodes()
@@ -245,7 +250,7 @@ def basic(password: str) -> tuple[str, str]:
 def test_acl_1_layers_ahead_need_a_right():
     lab, image = ahead_lab(private=True)
     with lab:
-        node, good = lab.nodes[0], basic("secret")
+        node, good = lab.nodes[0], basic(PASSWORD)
         it.check(get_manifest(node, image, *good) == 200, "manifest")
         for bad in ((), basic("wrong")):
             it.check(get_manifest(node, image, *bad) == 401, "manifest without a right")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import it
+import marks
 import stub_registry as stub
 from lab import Lab, Process, run
 from pull import fetch
@@ -27,6 +28,7 @@ def make_certificate(directory: Path, name: str, *names: str) -> tuple[Path, Pat
     cert, key = directory / f"{name}.crt", directory / f"{name}.key"
     run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", f"/CN={name}",
         "-addext", "subjectAltName=" + ",".join(f"DNS:{n}" for n in names))
+    marks.know(f"key of {name}", marks.pem_secret(key))
     return cert, key
 
 
@@ -289,7 +291,7 @@ def test_tags_are_asked_for_together():
             it.check(node.metric("shoal_tags_joined_total") == 19, f"{node.metric('shoal_tags_joined_total')} waited for another one's")
             fetch(node, f"/v2/lib/slow-manifest/manifests/1{ns(name)}", "-H", ACCEPT)
             it.check(questions(lab) - before == 1 + more, f"tags.ttl {ttl}: {questions(lab) - before} questions")
-            fetch(node, f"/v2/lib/slow-manifest/manifests/1{ns(name)}", "-H", ACCEPT, "-H", "Authorization: Basic b3RoZXI6eA==")
+            fetch(node, f"/v2/lib/slow-manifest/manifests/1{ns(name)}", "-H", ACCEPT, "-H", f"Authorization: Bearer {marks.secret('other')}")
             it.check(questions(lab) - before == 2 + more, "ACL-1: other credentials were answered without asking")
             node.process.stop()
 
@@ -331,13 +333,13 @@ def test_proxy():
     def entries(ca):
         return [{"name": f"registry.test:{TLS_PORT}", "ca": ca, "proxy": "http://registry.test:3128"}]  # a private address, but the proxy's
     with tls_registry(entries) as lab:
-        node, secret = lab.nodes[0], "bWFya2VkOnNlY3JldA=="
+        node, secret = lab.nodes[0], marks.secret("proxied")
         status = pull(node, f"registry.test:{TLS_PORT}", lab.image)
         it.check(status == 503, f"without its proxy: {status}")
         proxy = Process(lab.origin_exec(sys.executable, Path(__file__).with_name("connect_proxy.py"), lab.origin_address, PROXY_PORT), lab.dir / "proxy.log")
         lab.processes.append(proxy)
         end = time.monotonic() + 15  # the dead proxy rests for a moment
-        while (status := pull(node, f"registry.test:{TLS_PORT}", lab.image, "-H", f"Authorization: Basic {secret}")) != 200 and time.monotonic() < end:
+        while (status := pull(node, f"registry.test:{TLS_PORT}", lab.image, "-H", f"Authorization: Bearer {secret}")) != 200 and time.monotonic() < end:
             time.sleep(0.3)
         it.check(status == 200, f"through the proxy: {status}")
         seen = proxy.text()

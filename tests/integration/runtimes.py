@@ -8,9 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import marks
 from lab import CLIENT_PORT, Lab, Node, Process, run
 
-USER, PASSWORD = "alice", "secret1"
+USER, PASSWORD = "alice", marks.secret("login")
+marks.secret("token")  # in every token of token_server.py
 MIRROR = f"mirror.test:{CLIENT_PORT}"
 # Registries over the same data: open, htpasswd, token service.
 PORTS = {"public": 5000, "basic": 5001, "bearer": 5002}

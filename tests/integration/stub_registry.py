@@ -6,6 +6,7 @@ Manifests and blobs of any repository exist; `GET /heal` ends all faults, `GET /
 plays the storage host that redirects lead to. Blobs are 3 MiB ("small") or 20 MiB ("big").
 """
 import argparse
+import base64
 import hashlib
 import json
 import random
@@ -14,11 +15,15 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import marks
+
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 # What repositories below same/ call the same bytes.
 TYPES = {"type-oci": MANIFEST, "type-docker": "application/vnd.docker.distribution.manifest.v2+json", "type-none": ""}
 CHALLENGE = 'Basic realm="stub"'
-GOOD = "Basic Z29vZDpnb29k"
+GOOD = "Basic " + base64.b64encode(f"good:{marks.secret('stub-login')}".encode()).decode()
+SIGNED = marks.secret("stub-signature")
+LIED_TO, THROTTLED = marks.secret("lied-to"), marks.secret("throttled")
 SIZES = {"small": 3 << 20, "big": 20 << 20}
 
 
@@ -173,7 +178,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def fault_wrong_for_some(self, repository, reference, data):
         """One byte in every answer is wrong, for these credentials only."""
-        if self.headers.get("Authorization", "") == "Bearer lied-to":
+        if self.headers.get("Authorization", "") == f"Bearer {LIED_TO}":
             self.fault_wrong(repository, reference, data)
         else:
             self.ranged(data)
@@ -238,12 +243,12 @@ class Handler(BaseHTTPRequestHandler):
         time.sleep(60)
 
     def fault_redirect(self, repository, reference, data):
-        self.answer(307, headers=[("Location", f"http://{self.server.server_address[0]}:{self.server.store_port}/store/{repository}/{reference}?secret=1")])
+        self.answer(307, headers=[("Location", f"http://{self.server.server_address[0]}:{self.server.store_port}/store/{repository}/{reference}?secret={SIGNED}")])
 
     def fault_redirect_expires(self, repository, reference, data):
         """To a URL whose signature ends in the middle of its first body; the third one lasts."""
         number = self.state.count(reference)
-        self.answer(307, headers=[("Location", f"http://{self.server.server_address[0]}:{self.server.store_port}/store/{repository}/{reference}?signature={number}")])
+        self.answer(307, headers=[("Location", f"http://{self.server.server_address[0]}:{self.server.store_port}/store/{repository}/{reference}?signature={number}&key={SIGNED}")])
 
     def signed(self, data: bytes, number: int):
         if number >= 3:
@@ -266,7 +271,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def fault_busy_for_some(self, repository, reference, data):
         """429 for these credentials, in words that no client waits out."""
-        if self.headers.get("Authorization", "") == "Bearer throttled":
+        if self.headers.get("Authorization", "") == f"Bearer {THROTTLED}":
             self.answer(429, b"{}", [("Retry-After", "30")])
         else:
             self.ranged(data)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import it
+import marks
 from bad_input import refused, scratch
 from lab import CLIENT_PORT, Lab, Process, run
 
@@ -37,6 +38,7 @@ class Authority:
         run("openssl", "req", "-newkey", *kind, "-nodes", "-subj", f"/CN={name}", "-keyout", key, "-out", request)
         run("openssl", "x509", "-req", "-in", request, "-CA", self.cert, "-CAkey", self.key, "-CAcreateserial", "-days", "2", "-extfile", extra, "-out", cert)
         key.chmod(0o400)
+        marks.know(f"key of {name}", marks.pem_secret(key))
         return cert, key
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import jwt
 
+import marks
+
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__)
@@ -65,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
                 access.append({"type": kind, "name": name, "actions": allowed})
         now = int(time.time())
         claims = {"iss": self.server.issuer, "sub": user, "aud": query.get("service", [""])[0], "exp": now + self.server.life, "nbf": now - 10, "iat": now,
-                  "jti": uuid.uuid4().hex, "access": access}
+                  "jti": f"{marks.secret('token')}{uuid.uuid4().hex}", "access": access}
         token = jwt.encode(claims, self.server.key, algorithm="RS256", headers={"x5c": [self.server.certificate]})
         self.answer(200, {"token": token, "access_token": token, "expires_in": self.server.life, "issued_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))})
 
