@@ -64,6 +64,8 @@ struct acr_host {
     /* Reads a small file, zero-terminated. `secret`: refuse one that others can read. 0, or E_*
      * with one line for people in `why`. */
     int (*read_file)(void *host, const char *path, bool secret, struct acr_file *out);
+    /* A round has found something: what acr_remember says is news. NULL: nobody wants to know. */
+    void (*learnt)(void *host);
 };
 
 #define ACR_INSTANCES_MAX 64
@@ -116,6 +118,22 @@ void acr_stop(struct acr *acr);
 void acr_free(struct acr *acr);
 /* Runs what is due: answers, waits, refreshed credentials, the next round of questions. */
 void acr_advance(struct acr *acr, uint64_t now_us);
+/*
+ * What was found, for the next start of the agent: the cloud's APIs may be away then. JSON of
+ * names, without credentials, in memory from env->alloc, at most ACR_MEMORY_BYTES_MAX. 0,
+ * E_NO_MEMORY, E_TOO_LARGE.
+ */
+#define ACR_MEMORY_BYTES_MAX (256 * 1024)
+/* Older answers are not believed: a week without the APIs is longer than any outage of theirs. */
+#define ACR_MEMORY_S (UINT64_C(7) * 24 * 3600)
+MUST_USE int acr_remember(const struct acr *acr, char **out, size_t *out_bytes);
+/*
+ * Takes in what acr_remember said in a former life; before the first acr_advance. It stays in force
+ * until the APIs answer. Left out is what is older than ACR_MEMORY_S or from the future, for an
+ * instance, region or VPC that is not configured now, and what is no answer that could have been
+ * given. 0 (with nothing in it, too), E_MALFORMED, E_TOO_LARGE.
+ */
+MUST_USE int acr_recall(struct acr *acr, const char *text, size_t text_bytes);
 /*
  * The registry behind a host name of an instance, in whatever case; NULL if no instance is known to
  * have it. Fits struct registries' `more` (`acr` is a struct acr). The entry stays where it is

@@ -9,14 +9,28 @@
 #include "log.h"
 #include "secret_file.h"
 
+/* In dataDir: what was found, without any secret. */
+#define MEMORY_FILE "acr-endpoints"
+
 /* Where ACK's webhook mounts the pod's token (ACR.md §4.2). */
 #define TOKEN_FILE "/var/run/secrets/ack.alibabacloud.com/rrsa-tokens/token"
+
+/* What was found, on its way to the disk; owned by the part. */
+struct save {
+    struct loop_work work;
+    char path[CONFIG_PATH_BYTES + sizeof MEMORY_FILE];
+    char *text; /* owned while `running` */
+    size_t text_bytes;
+    int err;
+    bool running, again;
+};
 
 struct acr_part {
     struct loop *loop;
     struct loop_part part;
     struct acr *acr;
     uv_timer_t timer;
+    struct save save;
     bool closed;
 };
 
@@ -46,6 +60,68 @@ static int read_file(void *host, const char *path, bool secret, struct acr_file 
     (void)host;
     (void)snprintf(out->why, sizeof out->why, "%.255s", error.text);
     return err;
+}
+
+/* ---- over a restart ---- */
+
+static void save_run(struct loop_work *work)
+{
+    struct save *save = (struct save *)work;
+    save->err = file_write_atomic(save->path, 0600, save->text, save->text_bytes);
+}
+
+static void learnt(void *host);
+
+static void save_done(struct loop_work *work, int status)
+{
+    struct save *save = (struct save *)work;
+    struct acr_part *part =
+        (struct acr_part *)(void *)((char *)save - offsetof(struct acr_part, save));
+    save->text = loop_alloc(NULL, save->text, 0);
+    save->running = false;
+    if (status == 0 && save->err != 0)
+        log_to(&part->loop->env, LOG_WARN,
+               "acr: cannot write %s: %s; a restart without the cloud's APIs knows no instance",
+               save->path, err_text(save->err));
+    if (save->again)
+        learnt(part);
+}
+
+/* A write that runs is followed by one of what is known then. */
+static void learnt(void *host)
+{
+    struct acr_part *part = host;
+    struct save *save = &part->save;
+    save->again = save->running && !part->closed;
+    if (save->running || part->closed)
+        return;
+    int err = acr_remember(part->acr, &save->text, &save->text_bytes);
+    if (err == 0) {
+        save->running = true;
+        save->work.run = save_run;
+        save->work.done = save_done;
+        err = loop_submit(part->loop, &save->work);
+    }
+    if (err == 0)
+        return;
+    save->running = false; /* the next round is in ten minutes */
+    save->text = loop_alloc(NULL, save->text, 0);
+    log_to(&part->loop->env, LOG_WARN, "acr: what was found is not kept: %s", err_text(err));
+}
+
+/* At the start, before the loop runs: a file of at most 256 KiB. */
+static void recall(struct acr_part *part)
+{
+    char *text;
+    size_t bytes;
+    int err = file_read_whole(part->save.path, ACR_MEMORY_BYTES_MAX, &text, &bytes);
+    if (err == 0) {
+        err = acr_recall(part->acr, text, bytes);
+        (void)loop_alloc(NULL, text, 0);
+    }
+    if (err != 0 && err != E_NOT_FOUND)
+        log_to(&part->loop->env, LOG_WARN, "acr: %s is of no use: %s; the cloud's APIs are asked",
+               part->save.path, err_text(err));
 }
 
 static void part_close(void *arg)
@@ -125,14 +201,19 @@ int acr_part_new(struct loop *loop, const struct config *config, const struct fe
     if (part == NULL)
         return E_NO_MEMORY;
     *part = (struct acr_part){.loop = loop};
-    struct acr_host host = {part, set_timer, wall_s, read_file};
+    struct acr_host host = {part, set_timer, wall_s, read_file, learnt};
+    (void)snprintf(part->save.path, sizeof part->save.path, "%s/" MEMORY_FILE,
+                   config->data_dir.text);
     translate(config, &settings);
     (void)uv_timer_init(&loop->uv, &part->timer);
     part->timer.data = part;
     part->part = (struct loop_part){.name = "acr", .arg = part, .close = part_close};
     loop_add_part(loop, &part->part);
     *out = part; /* also on error: the loop's close phase needs it */
-    return acr_new(&loop->env, engine, &host, &settings, &part->acr);
+    int err = acr_new(&loop->env, engine, &host, &settings, &part->acr);
+    if (err == 0)
+        recall(part);
+    return err;
 }
 
 struct acr *acr_part_acr(const struct acr_part *part)
@@ -142,7 +223,9 @@ struct acr *acr_part_acr(const struct acr_part *part)
 
 void acr_part_free(struct acr_part *part)
 {
-    if (part != NULL)
+    if (part != NULL) {
         acr_free(part->acr);
+        (void)loop_alloc(NULL, part->save.text, 0);
+    }
     (void)loop_alloc(NULL, part, 0);
 }

@@ -78,7 +78,7 @@ static void round_begin(struct acr *acr)
 {
     acr->counters.rounds++;
     acr->in_round = true;
-    acr->reauthorised = acr->round_failed = acr->round_hurry = false;
+    acr->reauthorised = acr->round_failed = acr->round_hurry = acr->round_learnt = false;
     acr->settled = 0;
     acr->at = acr->first;
     if (acr->config.keys_from == ACR_KEYS_FILE)
@@ -91,6 +91,8 @@ static void round_end(struct acr *acr, uint64_t now_us)
     uint64_t us = acr->round_hurry ? HURRY_US : ROUND_US;
 
     acr->counters.rounds_failed += acr->round_failed;
+    if (acr->round_learnt && acr->api.host.learnt != NULL)
+        acr->api.host.learnt(acr->api.host.host);
     acr->in_round = false;
     acr->round_us = now_us + us + acr__random_below(&acr->env, us / 10);
     phase_set(acr, ACR_REST);
@@ -270,8 +272,10 @@ static void instance_fail(struct acr *acr, uint64_t now_us, int err)
     why_put(acr, err, why);
     acr->round_failed = true;
     acr->round_hurry = acr->round_hurry || !permanent(err);
-    if (err == E_NOT_FOUND)
+    if (err == E_NOT_FOUND) {
         acr__hosts_drop(acr, acr->at);
+        acr->round_learnt = true;
+    }
     if (no_answer(err)) {
         /* All instances have one API: the others wait for the next round, which begins with them,
          * so that one that is never answered does not keep them from it. */
@@ -309,6 +313,10 @@ static void instance_settle(struct acr *acr, uint64_t now_us, const char *note)
         instance_next(acr, now_us);
         return;
     }
+    instance->answered_s = acr->api.host.wall_s(acr->api.host.host);
+    memcpy(instance->region, acr->region, sizeof instance->region);
+    memcpy(instance->vpc, acr->vpc, sizeof instance->vpc);
+    acr->round_learnt = true;
     acr__hosts_put(acr, acr->at, found, host);
     why_set(acr, acr->at, note);
     if (strcmp(before, instance->endpoint) != 0)

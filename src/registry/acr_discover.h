@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Inside of struct acr: acr_discover.c asks about the instances round by round, acr_hosts.c keeps
- * what was found as registry entries. */
+ * what was found as registry entries, acr_memory.c brings it over a restart. */
 #ifndef SHOAL_REGISTRY_ACR_DISCOVER_H
 #define SHOAL_REGISTRY_ACR_DISCOVER_H
 
@@ -22,6 +22,8 @@ struct acr_instance {
     unsigned host_count;
     char why[ACR_REASON_BYTES]; /* "" : fine */
     uint64_t answered_us;
+    uint64_t answered_s; /* the same by the wall clock, in a former life perhaps; 0: never */
+    char region[ACR_REGION_BYTES], vpc[ACR_VPC_ID_BYTES]; /* that the answer is for */
 };
 
 enum acr_phase {
@@ -47,6 +49,7 @@ struct acr {
     bool in_round;     /* false in ACR_KEYS: only the credentials are refreshed */
     bool reauthorised; /* this round has fetched credentials anew because they were refused */
     bool round_failed, round_hurry; /* something failed; and may work in half a minute */
+    bool round_learnt;              /* an answer was good, or an instance is gone */
     unsigned first, at, settled;    /* instance the round began with; now; how many are through */
     uint64_t round_us;              /* next round */
     struct acr_question question;
@@ -57,7 +60,8 @@ struct acr {
     struct acr_counters counters;
 };
 
-/* Makes the names of instance `i` those that were found, all leading to `host`. */
+/* Makes the names of instance `i` those that were found, all leading to `host`. Its region must be
+ * set. */
 void acr__hosts_put(struct acr *acr, unsigned i, const struct acr_endpoints *found,
                     const char *host);
 /* The instance is gone: its names lead nowhere. */

@@ -48,16 +48,17 @@ void acr__hosts_drop(struct acr *acr, unsigned i)
 
 /* Where the instance's blobs lie, as its registry redirects to them: the bucket is its own, so
  * nothing but them is below the place. */
-static void storage_put(const struct acr *acr, const char *instance, struct registry_entry *entry)
+static void storage_put(const struct acr *acr, const struct acr_instance *instance,
+                        struct registry_entry *entry)
 {
     static const char *const networks[] = {"-internal", ""};
 
     memset(entry->storage, 0, sizeof entry->storage);
-    for (size_t i = 0; acr->region[0] != '\0' && i < 2; i++)
+    for (size_t i = 0; instance->region[0] != '\0' && i < 2; i++)
         (void)snprintf(entry->storage[i], sizeof entry->storage[i],
                        "%s%s-registry.oss-%s%s.aliyuncs.com/docker/registry/v2/blobs/",
-                       acr->config.registry_plain_http ? "http://" : "https://", instance,
-                       acr->region, networks[i]);
+                       acr->config.registry_plain_http ? "http://" : "https://", instance->id,
+                       instance->region, networks[i]);
 }
 
 void acr__hosts_put(struct acr *acr, unsigned i, const struct acr_endpoints *found,
@@ -84,7 +85,7 @@ void acr__hosts_put(struct acr *acr, unsigned i, const struct acr_endpoints *fou
         /* Inside a VPC registry and store have private addresses; public ones never (ORG-2). */
         name->entry.allow_private = instance->through_vpc;
         memcpy(name->entry.endpoint, instance->endpoint, sizeof instance->endpoint);
-        storage_put(acr, instance->id, &name->entry);
+        storage_put(acr, instance, &name->entry);
         instance->host_count++;
     }
 }

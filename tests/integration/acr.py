@@ -118,6 +118,39 @@ def pull_all(lab, node, name=VPC_HOST):
         it.check(status == 200 and "sha256:" + hashlib.sha256(body).hexdigest() == layer["digest"], f"layer as {name}: {status}")
 
 
+def test_a_restart_while_the_cloud_is_away():
+    """What was found is in dataDir: names and endpoints, no credentials. An agent that starts without metadata, STS and API serves as before; for a week."""
+    with cloud() as lab:
+        lab.start_nodes()
+        node = lab.nodes[0]
+        kept = node.dir / "data" / "acr-endpoints"
+        wait_answered(node)
+        end = time.monotonic() + 5
+        while not kept.exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        told = json.loads(kept.read_text())
+        it.check(kept.stat().st_mode & 0o777 == 0o600 and [i["instance"] for i in told["instances"]] == [INSTANCE], f"{told}")
+        it.check(MARK not in kept.read_text() and KEY_ID not in kept.read_text(), "credentials on disk")
+        node.process.stop()
+        lab.cloud.kill()
+        node.start()
+        for name in (VPC_HOST, USER_HOST):
+            pull_all(lab, node, name)
+        found = wait_instance(node, error=lambda e: e != "")
+        it.check(found["endpoint"] == f"http://{VPC_HOST}" and found["vpc"] and found["hosts"] == 3, f"{found}")
+        node.process.stop()
+        for broken in (json.dumps({**told, "instances": [{**told["instances"][0], "answered": int(time.time()) - 8 * 24 * 3600}]}), kept.read_text()[:50], ""):
+            kept.write_text(broken)
+            node.start()
+            it.check(fetch(node, f"/v2/lib/app/manifests/1?ns={VPC_HOST.replace(':', '%3A')}")[0] == 404, f"{broken[:60]} was believed")
+            node.process.stop()
+        lab.start_cloud()
+        lab.set(domains=[VPC_HOST], public=[PUBLIC_HOST], user=[USER_HOST])
+        node.start()
+        wait_answered(node)
+        pull_all(lab, node)
+
+
 # ---- where the credentials come from ----
 
 def test_an_instance_id_is_enough():

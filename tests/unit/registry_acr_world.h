@@ -59,6 +59,7 @@ struct world {
     char file_path[256];
     bool file_secret;
     unsigned seen; /* calls that a test took */
+    unsigned learnt;
 };
 
 static inline uint64_t world_wall(void *host)
@@ -88,6 +89,13 @@ static inline int world_read(void *host, const char *path, bool secret, struct a
     return world->file_err;
 }
 
+static inline void world_learnt(void *host)
+{
+    struct world *world = host;
+
+    world->learnt++;
+}
+
 static inline int set_up(void **state)
 {
     struct world *world = calloc(1, sizeof *world);
@@ -96,7 +104,7 @@ static inline int set_up(void **state)
     world->fake.now_us = 0;
     world->wall_s = WALL_S;
     world->file = KEYS_FILE;
-    world->host = (struct acr_host){world, world_timer, world_wall, world_read};
+    world->host = (struct acr_host){world, world_timer, world_wall, world_read, world_learnt};
     world->config = (struct acr_config){.instances = {"cri-one"},
                                         .instance_count = 1,
                                         .region = "cn-shanghai",
