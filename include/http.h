@@ -12,8 +12,11 @@
 #include "types.h"
 
 #define HTTP_TARGET_BYTES_MAX 2048
-#define HTTP_HEAD_BYTES_MAX   (16 * 1024)
-#define HTTP_HEADERS_MAX      64
+/* Below /accelerator/ and /accelerate/ a target holds a signed URL, and security tokens have no
+ * fixed length (ACR.md §6): as long as the origin takes one (URL_BYTES_MAX of src/registry). */
+#define HTTP_URL_TARGET_BYTES_MAX 8192
+#define HTTP_HEAD_BYTES_MAX       (16 * 1024)
+#define HTTP_HEADERS_MAX          64
 
 enum http_method {
     HTTP_GET = 1,
@@ -29,7 +32,7 @@ struct http_header {
 /* One parsed request head. Strings live in `storage`, valid until the next http_request_parse. */
 struct http_request {
     enum http_method method;
-    char target[HTTP_TARGET_BYTES_MAX + 1]; /* origin-form as received */
+    char target[HTTP_URL_TARGET_BYTES_MAX + 1]; /* origin-form as received */
     bool keep_alive;
     bool http_1_0;
     unsigned header_count;
@@ -88,7 +91,7 @@ struct http_route {
                1]; /* the rest of the query without ns, raw: passed on for tags and referrers */
     /* ACCELERATE: the absolute URL, raw. One of the form <registry>/v2/<name>/blobs/<digest> is
        taken apart into repository and digest (by_digest). Its query may be a secret. */
-    char url[HTTP_TARGET_BYTES_MAX + 1];
+    char url[HTTP_URL_TARGET_BYTES_MAX + 1];
 };
 /* Splits and validates a target: percent-decoded once, `..`, empty segments and encoded slashes
    refused (HTTP-3), names per the OCI grammar (ORG-8). 0 (kind may be NONE), or E_MALFORMED with

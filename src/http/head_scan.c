@@ -33,6 +33,17 @@ struct walk {
     int *status;
 };
 
+size_t http__url_prefix(const char *target, size_t target_bytes)
+{
+    static const char *const prefixes[] = {"/accelerator/", "/accelerate/"};
+    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
+        size_t bytes = strlen(prefixes[i]);
+        if (target_bytes >= bytes && memcmp(target, prefixes[i], bytes) == 0)
+            return bytes;
+    }
+    return 0;
+}
+
 bool http__is_token_byte(uint8_t byte)
 {
     uint8_t lower = byte | 0x20;
@@ -122,9 +133,11 @@ static int step_target(struct walk *walk, uint8_t byte)
     }
     if (!is_target_byte(byte))
         return malformed(walk);
-    if (span.text_bytes == HTTP_TARGET_BYTES_MAX)
-        return refuse(walk, 414, E_TOO_LARGE);
-    return 0;
+    /* Every name of /v2/ fits the smaller limit (HTTP-1); signed URLs do not. */
+    bool full = span.text_bytes == HTTP_URL_TARGET_BYTES_MAX ||
+                (span.text_bytes == HTTP_TARGET_BYTES_MAX &&
+                 http__url_prefix(span.text, span.text_bytes) == 0);
+    return full ? refuse(walk, 414, E_TOO_LARGE) : 0;
 }
 
 /* "HTTP/" DIGIT "." DIGIT, each byte in its place (RFC 9112 §2.3). */

@@ -39,6 +39,9 @@ struct http__scan {
 MUST_USE int http__head_scan(const uint8_t *bytes, size_t byte_count, struct http__scan *out,
                              int *status);
 
+/* Bytes of the prefix behind which a target holds a URL; 0 if it does not begin with one. */
+size_t http__url_prefix(const char *target, size_t target_bytes);
+
 /* True for the bytes of a token (RFC 9110 §5.6.2). */
 bool http__is_token_byte(uint8_t byte);
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "bytes.h"
+#include "head_scan.h"
 #include "registry.h"
 
 /* Codes of the OCI distribution-spec "Error Codes". A tag has none of its own. */
@@ -205,18 +206,6 @@ static int route_v2(struct http_route *route, const char *rest, const char **oci
 
 /* ---- /accelerator/ ---- */
 
-/* The URL behind the prefix, or NULL if the target has none. */
-static const char *accelerated_url(const char *target)
-{
-    static const char *const prefixes[] = {"/accelerator/", "/accelerate/"};
-    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
-        size_t bytes = strlen(prefixes[i]);
-        if (strncmp(target, prefixes[i], bytes) == 0)
-            return target + bytes;
-    }
-    return NULL;
-}
-
 /* The URL's host as a registry's name: image references leave the scheme's own port out. */
 static int take_host(struct http_route *route, struct text host, const char *default_port)
 {
@@ -295,9 +284,9 @@ int http_route_parse(const char *target, struct http_route *out, const char **oc
 {
     char path[HTTP_TARGET_BYTES_MAX + 1];
     memset(out, 0, sizeof *out);
-    const char *url = accelerated_url(target);
-    if (url != NULL)
-        return route_accelerate(out, url, oci_code);
+    size_t prefix = http__url_prefix(target, strlen(target));
+    if (prefix > 0)
+        return route_accelerate(out, target + prefix, oci_code);
     size_t path_bytes = strcspn(target, "?");
     if (decode((struct text){target, path_bytes}, path, sizeof path) != 0)
         return refuse(oci_code, name_invalid);

@@ -42,7 +42,8 @@
 /* A whole answer to an open range is skipped forward over at most this (64 MiB, a guess: beyond it
  * another source or a fresh start costs less), unless the whole blob was wanted anyway. */
 #define ORIGIN_SKIP_BYTES_MAX (64ull * 1024 * 1024)
-/* Request parts, beyond what the HTTP face lets in (HTTP-1: target 2 KiB, headers 16 KiB). */
+/* Request parts, beyond what the HTTP face lets in (HTTP-1: target 2 KiB, or 8 with a URL; headers
+ * 16 KiB). */
 #define ORIGIN_PATH_BYTES_MAX  4096
 #define ORIGIN_FIELD_BYTES_MAX (16 * 1024)
 #define ORIGIN_ACCEPT_MAX      64

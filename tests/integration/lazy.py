@@ -390,6 +390,22 @@ def test_other_files_of_storage_are_passed_on():
         it.check(not any(" /x " in line for line in requests(lab)), "a place that nobody configured was asked")
 
 
+def test_http_1_long_signed_urls():
+    """A URL with a security token of 7 KiB is read as any other; the target's limit is 8 KiB, and 2 KiB for everything else."""
+    lab, data, digest = storage_lab(1, 4 * MIB)
+    with lab:
+        node = lab.nodes[0]
+        def long_url(bytes_: int) -> str:
+            plain = stored(lab, digest, "good").replace("?", "?token=&", 1)
+            return plain.replace("?token=", "?token=" + "t" * (bytes_ - len(plain)), 1)
+
+        for bytes_ in (7000, 8192):
+            Reader(node, long_url(bytes_)).read(data, MIB, MIB + 99)
+        for target in (long_url(8193), "/v2/lib/a/manifests/1?x=" + "t" * 2048):
+            answer, _ = Reader(node, target).ask("0-0")
+            it.check(answer.status == 414, f"{len(target)} bytes: {answer.status}")
+
+
 # ---- others ----
 
 def test_parallel_ranges_of_containerd():

@@ -330,7 +330,7 @@ static void test_accelerated_blobs(void **state)
 static void test_long_targets_are_refused(void **state)
 {
     (void)state;
-    static char target[2 * HTTP_TARGET_BYTES_MAX];
+    static char target[2 * HTTP_URL_TARGET_BYTES_MAX];
     static const char *const starts[] = {"/", "/v2/?a=", "/accelerator/https://a/"};
     for (size_t i = 0; i < 3; i++) {
         const char *oci_code = "none";
