@@ -83,6 +83,7 @@ struct registry_entry {
     char credentials_file[1024]; /* the node's own login (registry_login_parse); "" none */
     bool shared;     /* whoever comes without credentials is served with the node's (ACL-7) */
     bool is_default; /* answers requests without ?ns= */
+    bool by_pattern; /* made from a pattern, for a name that a client chose */
     unsigned *users; /* private to registry_table: holders of an entry made from a pattern */
 };
 struct registries {
@@ -156,16 +157,30 @@ bool registry_storage_digest(const struct registry_entry *entry, const char *url
 
 /* ---- logins ------------------------------------------------------------------------------------
  */
-struct registry_login {
-    char user[256];
-    char password[4096];
+enum registry_login_kind {
+    REGISTRY_LOGIN_PASSWORD = 0, /* user and password */
+    REGISTRY_LOGIN_IDENTITY,     /* a refresh token: its realm alone sees it (ORG-4) */
+    REGISTRY_LOGIN_BEARER,       /* a token that the registry itself takes */
 };
-/* Reads the node's login for a registry (its name) out of a file's text: dockerconfigjson ("auths",
- * with `auth` or `username` and `password`), or "user:password", or a line each. The caller wipes
- * `out`. 0; E_NOT_FOUND (no entry for the registry), E_MALFORMED, E_TOO_LARGE, E_UNSUPPORTED (an
- * entry without password, as of an identity token); then `out` may hold parts. */
+#define REGISTRY_LOGIN_TOKEN_MAX 8192 /* those of cloud registries have some KiB */
+struct registry_login {
+    enum registry_login_kind kind;
+    char user[256]; /* PASSWORD; "" otherwise, as the next */
+    char password[4096];
+    char token[REGISTRY_LOGIN_TOKEN_MAX + 1]; /* the others; visible ASCII */
+};
+/*
+ * Reads the node's login for a registry (its name) out of a file's text: dockerconfigjson ("auths",
+ * with `registrytoken`, else `identitytoken`, else `username` and `password`, else `auth`), or
+ * "user:password", or a line each. A key of `auths` names a host, or with "*." before it each host
+ * one label below, as the kubelet has it; not below a top-level domain. `by_pattern`: the registry
+ * has no configured entry of its own name, so only a file that names it has a login for it: a plain
+ * one names nobody, and would go to whatever host a client asks for. The caller wipes `out`. 0;
+ * E_NOT_FOUND (no entry for the registry), E_MALFORMED, E_TOO_LARGE, E_UNSUPPORTED (an entry with
+ * neither password nor token), E_REFUSED (a plain file, by_pattern); then `out` may hold parts.
+ */
 MUST_USE int registry_login_parse(const char *text, size_t text_bytes, const char *registry,
-                                  struct registry_login *out);
+                                  bool by_pattern, struct registry_login *out);
 
 /* ---- fetch: HTTP client engine ------------------------------------------------------------------
  */
@@ -318,12 +333,12 @@ void origin_set_rate(struct origin *origin, uint64_t bytes_per_s);
  * a file may change: 0, or E_* and the request goes without. Must not take long. `out` is wiped. */
 struct origin_logins {
     void *host;
-    int (*find)(void *host, const char *registry, const char *credentials_file,
-                struct registry_login *out);
+    int (*find)(void *host, const struct registry_entry *registry, struct registry_login *out);
 };
 /* Copied. Without it no entry is shared. A request without credentials to a shared entry then
- * answers the registry's challenge itself, at https only: Basic, or a token of the realm
- * (auth_realm_allowed), kept per realm, service, scope and login, and renewed before it ends. */
+ * answers the registry's challenge itself, at https only: Basic, the login's own token, or one of
+ * the realm (auth_realm_allowed), kept per realm, service, scope and login, and renewed before it
+ * ends. */
 void origin_set_logins(struct origin *origin, const struct origin_logins *logins);
 /* Copies the request (the registry entry too). Callbacks come later, never inside. 0, E_NO_MEMORY,
    E_INVALID (endpoint, method, path, header bytes, or range), E_FULL (ORIGIN_FETCHES_MAX, the

@@ -525,11 +525,11 @@ static int verify_credentials(const struct registry_entry *entry, struct config_
     struct registry_login login;
     if (entry->credentials_file[0] == '\0')
         return 0;
-    int err = entry->name[0] == '*'
-                  ? secret_file_check(entry->credentials_file, error)
-                  : registry_login_read(entry->credentials_file, entry->name, &login, error);
+    int err = registry_login_read(entry, &login, error);
     explicit_bzero(&login, sizeof login);
-    return err == 0 ? 0 : fail_at(error, "registries.credentials: ");
+    if (err == 0 || (err == E_NOT_FOUND && entry->name[0] == '*'))
+        return 0;
+    return fail_at(error, "registries.credentials: ");
 }
 
 static int verify_files(const struct config *config, struct config_error *error)

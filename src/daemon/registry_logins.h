@@ -18,9 +18,9 @@ struct registry_logins {
 /* Fills `out` with the calls of `logins`, which must outlive its users. */
 void registry_logins_bind(struct registry_logins *logins, struct loop *loop,
                           struct origin_logins *out);
-/* Reads one login; `registry` as in the entry's name. 0; E_CONFIG with one line in `error` that
- * repeats nothing of the file. The caller wipes `out`. */
-MUST_USE int registry_login_read(const char *file, const char *registry, struct registry_login *out,
+/* Reads an entry's login. 0; E_NOT_FOUND (the file has none for this name) or E_CONFIG, with one
+ * line in `error` that repeats nothing of the file. The caller wipes `out`. */
+MUST_USE int registry_login_read(const struct registry_entry *entry, struct registry_login *out,
                                  struct config_error *error);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A login for a registry out of a file's text: dockerconfigjson (what `kubectl create secret
- * docker-registry` and `docker login` make), or user and password alone. The text and what is read
- * of it are secrets: no error repeats them.
+ * docker-registry` and `docker login` make, with a password or a token), or user and password
+ * alone. The text and what is read of it are secrets: no error repeats them.
  */
 #include <sodium.h>
 #include <string.h>
@@ -14,15 +14,33 @@
 #define LOGIN_FILE_BYTES_MAX (64 * 1024)
 
 /* The host of a key of `auths`: "host", "https://host/v1/" and the like. */
-static bool host_is(const char *key, const char *host)
+static const char *host_of(const char *key, size_t *bytes)
 {
     const char *scheme = strstr(key, "://");
-    size_t bytes;
 
     if (scheme != NULL)
         key = scheme + 3;
-    bytes = strcspn(key, "/");
+    *bytes = strcspn(key, "/");
+    return key;
+}
+
+static bool host_is(const char *key, const char *host)
+{
+    size_t bytes;
+
+    key = host_of(key, &bytes);
     return strlen(host) == bytes && memcmp(key, host, bytes) == 0;
+}
+
+/* "*.corp.test:5000" for "a.corp.test:5000": '*' is one label, and more than one is behind it. */
+static bool host_fits(const char *key, const char *host)
+{
+    const char *rest = strchr(host, '.');
+    size_t bytes;
+
+    key = host_of(key, &bytes);
+    return rest != NULL && strchr(rest + 1, '.') != NULL && bytes > 2 && key[0] == '*' &&
+           strlen(rest) == bytes - 1 && memcmp(key + 1, rest, bytes - 1) == 0;
 }
 
 /* The entry for a registry; Docker Hub goes by several names. */
@@ -35,6 +53,11 @@ static const json_t *auth_find(json_t *auths, const char *registry)
     json_object_foreach(auths, key, value)
     {
         if (host_is(key, registry))
+            return value;
+    }
+    json_object_foreach(auths, key, value)
+    {
+        if (host_fits(key, registry))
             return value;
     }
     if (strcmp(registry, hub[0]) != 0)
@@ -61,6 +84,8 @@ static int login_set(const char *user, size_t user_bytes, const char *password,
             return E_MALFORMED;
     if (user_bytes >= sizeof out->user || password_bytes >= sizeof out->password)
         return E_TOO_LARGE;
+    out->kind = REGISTRY_LOGIN_PASSWORD;
+    out->token[0] = '\0';
     memcpy(out->user, user, user_bytes);
     out->user[user_bytes] = '\0';
     memcpy(out->password, password, password_bytes);
@@ -87,15 +112,41 @@ static int auth_decode(const char *text, struct registry_login *out)
     return err;
 }
 
+/* Visible ASCII: it may become part of a header. */
+static int token_set(const char *token, enum registry_login_kind kind, struct registry_login *out)
+{
+    for (const char *c = token; *c != '\0'; c++)
+        if ((unsigned char)*c <= 0x20 || (unsigned char)*c >= 0x7f)
+            return E_MALFORMED;
+    out->kind = kind;
+    out->user[0] = out->password[0] = '\0';
+    return text_copy(out->token, sizeof out->token, token);
+}
+
+/* A text of the entry; NULL if it is absent or empty, which means the same. */
+static const char *text_of(const json_t *auth, const char *name)
+{
+    const char *text = json_string_value(json_object_get(auth, name));
+
+    return text == NULL || text[0] == '\0' ? NULL : text;
+}
+
 static int config_read(const json_t *root, const char *registry, struct registry_login *out)
 {
     const json_t *auth = auth_find(json_object_get(root, "auths"), registry);
     const char *user = json_string_value(json_object_get(auth, "username"));
     const char *password = json_string_value(json_object_get(auth, "password"));
     const char *encoded = json_string_value(json_object_get(auth, "auth"));
+    const char *bearer = text_of(auth, "registrytoken");
+    const char *identity = text_of(auth, "identitytoken");
 
     if (auth == NULL)
         return E_NOT_FOUND;
+    /* Beside an identity token `auth` is a user without password. */
+    if (bearer != NULL)
+        return token_set(bearer, REGISTRY_LOGIN_BEARER, out);
+    if (identity != NULL)
+        return token_set(identity, REGISTRY_LOGIN_IDENTITY, out);
     if (user != NULL && password != NULL)
         return login_set(user, strlen(user), password, strlen(password), out);
     return encoded != NULL ? auth_decode(encoded, out) : E_UNSUPPORTED;
@@ -115,7 +166,7 @@ static int plain_read(const char *text, size_t text_bytes, struct registry_login
     return login_set(text, user_bytes, text + user_bytes + 1, text_bytes - user_bytes - 1, out);
 }
 
-int registry_login_parse(const char *text, size_t text_bytes, const char *registry,
+int registry_login_parse(const char *text, size_t text_bytes, const char *registry, bool by_pattern,
                          struct registry_login *out)
 {
     json_t *root = NULL;
@@ -127,7 +178,7 @@ int registry_login_parse(const char *text, size_t text_bytes, const char *regist
     while (blank < text_bytes && strchr(" \t\r\n", text[blank]) != NULL && text[blank] != '\0')
         blank++;
     if (blank == text_bytes || text[blank] != '{')
-        return plain_read(text, text_bytes, out);
+        return by_pattern ? E_REFUSED : plain_read(text, text_bytes, out);
     json__wipe_freed();
     err = json__load(text, text_bytes, LOGIN_FILE_BYTES_MAX, &root);
     if (err != 0)

@@ -344,8 +344,8 @@ void origin__token_key(const struct origin *origin, const struct auth_challenge 
                        const struct registry_login *login, uint8_t out[32]);
 /* "Basic ..."; the caller wipes it. 0, E_TOO_LARGE. */
 MUST_USE int origin__basic_make(const struct registry_login *login, char out[ORIGIN_BASIC_BYTES]);
-/* Asks for a token, or joins who does already. 0, E_FULL, E_NO_MEMORY, E_MALFORMED, E_TOO_LARGE, or
- * the engine's error. */
+/* Asks for a token (the login is no BEARER), or joins who does already. 0, E_FULL, E_NO_MEMORY,
+ * E_MALFORMED, E_TOO_LARGE, or the engine's error. */
 MUST_USE int origin__token_ask(const struct origin_fetch *fetch,
                                const struct auth_challenge *challenge,
                                const struct registry_login *login, const uint8_t key[32],

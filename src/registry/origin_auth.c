@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Requests with the node's own login, for registries whose entry says that whoever comes without
- * credentials is served with it (ACL-7). The registry's challenge says how: Basic, or a token from
- * the realm it names (ORG-4). A challenge is remembered, so that only a repository's first request
- * meets a 401; what the registry still refuses is relayed with its own challenge, as to anybody
- * without credentials.
+ * credentials is served with it (ACL-7). The registry's challenge says how: Basic, a token that is
+ * the login, or one from the realm it names (ORG-4). A challenge is remembered, so that only a
+ * repository's first request meets a 401; what the registry still refuses is relayed with its own
+ * challenge, as to anybody without credentials.
  */
 #include <sodium.h>
 #include <string.h>
@@ -73,8 +73,8 @@ static void repository_of(const struct origin_fetch *fetch, char out[REPOSITORY_
         out[0] = '\0';
 }
 
-/* What the registry last wanted of who came without credentials. False: not known, or nothing that
- * the node's login may be used for. */
+/* What the registry last wanted of who came without credentials. False: not known, or not to be
+ * answered. */
 static bool challenge_find(struct origin_fetch *fetch, struct auth_challenge *out)
 {
     struct origin *origin = fetch->origin;
@@ -85,20 +85,36 @@ static bool challenge_find(struct origin_fetch *fetch, struct auth_challenge *ou
     value = challenges_find(origin->challenges, origin->now_us, fetch->registry_name, repository);
     if (value == NULL)
         return false;
-    if (auth_challenge_parse(value, strlen(value), out) == 0 &&
-        (out->scheme == AUTH_BASIC ? fetch->registry_url.https
-                                   : auth_realm_allowed(&fetch->node->registry, out->realm)))
+    if (auth_challenge_parse(value, strlen(value), out) == 0 && fetch->registry_url.https)
         return true;
     fetch->node->off = true;
-    origin__log(fetch, "the node's login is not for what the registry asks");
     return false;
+}
+
+/* May the login be used for what the registry wants? A token service sees it only if it is the
+ * registry's or listed. */
+static bool login_fits(const struct origin_fetch *fetch, const struct auth_challenge *challenge,
+                       const struct registry_login *login)
+{
+    if (challenge->scheme == AUTH_BASIC)
+        return login->kind == REGISTRY_LOGIN_PASSWORD;
+    return login->kind == REGISTRY_LOGIN_BEARER ||
+           auth_realm_allowed(&fetch->node->registry, challenge->realm);
+}
+
+static void bearer_put(struct origin_node *node, const char *value)
+{
+    static const char scheme[] = "Bearer ";
+
+    static_assert(REGISTRY_LOGIN_TOKEN_MAX <= TOKEN_BYTES_MAX, "both fit");
+    memcpy(node->authorization, scheme, sizeof scheme - 1);
+    memcpy(node->authorization + sizeof scheme - 1, value, strlen(value) + 1);
 }
 
 /* Makes the value for a token, or waits for it. False: wait. */
 static bool bearer_ready(struct origin_fetch *fetch, const struct auth_challenge *challenge,
                          const struct registry_login *login)
 {
-    static const char scheme[] = "Bearer ";
     struct origin *origin = fetch->origin;
     struct origin_node *node = fetch->node;
     struct origin_token *asked = NULL;
@@ -109,8 +125,7 @@ static bool bearer_ready(struct origin_fetch *fetch, const struct auth_challenge
     origin__token_key(origin, challenge, login, node->token_key);
     state = tokens_get(origin->tokens, origin->now_us, node->token_key, &value);
     if (state == TOKEN_GOOD || state == TOKEN_AGING) {
-        memcpy(node->authorization, scheme, sizeof scheme - 1);
-        memcpy(node->authorization + sizeof scheme - 1, value, strlen(value) + 1);
+        bearer_put(node, value);
         node->bearer = true;
     }
     if (state == TOKEN_NONE || state == TOKEN_AGING)
@@ -136,13 +151,18 @@ bool origin__auth_ready(struct origin_fetch *fetch)
     node->bearer = false;
     if (node->off || !challenge_find(fetch, &challenge))
         return true;
-    if (origin->logins.find(origin->logins.host, fetch->registry_name,
-                            node->registry.credentials_file, &login) != 0)
+    if (origin->logins.find(origin->logins.host, &node->registry, &login) != 0) {
         node->off = true;
-    else if (challenge.scheme == AUTH_BEARER)
+    } else if (!login_fits(fetch, &challenge, &login)) {
+        node->off = true;
+        origin__log(fetch, "the node's login is not for what the registry asks");
+    } else if (login.kind == REGISTRY_LOGIN_BEARER) {
+        bearer_put(node, login.token);
+    } else if (challenge.scheme == AUTH_BEARER) {
         ready = bearer_ready(fetch, &challenge, &login);
-    else
+    } else {
         node->off = origin__basic_make(&login, node->authorization) != 0;
+    }
     sodium_memzero(&login, sizeof login);
     return ready;
 }
@@ -158,7 +178,7 @@ bool origin__auth_challenged(struct origin_fetch *fetch, const struct fetch_resp
     if (node == NULL || fetch->away || node->off || node->challenged || value == NULL)
         return false;
     if (node->authorization[0] != '\0' && !node->bearer)
-        return false; /* a password that is wrong now is wrong a moment later */
+        return false; /* a login that is wrong now is wrong a moment later */
     node->challenged = true;
     if (node->bearer)
         tokens_drop(origin->tokens, node->token_key);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Questions to token services (distribution's token specification, "Requesting a Token"): one at a
- * time for each token, whoever waits for it. Basic credentials go to the realm and nowhere else
- * (ORG-4); a redirect is not followed, for who answers it is not who was listed.
+ * Questions to token services: one at a time for each token, whoever waits for it. With a password
+ * a GET (distribution's token specification, "Requesting a Token"), with an identity token a POST
+ * (its OAuth2 specification, "Getting a token"). Either goes to the realm and nowhere else (ORG-4);
+ * a redirect is not followed, for who answers it is not who was listed. A new refresh token in an
+ * answer is not kept: the file is the operator's.
  *
  * Callbacks of the engine have no time, so an answer is read in the next turn.
  */
@@ -37,6 +39,7 @@ void origin__token_key(const struct origin *origin, const struct auth_challenge 
 
     hmac_sha256(origin->key, login->user, strlen(login->user) + 1, login->password,
                 strlen(login->password), who);
+    hmac_sha256(origin->key, who, sizeof who, login->token, strlen(login->token), who);
     hmac_sha256(origin->key, challenge->service, strlen(challenge->service) + 1, challenge->scope,
                 strlen(challenge->scope), what);
     hmac_sha256(origin->key, what, sizeof what, challenge->realm, strlen(challenge->realm), what);
@@ -66,6 +69,35 @@ static int url_make(const struct auth_challenge *challenge, char *out, size_t ou
         acr__text_encode(&text, challenge->scope);
     }
     return acr__text_check(&text);
+}
+
+static void form_put(struct acr_text *form, const char *name, const char *value)
+{
+    if (value[0] == '\0')
+        return;
+    acr__text_put(form, form->used == 0 ? "" : "&");
+    acr__text_put(form, name);
+    acr__text_put(form, "=");
+    acr__text_encode(form, value);
+}
+
+/* The body of a question with an identity token. */
+static int form_make(const struct auth_challenge *challenge, const struct registry_login *login,
+                     char *out, size_t out_bytes)
+{
+    struct acr_text form;
+
+    static_assert(3 * (REGISTRY_LOGIN_TOKEN_MAX + 2 * AUTH_CHALLENGE_BYTES_MAX) + 128 <
+                          TOKEN_REPLY_BYTES_MAX &&
+                      TOKEN_REPLY_BYTES_MAX <= FETCH_BODY_BYTES_MAX,
+                  "the longest form fits");
+    acr__text_open(&form, out, out_bytes);
+    form_put(&form, "grant_type", "refresh_token");
+    form_put(&form, "client_id", "shoal");
+    form_put(&form, "service", challenge->service);
+    form_put(&form, "scope", challenge->scope);
+    form_put(&form, "refresh_token", login->token);
+    return acr__text_check(&form);
 }
 
 int origin__basic_make(const struct registry_login *login, char out[ORIGIN_BASIC_BYTES])
@@ -117,17 +149,35 @@ static void on_done(void *arg, int err)
     origin__ask_turn(token->origin);
 }
 
+/* The login's part of a request: its header and URL, or its body in the buffer of the reply. */
+static int login_put(struct origin_token *token, const struct auth_challenge *challenge,
+                     const struct registry_login *login, char basic[ORIGIN_BASIC_BYTES],
+                     struct fetch_request *request)
+{
+    struct fetch_header *header = &request->headers[request->header_count++];
+
+    if (login->kind == REGISTRY_LOGIN_IDENTITY) {
+        request->method = "POST";
+        request->url = challenge->realm;
+        request->body = token->reply;
+        *header = (struct fetch_header){"Content-Type", "application/x-www-form-urlencoded"};
+        return form_make(challenge, login, token->reply, sizeof token->reply);
+    }
+    *header = (struct fetch_header){"Authorization", basic};
+    return origin__basic_make(login, basic);
+}
+
 static int token_send(struct origin_token *token, const struct origin_fetch *fetch,
-                      const struct auth_challenge *challenge, const char *basic)
+                      const struct auth_challenge *challenge, const struct registry_login *login)
 {
     static const struct fetch_callbacks callbacks = {on_head, on_body, on_done};
     const struct fetch_engine *engine = &token->origin->engine;
-    char url[URL_BYTES_MAX + 1];
+    char url[URL_BYTES_MAX + 1], basic[ORIGIN_BASIC_BYTES];
     struct fetch_request request = {
         .method = "GET",
         .url = url,
-        .headers = {{"Authorization", basic}, {"Accept", "application/json"}},
-        .header_count = 2,
+        .headers = {{"Accept", "application/json"}},
+        .header_count = 1,
         .ca_file = fetch->ca_file,
         .proxy = fetch->proxy,
         .allow_private = fetch->allow_private,
@@ -137,10 +187,14 @@ static int token_send(struct origin_token *token, const struct origin_fetch *fet
     };
     int err = url_make(challenge, url, sizeof url);
 
-    if (err != 0)
-        return err;
+    if (err == 0)
+        err = login_put(token, challenge, login, basic, &request);
     hmac_sha256(token->origin->key, "token", 6, token->key, sizeof token->key, request.pool_key);
-    return engine->start(engine->self, &request, &callbacks, token, &token->running);
+    if (err == 0)
+        err = engine->start(engine->self, &request, &callbacks, token, &token->running);
+    sodium_memzero(basic, sizeof basic);
+    sodium_memzero(token->reply, sizeof token->reply);
+    return err;
 }
 
 static struct origin_token *token_find(const struct origin *origin, const uint8_t key[32],
@@ -171,7 +225,6 @@ int origin__token_ask(const struct origin_fetch *fetch, const struct auth_challe
     struct origin *origin = fetch->origin;
     unsigned count;
     struct origin_token *token = token_find(origin, key, &count);
-    char basic[ORIGIN_BASIC_BYTES];
     int err;
 
     if (token != NULL) {
@@ -187,10 +240,7 @@ int origin__token_ask(const struct origin_fetch *fetch, const struct auth_challe
     token->origin = origin;
     token->began_us = origin->now_us;
     memcpy(token->key, key, sizeof token->key);
-    err = origin__basic_make(login, basic);
-    if (err == 0)
-        err = token_send(token, fetch, challenge, basic);
-    sodium_memzero(basic, sizeof basic);
+    err = token_send(token, fetch, challenge, login);
     if (err != 0) {
         token_free(token);
         return err;

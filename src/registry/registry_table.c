@@ -150,6 +150,7 @@ static int make(struct registry_table *table, const struct registry_entry *patte
     table->made[place] = made;
     *made = (struct made){.entry = *pattern};
     made->entry.users = &made->users;
+    made->entry.by_pattern = true;
     memcpy(made->entry.name, name, strlen(name) + 1); /* a valid host fits */
     memcpy(made->entry.endpoint, scheme, sizeof scheme - 1);
     memcpy(made->entry.endpoint + sizeof scheme - 1, name, strlen(name) + 1);

@@ -125,12 +125,15 @@ static void engine_starts(void **state)
 
 /* ---- with the node's own login ---- */
 
-static int find(void *host, const char *registry, const char *file, struct registry_login *out)
+static bool with_identity; /* the login, instead of a password */
+
+static int find(void *host, const struct registry_entry *registry, struct registry_login *out)
 {
     (void)host;
     (void)registry;
-    (void)file;
-    *out = (struct registry_login){"node", "pw"};
+    *out = (struct registry_login){.user = "node", .password = "pw"};
+    if (with_identity)
+        *out = (struct registry_login){.kind = REGISTRY_LOGIN_IDENTITY, .token = "id"};
     return 0;
 }
 
@@ -209,8 +212,11 @@ static void login_sweep(bool starts)
 static void login_allocations_and_starts(void **state)
 {
     (void)state;
-    login_sweep(false);
-    login_sweep(true);
+    for (unsigned kind = 0; kind < 2; kind++) {
+        with_identity = kind == 1;
+        login_sweep(false);
+        login_sweep(true);
+    }
 }
 
 /* Enough entries that uthash grows its buckets, with each allocation failing once. */

@@ -19,10 +19,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct registry_login login;
     uint64_t life_s = 0;
 
-    if (registry_login_parse((const char *)data, size, "r.test", &login) == 0) {
+    if (registry_login_parse((const char *)data, size, "r.corp.test", size % 2 != 0, &login) == 0) {
+        bool password = login.kind == REGISTRY_LOGIN_PASSWORD;
         is_clean(login.user, true);
         is_clean(login.password, true);
-        ASSERT(login.user[0] != '\0' && strchr(login.user, ':') == NULL);
+        is_clean(login.token, false);
+        ASSERT((login.user[0] != '\0') == password && strchr(login.user, ':') == NULL);
+        ASSERT((login.token[0] != '\0') != password);
     }
     if (token_reply_parse((const char *)data, size, token, &life_s) == 0) {
         is_clean(token, false);

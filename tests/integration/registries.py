@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """The `registries:` list with real registries behind TLS: patterns, client certificates, proxies, logins of the node, repositories off the mesh (ORG-1..4, ACL-7, ACL-10)."""
+import base64
 import json
 import sys
 import time
@@ -16,6 +17,7 @@ from images import INDEX, push_multi, push_runnable
 from runtimes import MIRROR, PASSWORD, TOKEN_PORT, USER, Containerd, Sandbox, auth_file
 
 TLS_PORT, PROXY_PORT = 5443, 3128
+IDENTITY = "eyJ.identity+token/of=alice"
 ACCEPT = f"Accept: {stub.MANIFEST}"
 
 
@@ -113,7 +115,7 @@ def make_login(path: Path, text: str) -> Path:
 def private_registry(mode: str, entry, life=300):
     """A registry that wants a login, by TLS, with an image lib/app; an open one beside it is for pushing. `entry(lab)`: what the agent is told more."""
     with Lab(1) as lab:
-        cert, key = make_certificate(lab.dir, "registry", "registry.test", "auth.test")
+        cert, key = make_certificate(lab.dir, "registry", "registry.test", "auth.test", "*.pattern.test")
         if mode == "basic":
             passwords = lab.dir / "htpasswd"
             passwords.write_text(run("htpasswd", "-Bbn", USER, PASSWORD).stdout)
@@ -123,7 +125,7 @@ def private_registry(mode: str, entry, life=300):
             lab.token_log.touch()
             token_key, token_cert = make_certificate(lab.dir, "token", "token.test")[::-1]
             server = Process(lab.origin_exec(sys.executable, Path(__file__).with_name("token_server.py"), "--listen", f"{lab.origin_address}:{TOKEN_PORT}",
-                                             "--key", token_key, "--cert", token_cert, "--issuer", "lab-issuer", "--user", f"{USER}:{PASSWORD}",
+                                             "--key", token_key, "--cert", token_cert, "--issuer", "lab-issuer", "--user", f"{USER}:{PASSWORD}", "--identity", f"{USER}:{IDENTITY}",
                                              "--tls", cert, key, "--life", life, "--log", lab.token_log), lab.dir / "token.log")
             lab.processes.append(server)
             auth = {"token": {"realm": f"https://auth.test:{TOKEN_PORT}/token", "service": "registry.test", "issuer": "lab-issuer", "rootcertbundle": str(token_cert)}}
@@ -207,6 +209,55 @@ def test_org_4_tokens_are_renewed_and_rotated():
         it.check(len(refused) == 1, f"a wrong login was tried {len(refused)} times in a moment")
         make_login(lab.dir / "login", json.dumps({"auths": {lab.name: {"username": USER, "password": PASSWORD}}}))
         it.check(pull(node, lab.name, lab.image) == 200, "a mended login does not count at once")
+        no_secret_is_told(lab)
+
+
+def auths(**entries) -> str:
+    return json.dumps({"auths": entries})
+
+
+def test_org_4_identity_tokens():
+    """What docker login keeps instead of a password is exchanged at the realm, by POST; a revoked one is not tried with every request; a registry token is sent as it is."""
+    name = f"registry.test:{TLS_PORT}"
+    # as docker login writes it: a user without password beside the token
+    login = {"auth": base64.b64encode(b"00000000-0000:").decode(), "identitytoken": IDENTITY}
+    with private_registry("bearer", lambda lab: {"credentials": str(make_login(lab.dir / "login", auths(**{name: login}))), "shared": True}) as lab:
+        node, path = lab.nodes[0], f"/v2/lib/app/manifests/1{ns(lab.name)}"
+        it.check(pull(node, lab.name, lab.image) == 200, f"an identity token\n{node.process.text()[-800:]}")
+        asked = lab.token_log.read_text().splitlines()
+        it.check(asked == [f"identity:{USER} 200 repository:lib/app:pull"], f"tokens asked for: {asked}")
+        make_login(lab.dir / "login", auths(**{name: {"identitytoken": "revoked"}}))
+        for _ in range(5):
+            it.check(fetch(node, path, "-H", ACCEPT)[0] == 401, "a revoked identity token was let in")
+        asked = lab.token_log.read_text().splitlines()[1:]
+        it.check(asked == ["identity:- 401 repository:lib/app:pull"], f"a revoked one: {asked}")
+        answer = node.run("curl", "-sSk", "-u", f"{USER}:{PASSWORD}", f"https://auth.test:{TOKEN_PORT}/token?service=registry.test&scope=repository:lib/app:pull").stdout
+        asked = len(lab.token_log.read_text().splitlines())
+        make_login(lab.dir / "login", auths(**{name: {"registrytoken": json.loads(answer)["token"]}}))
+        it.check(fetch(node, path, "-H", ACCEPT)[0] == 200, "a registry token")
+        it.check(len(lab.token_log.read_text().splitlines()) == asked, "a token was asked for with a registry token")
+        no_secret_is_told(lab, IDENTITY, "identity%2Btoken", json.loads(answer)["token"])
+
+
+def test_acl_7_logins_of_a_pattern():
+    """A pattern's login goes to hosts that its file names, never to whichever one a client asks for; a plain file names none, and is refused."""
+    def entry(lab):
+        login = {"username": USER, "password": PASSWORD}
+        return {"name": f"*.pattern.test:{TLS_PORT}", "credentials": str(make_login(lab.dir / "login", auths(**{f"one.pattern.test:{TLS_PORT}": login}))), "shared": True}
+    with private_registry("basic", entry) as lab:
+        node = lab.nodes[0]
+        for host, wanted in (("one", 200), ("two", 401)):
+            status = pull(node, f"{host}.pattern.test:{TLS_PORT}", lab.image)
+            it.check(status == wanted, f"{host}: {status}\n{node.process.text()[-600:]}")
+        make_login(lab.dir / "login", auths(**{f"*.pattern.test:{TLS_PORT}": {"username": USER, "password": PASSWORD}}))
+        it.check(pull(node, f"two.pattern.test:{TLS_PORT}", lab.image) == 200, "a key that stands for the hosts below")
+        make_login(lab.dir / "login", f"{USER}:{PASSWORD}")
+        for host in ("one", "two"):
+            status, _, _ = fetch(node, f"/v2/lib/app/manifests/1{ns(f'{host}.pattern.test:{TLS_PORT}')}", "-H", ACCEPT)
+            it.check(status == 401, f"{host}, with a plain file: {status}")
+        it.check("a pattern needs dockerconfigjson" in node.process.text(), "nothing is said of the plain file")
+        shown = node.run("build/shoal", "config", "check", "--config", node.config(), check=False)
+        it.check(shown.returncode != 0 and "a pattern needs dockerconfigjson" in shown.stderr + shown.stdout, f"at start: {shown.stderr}")
         no_secret_is_told(lab)
 
 

@@ -3,6 +3,7 @@
 """A registry's token service (distribution's "token authentication", CLIENTS 4): GET and POST, RS256 tokens.
 
 Users get what they ask for; nobody in particular gets to read repositories below public/; wrong passwords get 401.
+An identity token counts as its user; a POST with one must be just what distribution's OAuth2 specification says.
 """
 import argparse
 import base64
@@ -29,6 +30,7 @@ def parse():
     parser.add_argument("--life", type=int, default=300, help="of tokens, seconds")
     parser.add_argument("--log", type=Path, help="a line for each request: user, status, scope")
     parser.add_argument("--user", required=True, action="append", help="name:password")
+    parser.add_argument("--identity", action="append", default=[], help="name:token, for grant_type=refresh_token")
     return parser.parse_args()
 
 
@@ -51,11 +53,11 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def give(self, query: dict, user: str, password: str):
-        allowed = not user or self.server.users.get(user) == password
+    def give(self, query: dict, user: str, password: str, by="", allowed=None):
+        allowed = (not user or self.server.users.get(user) == password) if allowed is None else allowed
         if self.server.log:
             with self.server.log.open("a") as log:
-                log.write(f"{user or '-'} {200 if allowed else 401} {' '.join(query.get('scope', ['-']))}\n")
+                log.write(f"{by}{user or '-'} {200 if allowed else 401} {' '.join(query.get('scope', ['-']))}\n")
         if not allowed:
             self.answer(401, {"details": "wrong user or password"})
             return
@@ -79,7 +81,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         form = urllib.parse.parse_qs(self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode())
-        self.give(form, form.get("username", [""])[0], form.get("password", [""])[0])
+        if form.get("grant_type") != ["refresh_token"]:
+            self.give(form, form.get("username", [""])[0], form.get("password", [""])[0])
+            return
+        wrong = [name for name in ("client_id", "service", "scope", "refresh_token") if len(form.get(name, [])) != 1]
+        if self.headers.get("Content-Type") != "application/x-www-form-urlencoded" or self.headers.get("Authorization") or "?" in self.path or wrong:
+            self.give(form, "-", "", by="malformed:", allowed=False)
+            return
+        user = self.server.identities.get(form["refresh_token"][0])
+        self.give(form, user or "", "", by="identity:", allowed=user is not None)
 
 
 def main():
@@ -94,6 +104,7 @@ def main():
         context.load_cert_chain(*options.tls)
         server.socket = context.wrap_socket(server.socket, server_side=True)
     server.users = dict(u.split(":", 1) for u in options.user)
+    server.identities = {token: name for name, token in (i.split(":", 1) for i in options.identity)}
     server.serve_forever()
 
 

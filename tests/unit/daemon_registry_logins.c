@@ -15,6 +15,14 @@
 static struct registry_login login;
 static struct config_error error;
 
+static int read_login(const char *path, const char *name)
+{
+    struct registry_entry entry = {0};
+    (void)snprintf(entry.name, sizeof entry.name, "%s", name);
+    (void)snprintf(entry.credentials_file, sizeof entry.credentials_file, "%s", path);
+    return registry_login_read(&entry, &login, &error);
+}
+
 static const char *file_with(const char *text, mode_t mode)
 {
     const char *path = scratch_path("login");
@@ -30,13 +38,11 @@ static const char *file_with(const char *text, mode_t mode)
 static void a_file_only_we_can_read_is_used(void **state)
 {
     (void)state;
-    assert_int_equal(
-        registry_login_read(file_with("alice:HIDDEN\n", 0400), "r.test", &login, &error), 0);
+    assert_int_equal(read_login(file_with("alice:HIDDEN\n", 0400), "r.test"), 0);
     assert_string_equal(login.user, "alice");
     assert_string_equal(login.password, "HIDDEN");
     /* A rotated Secret counts at once. */
-    assert_int_equal(
-        registry_login_read(file_with("bob:HIDDEN2\n", 0400), "r.test", &login, &error), 0);
+    assert_int_equal(read_login(file_with("bob:HIDDEN2\n", 0400), "r.test"), 0);
     assert_string_equal(login.user, "bob");
 }
 
@@ -47,24 +53,35 @@ static void bad_files_are_told_of_without_their_text_hrd_4(void **state)
         const char *text;
         mode_t mode;
         const char *said;
+        int err;
     } rows[] = {
-        {"alice:HIDDEN", 0444, "login"},
-        {"HIDDEN", 0400, "neither dockerconfigjson nor user:password"},
-        {"{\"auths\":{\"HIDDEN\":{}}}", 0400, "no entry for this registry"},
-        {"{\"auths\":{\"r.test\":{\"identitytoken\":\"HIDDEN\"}}}", 0400,
-         "the entry has no password"},
+        {"alice:HIDDEN", 0444, "login", E_CONFIG},
+        {"HIDDEN", 0400, "neither dockerconfigjson nor user:password", E_CONFIG},
+        {"{\"auths\":{\"HIDDEN\":{}}}", 0400, "no entry for this registry", E_NOT_FOUND},
+        {"{\"auths\":{\"r.test\":{\"email\":\"HIDDEN\"}}}", 0400,
+         "the entry has neither password nor token", E_CONFIG},
+        {"{\"auths\":{\"r.test\":{\"identitytoken\":\"HID DEN\"}}}", 0400, "no login for r.test",
+         E_CONFIG},
     };
 
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         const char *path = file_with(rows[i].text, rows[i].mode);
         error.text[0] = '\0';
-        assert_int_equal(registry_login_read(path, "r.test", &login, &error), E_CONFIG);
+        assert_int_equal(read_login(path, "r.test"), rows[i].err);
         assert_non_null(strstr(error.text, rows[i].said));
         assert_null(strstr(error.text, "HIDDEN"));
     }
-    assert_int_equal(registry_login_read(scratch_path("absent"), "r.test", &login, &error),
-                     E_CONFIG);
+    assert_int_equal(read_login(scratch_path("absent"), "r.test"), E_CONFIG);
+}
+
+static void patterns_want_hosts_named(void **state)
+{
+    (void)state;
+    assert_int_equal(read_login(file_with("alice:HIDDEN", 0400), "*.x.test"), E_CONFIG);
+    assert_non_null(strstr(error.text, "a pattern needs dockerconfigjson"));
+    assert_null(strstr(error.text, "HIDDEN"));
+    assert_int_equal(read_login(file_with("{\"auths\":{}}", 0400), "*.x.test"), E_NOT_FOUND);
 }
 
 static void the_origin_gets_the_same(void **state)
@@ -77,13 +94,25 @@ static void the_origin_gets_the_same(void **state)
     (void)state;
     assert_int_equal(loop_init(&loop, &options), 0);
     registry_logins_bind(&logins, &loop, &out);
-    assert_int_equal(out.find(out.host, "r.test", file_with("a\nb\n", 0400), &login), 0);
+    struct registry_entry entry = {.name = "r.test"};
+    (void)snprintf(entry.credentials_file, sizeof entry.credentials_file, "%s",
+                   file_with("a\nb\n", 0400));
+    assert_int_equal(out.find(out.host, &entry, &login), 0);
     assert_string_equal(login.password, "b");
     assert_int_equal(logins.warned_us, 0);
-    assert_int_equal(out.find(out.host, "r.test", scratch_path("absent"), &login), E_CONFIG);
-    assert_int_not_equal(logins.warned_us, 0);
+    /* Of a pattern's registry: a plain file is refused, and told of; one without an entry is usual.
+     */
+    entry.by_pattern = true;
+    (void)file_with("{\"auths\":{}}", 0400);
+    assert_int_equal(out.find(out.host, &entry, &login), E_NOT_FOUND);
+    assert_int_equal(logins.warned_us, 0);
+    (void)file_with("a\nb\n", 0400);
+    assert_int_equal(out.find(out.host, &entry, &login), E_CONFIG);
     uint64_t warned_us = logins.warned_us;
-    assert_int_equal(out.find(out.host, "r.test", scratch_path("absent"), &login), E_CONFIG);
+    assert_int_not_equal(warned_us, 0);
+    entry.by_pattern = false;
+    (void)unlink(entry.credentials_file);
+    assert_int_equal(out.find(out.host, &entry, &login), E_CONFIG);
     assert_int_equal(logins.warned_us, warned_us); /* once a minute (HRD-5) */
     loop_stop(&loop);
     loop_stop(&loop);
@@ -96,6 +125,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_file_only_we_can_read_is_used),
         cmocka_unit_test(bad_files_are_told_of_without_their_text_hrd_4),
+        cmocka_unit_test(patterns_want_hosts_named),
         cmocka_unit_test(the_origin_gets_the_same),
     };
 

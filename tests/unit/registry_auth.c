@@ -17,14 +17,22 @@ static unsigned finds;
 static int find_err;
 static struct fake_caller more[3];
 
-static int find(void *host, const char *registry, const char *file, struct registry_login *out)
+static enum registry_login_kind kind;
+
+static int find(void *host, const struct registry_entry *registry, struct registry_login *out)
 {
     (void)host;
     finds++;
-    assert_string_equal(registry, "registry.test");
-    assert_string_equal(file, "/etc/login");
-    (void)snprintf(out->user, sizeof out->user, "node");
-    (void)snprintf(out->password, sizeof out->password, "HUNTERSECRET");
+    assert_string_equal(registry->name, "registry.test");
+    assert_string_equal(registry->credentials_file, "/etc/login");
+    memset(out, 0, sizeof *out);
+    out->kind = kind;
+    if (kind == REGISTRY_LOGIN_PASSWORD) {
+        (void)snprintf(out->user, sizeof out->user, "node");
+        (void)snprintf(out->password, sizeof out->password, "HUNTERSECRET");
+    } else {
+        (void)snprintf(out->token, sizeof out->token, "ID+SECRET/1=");
+    }
     return find_err;
 }
 
@@ -37,6 +45,7 @@ static int set_up_shared(void **state)
     world = *state;
     finds = 0;
     find_err = 0;
+    kind = REGISTRY_LOGIN_PASSWORD;
     origin_set_logins(world->origin, &logins);
     world->entry.shared = true;
     (void)snprintf(world->entry.credentials_file, sizeof world->entry.credentials_file,
@@ -176,7 +185,97 @@ static void other_realms_get_nothing_org_4(void **state)
         expect_body(world, "{\"own\":1}");
         assert_int_equal(world->fake.call_count, first + 2);
     }
-    assert_int_equal(finds, 0);
+}
+
+/* The same for an identity token; and it fits no Basic challenge. */
+static void identity_tokens_go_nowhere_else_org_4(void **state)
+{
+    struct world *world = *state;
+
+    kind = REGISTRY_LOGIN_IDENTITY;
+    other_realms_get_nothing_org_4(state);
+    unsigned first = world->fake.call_count;
+    world->request.path_and_query = "/v2/lib/basic/blobs/x";
+    again(world);
+    fake_answer(call(world, first), 401, "www-authenticate: Basic realm=\"x\"\n", "{}");
+    assert_null(sent(world, first + 1));
+    fake_answer(call(world, first + 1), 401, "www-authenticate: Basic realm=\"x\"\n", "{}");
+    expect_done(world, E_ORIGIN);
+}
+
+/* distribution's OAuth2 specification: a form, to the realm as it is. */
+static void an_identity_token_is_exchanged(void **state)
+{
+    struct world *world = *state;
+
+    kind = REGISTRY_LOGIN_IDENTITY;
+    start(world);
+    fake_answer(call(world, 0), 401, BEARER, "{}");
+    assert_string_equal(call(world, 1)->method, "POST");
+    assert_string_equal(call(world, 1)->url, "https://auth.test/token");
+    assert_null(sent(world, 1));
+    assert_string_equal(fake_sent(call(world, 1), "Content-Type", 0),
+                        "application/x-www-form-urlencoded");
+    assert_string_equal(call(world, 1)->body,
+                        "grant_type=refresh_token&client_id=shoal&service=registry.test&"
+                        "scope=repository%3Alib%2Fbb%3Apull&refresh_token=ID%2BSECRET%2F1%3D");
+    fake_answer(call(world, 1), 200, "",
+                "{\"access_token\":\"SECRET1\",\"expires_in\":300,\"refresh_token\":\"NEW\"}");
+    (void)fake_turn(&world->fake, world->origin);
+    assert_string_equal(sent(world, 2), "Bearer SECRET1");
+    fake_answer(call(world, 2), 200, "", "0123456789");
+    expect_done(world, 0);
+    again(world);
+    assert_string_equal(sent(world, 3), "Bearer SECRET1");
+    fake_answer(call(world, 3), 200, "", "0123456789");
+    /* A file that has a password by now asks anew: tokens are kept per login. */
+    kind = REGISTRY_LOGIN_PASSWORD;
+    again(world);
+    assert_string_equal(call(world, 4)->method, "GET");
+    assert_string_equal(sent(world, 4), BASIC_NODE);
+}
+
+static void an_identity_token_may_be_refused(void **state)
+{
+    struct world *world = *state;
+
+    kind = REGISTRY_LOGIN_IDENTITY;
+    start(world);
+    fake_answer(call(world, 0), 401, BEARER, "{}");
+    fake_answer(call(world, 1), 400, "", "{\"error\":\"invalid_grant\"}");
+    (void)fake_turn(&world->fake, world->origin);
+    assert_null(sent(world, 2));
+    fake_answer(call(world, 2), 401, BEARER, "{\"own\":1}");
+    expect_body(world, "{\"own\":1}");
+    expect_done(world, E_ORIGIN);
+    assert_int_equal(origin_counters(world->origin)->tokens_refused, 1);
+    again(world); /* not tried with every request */
+    assert_string_equal(call(world, 3)->url, HERE);
+}
+
+/* A registry token is shown to the registry alone: no realm is asked, listed or not. */
+static void a_registry_token_is_sent_as_it_is(void **state)
+{
+    struct world *world = *state;
+
+    kind = REGISTRY_LOGIN_BEARER;
+    world->entry.realm_hosts[0][0] = '\0';
+    start(world);
+    fake_answer(call(world, 0), 401, BEARER, "{}");
+    assert_string_equal(call(world, 1)->url, HERE);
+    assert_string_equal(sent(world, 1), "Bearer ID+SECRET/1=");
+    fake_answer(call(world, 1), 307, TO_STORE, "");
+    assert_null(sent(world, 2)); /* ORG-3 */
+    fake_answer(call(world, 2), 200, "", "0123456789");
+    expect_done(world, 0);
+    world->request.kind = ORIGIN_MANIFEST;
+    world->request.path_and_query = "/v2/lib/bb/manifests/1";
+    again(world);
+    assert_string_equal(sent(world, 3), "Bearer ID+SECRET/1=");
+    fake_answer(call(world, 3), 401, BEARER, "{\"own\":1}"); /* its end came: once is enough */
+    assert_int_equal(world->caller.status, 401);
+    expect_done(world, E_ORIGIN);
+    assert_int_equal(origin_counters(world->origin)->tokens_asked, 0);
 }
 
 static void plain_http_gets_no_password(void **state)
@@ -409,6 +508,10 @@ int main(void)
         SHARED(handed_urls_get_nothing_org_3),
         SHARED(basic_goes_to_the_registry),
         SHARED(other_realms_get_nothing_org_4),
+        SHARED(identity_tokens_go_nowhere_else_org_4),
+        SHARED(an_identity_token_is_exchanged),
+        SHARED(an_identity_token_may_be_refused),
+        SHARED(a_registry_token_is_sent_as_it_is),
         SHARED(plain_http_gets_no_password),
         SHARED(one_question_for_all_who_wait),
         SHARED(scopes_have_tokens_of_their_own),

@@ -16,12 +16,14 @@ static struct registry_login login;
 static int parse(const char *text, const char *registry)
 {
     memset(&login, 0, sizeof login);
-    return registry_login_parse(text, strlen(text), registry, &login);
+    return registry_login_parse(text, strlen(text), registry, false, &login);
 }
 
 static void expect(const char *text, const char *registry, const char *user, const char *password)
 {
     assert_int_equal(parse(text, registry), 0);
+    assert_int_equal(login.kind, REGISTRY_LOGIN_PASSWORD);
+    assert_string_equal(login.token, "");
     assert_string_equal(login.user, user);
     assert_string_equal(login.password, password);
 }
@@ -44,7 +46,7 @@ static void docker_config(void **state)
         "\"a.test\":{\"auth\":\"YWxpY2U6c2VjcmV0MQ==\"},"
         "\"https://b.test:5000/v2/\":{\"username\":\"bob\",\"password\":\"p:w\",\"auth\":\"x\"},"
         "\"https://index.docker.io/v1/\":{\"auth\":\"aHViOnB3\"},"
-        "\"t.test\":{\"identitytoken\":\"x\"},"
+        "\"t.test\":{\"identitytoken\":\"\"},"
         "\"m.test\":{\"auth\":\"bm9jb2xvbg==\"},"
         "\"n.test\":{\"auth\":\"!!\"}"
         "}}";
@@ -59,6 +61,81 @@ static void docker_config(void **state)
     assert_int_equal(parse(text, "t.test"), E_UNSUPPORTED);
     assert_int_equal(parse(text, "m.test"), E_MALFORMED);
     assert_int_equal(parse(text, "n.test"), E_MALFORMED);
+}
+
+static void expect_token(const char *text, const char *registry, enum registry_login_kind kind,
+                         const char *token)
+{
+    assert_int_equal(parse(text, registry), 0);
+    assert_int_equal(login.kind, kind);
+    assert_string_equal(login.token, token);
+    assert_true(login.user[0] == '\0' && login.password[0] == '\0');
+}
+
+static void tokens_go_before_passwords(void **state)
+{
+    static const char text[] =
+        "{\"auths\":{"
+        /* As docker login writes it: a user, no password, and the token. */
+        "\"i.test\":{\"auth\":\"MDAwMDow\",\"identitytoken\":\"ey.J-id_1/+=\"},"
+        "\"r.test\":{\"username\":\"u\",\"password\":\"p\",\"identitytoken\":\"id\","
+        "\"registrytoken\":\"reg\"},"
+        "\"e.test\":{\"username\":\"u\",\"password\":\"p\",\"identitytoken\":\"\","
+        "\"registrytoken\":\"\"},"
+        "\"b.test\":{\"identitytoken\":\"a b\"},"
+        "\"l.test\":{\"registrytoken\":\"a\\r\\nX: y\"},"
+        "\"n.test\":{\"identitytoken\":3}"
+        "}}";
+    static char big[REGISTRY_LOGIN_TOKEN_MAX + 80];
+    int head = snprintf(big, sizeof big, "{\"auths\":{\"r.test\":{\"identitytoken\":\"");
+
+    (void)state;
+    expect_token(text, "i.test", REGISTRY_LOGIN_IDENTITY, "ey.J-id_1/+=");
+    expect_token(text, "r.test", REGISTRY_LOGIN_BEARER, "reg");
+    expect(text, "e.test", "u", "p");
+    assert_int_equal(parse(text, "b.test"), E_MALFORMED);
+    assert_int_equal(parse(text, "l.test"), E_MALFORMED);
+    assert_int_equal(parse(text, "n.test"), E_UNSUPPORTED);
+    for (size_t over = 0; over < 2; over++) {
+        memset(big + head, 't', REGISTRY_LOGIN_TOKEN_MAX + over);
+        memcpy(big + head + REGISTRY_LOGIN_TOKEN_MAX + over, "\"}}}", 5);
+        assert_int_equal(parse(big, "r.test"), over == 0 ? 0 : E_TOO_LARGE);
+    }
+}
+
+static void keys_may_stand_for_the_hosts_below(void **state)
+{
+    static const char text[] = "{\"auths\":{"
+                               "\"*.corp.test:5000\":{\"username\":\"all\",\"password\":\"p\"},"
+                               "\"b.corp.test:5000\":{\"username\":\"b\",\"password\":\"p\"},"
+                               "\"https://*.hub.test/v2/\":{\"identitytoken\":\"id\"},"
+                               "\"*.test\":{\"username\":\"top\",\"password\":\"p\"},"
+                               "\"*\":{\"username\":\"any\",\"password\":\"p\"}"
+                               "}}";
+    static const char *const others[] = {"x.a.corp.test:5000", "a.corp.test", "corp.test:5000",
+                                         "acorp.test:5000",    "a.test",      "xcorp.test:5000",
+                                         "localhost",          "a.hub.test:1"};
+
+    (void)state;
+    expect(text, "a.corp.test:5000", "all", "p");
+    expect(text, "b.corp.test:5000", "b", "p"); /* its own goes before */
+    expect_token(text, "a.hub.test", REGISTRY_LOGIN_IDENTITY, "id");
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        assert_int_equal(parse(text, others[i]), E_NOT_FOUND);
+}
+
+/* Whoever chooses the host would choose who gets the password (A1, A5). */
+static void patterns_need_files_that_name_hosts(void **state)
+{
+    static const char json[] = "{\"auths\":{\"a.x.test\":{\"auth\":\"YWxpY2U6c2VjcmV0MQ==\"}}}";
+
+    (void)state;
+    assert_int_equal(registry_login_parse("u:p", 3, "a.x.test", true, &login), E_REFUSED);
+    assert_int_equal(registry_login_parse("", 0, "a.x.test", true, &login), E_REFUSED);
+    assert_int_equal(registry_login_parse(json, strlen(json), "a.x.test", true, &login), 0);
+    assert_string_equal(login.user, "alice");
+    assert_int_equal(registry_login_parse(json, strlen(json), "b.x.test", true, &login),
+                     E_NOT_FOUND);
 }
 
 static void bad_files_are_refused(void **state)
@@ -96,6 +173,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plain_files),
         cmocka_unit_test(docker_config),
+        cmocka_unit_test(tokens_go_before_passwords),
+        cmocka_unit_test(keys_may_stand_for_the_hosts_below),
+        cmocka_unit_test(patterns_need_files_that_name_hosts),
         cmocka_unit_test(bad_files_are_refused),
     };
 

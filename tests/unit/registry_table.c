@@ -136,6 +136,7 @@ static void an_entry_made_is_the_registrys_own(void **state)
     assert_int_equal(registry_table_get(table, "quay.test:8443", &any), 0);
     assert_string_equal(wide->name, "a.example.com");
     assert_string_equal(wide->endpoint, "https://a.example.com");
+    assert_true(wide->by_pattern && near->by_pattern && any->by_pattern);
     assert_true(wide->allow_private);
     assert_false(near->allow_private);
     assert_string_equal(any->endpoint, "https://quay.test:8443");
