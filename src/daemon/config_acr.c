@@ -3,6 +3,7 @@
  * §8). */
 #include <string.h>
 
+#include "bytes.h"
 #include "config.h"
 #include "secret_file.h"
 
@@ -47,6 +48,30 @@ static int verify_url(const char *key, const char *url, struct config_error *err
     return 0;
 }
 
+static bool is_loopback(const char *host)
+{
+    static const uint8_t v6[16] = {[15] = 1};
+    struct peer_addr addr;
+    if (peer_addr_parse(host, 80, &addr) != 0)
+        return false; /* a name may lead anywhere */
+    return peer_addr_is_v4(&addr) ? addr.ip[12] == 127 : memcmp(addr.ip, v6, sizeof v6) == 0;
+}
+
+/* Of the services that are asked with keys: a signed question, or a token that stands for a role,
+ * must not be readable on the way, nor the temporary keys that answer it. */
+static int verify_service(const struct config *config, const char *key, const char *url,
+                          struct config_error *error)
+{
+    int err = verify_url(key, url, error);
+    if (err != 0 || strncmp(url, "http://", 7) != 0 || config->acr_plain_http ||
+        is_loopback(url + 7))
+        return err;
+    return config_fail(error,
+                       "%s: \"%.80s\" would carry credentials in the clear: use https, or for a "
+                       "test a loopback address or acr.plainHttp",
+                       key, url);
+}
+
 static int verify_arn(const char *key, const char *arn, const char *variable,
                       struct config_error *error)
 {
@@ -85,9 +110,9 @@ int config_acr_verify(const struct config *config, struct config_error *error)
 {
     int err = verify_names(config, error);
     if (err == 0)
-        err = verify_url("acr.crEndpoint", config->acr_cr_url.text, error);
+        err = verify_service(config, "acr.crEndpoint", config->acr_cr_url.text, error);
     if (err == 0)
-        err = verify_url("acr.stsEndpoint", config->acr_sts_url.text, error);
+        err = verify_service(config, "acr.stsEndpoint", config->acr_sts_url.text, error);
     if (err == 0)
         err = verify_url("acr.metadataEndpoint", config->acr_metadata_url.text, error);
     if (err == 0 && config->rrsa_enable)

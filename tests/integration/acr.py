@@ -108,6 +108,11 @@ def wait_answered(node, **more):
     return wait_instance(node, endpoint=f"http://{VPC_HOST}", error="", **more)
 
 
+def forget(node):
+    """Nothing from the start before."""
+    (node.dir / "data" / "acr-endpoints").unlink(missing_ok=True)
+
+
 def pull_all(lab, node, name=VPC_HOST):
     """The image through this name; every byte checked."""
     ns = "?ns=" + name.replace(":", "%3A")
@@ -187,6 +192,7 @@ def test_metadata_services_of_every_kind():
             it.check(node.process.stop(10) == 0, f"{mode}: exit code")
         for mode, why in (("no_role", "no RAM role is attached"), ("failed", "the metadata service gave none")):
             lab.set(metadata=mode)
+            forget(node)
             node.start()
             wait_instance(node, endpoint="", error=lambda text, why=why: why in text)
             status, _, body = fetch(node, f"/v2/lib/app/manifests/1?ns={VPC_HOST.replace(':', '%3A')}")
@@ -333,6 +339,7 @@ def test_faults_that_are_explained():
         node = lab.nodes[0]
         for name, settings, why, host in cases:
             lab.set(**{"faults": [], "vpc": VPC, "link": "RUNNING", "public": [PUBLIC_HOST], **settings})
+            forget(node)
             node.start()
             endpoint = f"http://{host}" if host else ""
             wait_instance(node, endpoint=endpoint, error=lambda text, why=why: text == "" if why == "" else why in text,

@@ -594,6 +594,23 @@ static void instances_are_a_list_or_one_text(void **state)
     config_close(&config);
 }
 
+/* Credentials go to them: only a test may have them in plain http, and says so. */
+static void acr_services_in_plain_http_are_for_tests(void **state)
+{
+    (void)state;
+    static const char *const fine[] = {
+        "acr: {crEndpoint: \"https://cr.example.com\", stsEndpoint: \"https://10.0.0.1:1\"}\n",
+        "acr: {crEndpoint: \"http://127.0.0.1:7100\", stsEndpoint: \"http://127.9.9.9\"}\n",
+        "acr: {crEndpoint: \"http://[::1]:7100\", metadataEndpoint: \"http://10.0.0.1\"}\n",
+        "acr: {crEndpoint: \"http://10.0.0.1:7100\", stsEndpoint: \"http://a.test\", "
+        "plainHttp: true}\n"};
+    for (size_t i = 0; i < sizeof fine / sizeof fine[0]; i++) {
+        assert_int_equal(load(fine[i]), 0);
+        assert_int_equal(config_verify(&config, &error), 0);
+        config_close(&config);
+    }
+}
+
 static void acr_values_are_checked(void **state)
 {
     (void)state;
@@ -612,6 +629,15 @@ static void acr_values_are_checked(void **state)
     expect_verify_error("acr: {stsEndpoint: \"http://x/y\"}\n",
                         "acr.stsEndpoint: \"http://x/y\" is not allowed; allowed: "
                         "http[s]://host[:port]");
+    expect_verify_error("acr: {crEndpoint: \"http://cr.example.com\"}\n",
+                        "acr.crEndpoint: \"http://cr.example.com\" would carry credentials in the "
+                        "clear: use https, or for a test a loopback address or acr.plainHttp");
+    expect_verify_error("acr: {stsEndpoint: \"http://10.0.0.1:80\"}\n",
+                        "acr.stsEndpoint: \"http://10.0.0.1:80\" would carry credentials in the "
+                        "clear: use https, or for a test a loopback address or acr.plainHttp");
+    expect_verify_error("acr: {stsEndpoint: \"http://localhost\"}\n",
+                        "acr.stsEndpoint: \"http://localhost\" would carry credentials in the "
+                        "clear: use https, or for a test a loopback address or acr.plainHttp");
     expect_verify_error("rrsa: {enable: true}\n",
                         "rrsa.rrsaRoleARN: not set, and ALIBABA_CLOUD_ROLE_ARN is not in the "
                         "environment either");
@@ -902,6 +928,7 @@ int main(void)
         cmocka_unit_test(patterns_cannot_be_loosened_org_6),
         cmocka_unit_test(values_that_do_not_fit_together_are_refused),
         cmocka_unit_test(instances_are_a_list_or_one_text),
+        cmocka_unit_test(acr_services_in_plain_http_are_for_tests),
         cmocka_unit_test(acr_values_are_checked),
         cmocka_unit_test(rrsa_takes_the_webhook_s_environment),
         cmocka_unit_test(access_keys_come_from_files),
