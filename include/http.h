@@ -56,6 +56,10 @@ MUST_USE int http_request_parse(const uint8_t *bytes, size_t byte_count, struct 
 /* First value of a header (lower-case name), or NULL. */
 const char *http_request_header(const struct http_request *request, const char *name);
 
+/* Do the Accept lines allow this media type (its parameters do not count)? True without such lines;
+ * the closest range decides, one of weight 0 is a no (RFC 9110 §12.5.1). */
+bool http_accepts(const struct http_request *request, const char *media_type);
+
 /* ---- ranges ---- */
 enum http_range_kind {
     HTTP_RANGE_WHOLE = 1,     /* no, malformed, or several ranges: the whole body with 200 */

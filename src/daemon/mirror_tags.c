@@ -70,7 +70,8 @@ void mirror_tags__forget(const struct mirror_request *request)
         tag_memory_forget(request->mirror->tags, &name);
 }
 
-/* Answers from memory; false: the manifest is not there any more. Frees the request. */
+/* Answers from memory; false: the manifest is not there any more, or is stale and nothing that this
+ * client takes: another one may have asked for it. Frees the request. */
 static bool answer(struct mirror_request *request, const struct tag_fact *fact, bool stale)
 {
     struct mirror *mirror = request->mirror;
@@ -79,7 +80,8 @@ static bool answer(struct mirror_request *request, const struct tag_fact *fact, 
     struct manifest manifest;
     uint64_t age_s = (mirror__now_us(mirror) - fact->confirmed_us) / 1000000;
     char digest[DIGEST_TEXT_BYTES], age[24];
-    if (!manifest_store_get(mirror->manifests, &key, &manifest))
+    if (!manifest_store_get(mirror->manifests, &key, &manifest) ||
+        (stale && !http_accepts(exchange_request(request->exchange), manifest.media_type)))
         return false;
     struct response response = {.status = 200};
     (void)snprintf(age, sizeof age, "%" PRIu64, age_s);

@@ -78,6 +78,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     ASSERT(used <= HTTP_HEAD_BYTES_MAX);
     check_clean(&request);
     check_round_trip(&request);
+    bool accepts = http_accepts(&request, "application/vnd.oci.image.index.v1+json");
+    ASSERT(accepts || http_request_header(&request, "accept") != NULL);
     err = http_request_parse(data, used - 1, &again, &other, &status);
     ASSERT(err == E_AGAIN);
     err = http_request_parse(data, used, &again, &other, &status);

@@ -320,6 +320,9 @@ def test_acl_6_tags_while_the_registry_is_down():
                 it.check(digest == lab.image["digest"] and headers.get("shoal-stale", "").isdigit() and headers.get("warning", "").startswith("110 "), f"{headers}")
                 it.check(pull(node, lab.name, lab.image, *login) == 200, "ACL-6: the image while the registry is down")
                 it.check(node.metric("shoal_tags_stale_total") == 2, "stale tags are not counted")
+                for accept, right in ((INDEX, 503), (f"{INDEX}, {stub.MANIFEST};q=0", 503), (f"{INDEX}, {stub.MANIFEST}", 200), ("application/*", 200)):
+                    status, _, _ = fetch(node, f"/v2/lib/app/manifests/1{ns(lab.name)}", "-H", f"Accept: {accept}", *login)
+                    it.check(status == right, f"a stale tag for a client that takes {accept}: {status}")
             it.check(digest_by_tag(node, lab.name, "-u", f"{USER}:other")[0] == 503, f"{setting}: another login, registry down")
             it.check(digest_by_tag(node, lab.name)[0] == 401, f"{setting}: no login, registry down: the challenge of before")
 
