@@ -699,6 +699,7 @@ static void accept_failed(struct server *server, int code)
 {
     if (code != EMFILE && code != ENFILE && code != ENOBUFS && code != ENOMEM)
         return;
+    server->counters.accepts_failed++;
     server->accept_paused = true; /* until accept_again */
     (void)uv_poll_stop(&server->poll);
 }

@@ -43,6 +43,7 @@ struct server_config {
 
 struct server_counters {
     uint64_t accepted, refused, requests, malformed, timeouts, cut, bytes_out;
+    uint64_t accepts_failed;  /* no descriptor or kernel memory: a pause (RES-3) */
     uint64_t handshakes_late; /* TLS: silent too long, or gave way to others */
     uint32_t connections, requests_running, handshakes_running;
 };

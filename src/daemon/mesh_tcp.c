@@ -5,16 +5,22 @@
  */
 #include "mesh_tcp.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "bytes.h"
 #include "log.h"
 #include "net.h"
 #include "node_internal.h"
 #include "peerlink.h"
+#include "socket_addr.h"
 
 #define TICK_MS 250
 #define BACKLOG 512
+/* Then others have their turn. A guess: a handshake's first step costs some 20 us. */
+#define ACCEPTS_PER_TURN 64
 /* A retired connection whose other side says no BYE. */
 #define RETIRED_US 5000000ULL
 /* Files kept for clients, cache and origin; a link costs one. */
@@ -436,6 +442,8 @@ static void link_tick(struct peerlink *link, uint64_t now_us)
         link_trim(link, now_us);
 }
 
+static void on_accept(uv_poll_t *poll, int status, int events);
+
 static void on_tick(uv_timer_t *timer)
 {
     struct mesh_tcp *tcp = timer->data;
@@ -448,7 +456,8 @@ static void on_tick(uv_timer_t *timer)
     }
     peers_sweep(tcp);
     if (tcp->accept_waits)
-        peerlink_accept(tcp);
+        (void)uv_poll_start(&tcp->accept_poll, UV_READABLE, on_accept);
+    tcp->accept_waits = false;
 }
 
 static void rate_arm(struct mesh_tcp *tcp, uint64_t wait_us);
@@ -496,31 +505,50 @@ void tcp_throttle(struct mesh_tcp *tcp, struct peerlink *link, uint64_t wait_us)
 
 /* ---- life ---- */
 
-static void on_connection(uv_stream_t *listener, int status)
+/* Out of descriptors or memory, the backlog stays readable: polled on, it would spin. An idle
+ * connection gives way, and the tick goes on (RES-3). */
+static void accept_failed(struct mesh_tcp *tcp, int code)
 {
-    struct mesh_tcp *tcp = listener->data;
-    if (status != 0)
-        return; /* EMFILE and the like: libuv has closed the connection */
-    if (tcp->link_count >= tcp->links_max)
-        (void)shed(tcp);
-    peerlink_accept(tcp);
+    if (code != EMFILE && code != ENFILE && code != ENOBUFS && code != ENOMEM)
+        return;
+    tcp->node->counters.accepts_failed++;
+    tcp->accept_waits = true;
+    (void)uv_poll_stop(&tcp->accept_poll);
+    (void)shed(tcp);
 }
 
-/* One attempt on one address. uv reports a port in use only at listen. */
-static int listen_on(struct mesh_tcp *tcp, uv_tcp_t *listener, const struct peer_addr *addr)
+/* Not by libuv's listener: where it cannot accept it calls back and tries again at once, for ever.
+ */
+static void on_accept(uv_poll_t *poll, int status, int events)
 {
-    struct sockaddr_storage raw;
-    int uv_error = uv_tcp_init(&tcp->node->loop->uv, listener);
-    if (uv_error != 0)
-        return uv_error;
-    listener->data = tcp;
-    tcp->listener = listener;
-    if (net_to_sockaddr(addr, !peer_addr_is_v4(addr), &raw) != 0)
-        return UV_EINVAL;
-    uv_error = uv_tcp_bind(listener, (const struct sockaddr *)&raw, 0);
+    struct mesh_tcp *tcp = poll->data;
+    (void)events;
+    for (unsigned i = 0; status == 0 && i < ACCEPTS_PER_TURN; i++) {
+        int fd = accept4(tcp->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0) {
+            accept_failed(tcp, errno);
+            return;
+        }
+        if (tcp->link_count >= tcp->links_max)
+            (void)shed(tcp);
+        peerlink_accept(tcp, fd);
+    }
+}
+
+static int listen_on(struct mesh_tcp *tcp, const struct peer_addr *addr, uint16_t *port)
+{
+    struct peer_addr bound = {.port = 0};
+    int err = socket_listen(addr, SOCK_STREAM, &tcp->listen_fd, &bound);
+    if (err == 0 && listen(tcp->listen_fd, BACKLOG) != 0)
+        err = errno == EADDRINUSE ? E_IN_USE : E_IO;
+    if (err != 0)
+        return err;
+    int uv_error = uv_poll_init(&tcp->node->loop->uv, &tcp->accept_poll, tcp->listen_fd);
+    tcp->accept_poll.data = tcp;
     if (uv_error == 0)
-        uv_error = uv_listen((uv_stream_t *)listener, BACKLOG, on_connection);
-    return uv_error;
+        uv_error = uv_poll_start(&tcp->accept_poll, UV_READABLE, on_accept);
+    *port = bound.port;
+    return loop_uv_error(uv_error);
 }
 
 int mesh_tcp_open(struct mesh_tcp *tcp, struct node *node, const struct peer_addr *addr,
@@ -529,19 +557,13 @@ int mesh_tcp_open(struct mesh_tcp *tcp, struct node *node, const struct peer_add
     char text[PEER_ADDR_TEXT_BYTES];
     memset(tcp, 0, sizeof *tcp);
     tcp->node = node;
-    int uv_error = listen_on(tcp, &tcp->listeners[0], addr);
-    bool no_v6 = uv_error == UV_EAFNOSUPPORT || uv_error == UV_EADDRNOTAVAIL;
-    if (no_v6 && net_unspecified(addr) && !peer_addr_is_v4(addr)) {
-        const struct peer_addr v4 = {{[10] = 0xff, [11] = 0xff}, addr->port};
-        uv_error = listen_on(tcp, &tcp->listeners[1], &v4);
-    }
-    if (uv_error != 0) {
-        (void)config_fail(error, "listen.mesh: cannot listen on %s (TCP): %s",
-                          peer_addr_text(addr, text), uv_strerror(uv_error));
-        return loop_uv_error(uv_error);
-    }
-    *port = net_bound_port(tcp->listener);
-    return 0;
+    tcp->listen_fd = -1;
+    int err = listen_on(tcp, addr, port);
+    if (err != 0)
+        (void)config_fail(error, "listen.mesh: cannot listen on %s (TCP): %s%s",
+                          peer_addr_text(addr, text), err == E_IN_USE ? "address " : "",
+                          err == E_NOT_FOUND ? "this host has no such address" : err_text(err));
+    return err;
 }
 
 int mesh_tcp_start(struct mesh_tcp *tcp, struct config_error *error)
@@ -578,8 +600,10 @@ static void handle_close(uv_handle_t *handle)
 void mesh_tcp_close(struct mesh_tcp *tcp)
 {
     tcp->closing = true;
-    handle_close((uv_handle_t *)&tcp->listeners[0]);
-    handle_close((uv_handle_t *)&tcp->listeners[1]);
+    handle_close((uv_handle_t *)&tcp->accept_poll);
+    if (tcp->listen_fd >= 0)
+        (void)close(tcp->listen_fd);
+    tcp->listen_fd = -1;
     handle_close((uv_handle_t *)&tcp->tick);
     handle_close((uv_handle_t *)&tcp->rate_timer);
     for (struct peerlink *link = tcp->links; link != NULL; link = link->next)

@@ -66,8 +66,8 @@ struct tcp_peer {
 
 struct mesh_tcp {
     struct node *node;
-    uv_tcp_t listeners[2]; /* the second when the first had to be given up for IPv4 */
-    uv_tcp_t *listener;
+    int listen_fd; /* -1: closed */
+    uv_poll_t accept_poll;
     uv_timer_t tick;
     uv_timer_t rate_timer;
     struct rate_budget rate;
@@ -78,7 +78,7 @@ struct mesh_tcp {
     uint32_t peer_count, link_count, pending, dials;
     uint32_t links_max;
     uint8_t *read_buffer; /* RECORD_WIRE_BYTES_MAX kept bytes in front of TCP_READ_BYTES new ones */
-    bool accept_waits;    /* memory was short: a connection is still to be accepted */
+    bool accept_waits;    /* descriptors or memory were short: until the next tick */
     bool bind_source;     /* dial from the advertised address */
     bool closing;
 };

@@ -159,6 +159,13 @@ static void pulls_page(struct page *page, struct agent *agent)
     put(page, "shoal_first_byte_seconds_count %" PRIu64 "\n", sum);
 }
 
+static uint64_t accepts_failed(const struct server *server)
+{
+    struct server_counters counters;
+    server_counters(server, &counters);
+    return counters.accepts_failed;
+}
+
 static void mesh_page(struct page *page, struct agent *agent)
 {
     struct gossip_stats gossip;
@@ -184,6 +191,13 @@ static void mesh_page(struct page *page, struct agent *agent)
     labelled(page, "rejected_total", "reason", "message", node.messages_rejected);
     labelled(page, "rejected_total", "reason", "handshake_auth", node.handshakes_auth);
     labelled(page, "rejected_total", "reason", "session_protocol", node.links_closed_protocol);
+    family(page, "accepts_failed_total", "counter",
+           "Pauses in taking connections, for want of file descriptors or memory, by port.");
+    labelled(page, "accepts_failed_total", "port", "mesh", node.accepts_failed);
+    labelled(page, "accepts_failed_total", "port", "client", accepts_failed(agent->client));
+    labelled(page, "accepts_failed_total", "port", "admin", accepts_failed(agent->admin));
+    if (agent->tls_client != NULL)
+        labelled(page, "accepts_failed_total", "port", "tls", accepts_failed(agent->tls_client));
     family(page, "mesh_bytes_total", "counter", "Bytes on the mesh sockets.");
     put(page, "shoal_mesh_bytes_total{transport=\"tcp\",direction=\"in\"} %" PRIu64 "\n",
         node.tcp_bytes_in);

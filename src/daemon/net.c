@@ -249,18 +249,6 @@ void net_dual_stack(uv_udp_t *udp)
         option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
 }
 
-uint16_t net_bound_port(const uv_tcp_t *tcp)
-{
-    struct sockaddr_storage raw;
-    struct peer_addr addr;
-    int raw_bytes = sizeof raw;
-    memset(&raw, 0, sizeof raw);
-    if (uv_tcp_getsockname(tcp, (struct sockaddr *)&raw, &raw_bytes) != 0 ||
-        net_from_sockaddr((const struct sockaddr *)&raw, &addr) != 0)
-        return 0;
-    return addr.port;
-}
-
 uint64_t net_raise_files(void)
 {
     struct rlimit limit;

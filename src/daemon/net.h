@@ -52,8 +52,6 @@ void net_readable_at(uv_tcp_t *tcp, uint32_t bytes);
 void net_tune_datagrams(uv_udp_t *udp);
 /* Lets an IPv6 datagram socket take IPv4 too, whatever the system's default; before binding. */
 void net_dual_stack(uv_udp_t *udp);
-/* The port really bound. 0 if unknown. */
-uint16_t net_bound_port(const uv_tcp_t *tcp);
 
 /* Raises the soft limit of open files to the hard one; returns the limit in force. */
 uint64_t net_raise_files(void);

@@ -69,7 +69,8 @@ struct node_counters {
     uint64_t messages_rejected;      /* mesh_receive refused: malformed, unknown, denied */
     /* TCP */
     uint64_t connects, connects_failed, accepts;
-    uint64_t accepts_refused; /* handshake budget or table full (PEER-7) */
+    uint64_t accepts_refused; /* handshake budget or table full (PEER-7), or no memory */
+    uint64_t accepts_failed;  /* no descriptor or kernel memory: a pause (RES-3) */
     uint64_t handshakes, handshakes_auth, handshakes_timeout, handshakes_other;
     uint64_t links_closed_protocol, links_closed_auth, links_closed_io, links_closed_idle;
     uint64_t links_duplicate; /* two nodes opened at the same time */

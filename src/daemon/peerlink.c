@@ -6,6 +6,7 @@
 #include "peerlink.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "bytes.h"
 #include "log.h"
@@ -210,13 +211,16 @@ static bool admit(struct mesh_tcp *tcp, const struct peer_addr *remote)
            handshake_budget_take(&tcp->budget, node_now(tcp->node), remote);
 }
 
-void peerlink_accept(struct mesh_tcp *tcp)
+void peerlink_accept(struct mesh_tcp *tcp, int fd)
 {
     struct peerlink *link = link_new(tcp, false);
-    tcp->accept_waits = link == NULL; /* libuv gives no other one before: the tick tries again */
-    if (link == NULL)
+    int err = link == NULL ? E_NO_MEMORY : loop_uv_error(uv_tcp_open(&link->tcp, fd));
+    if (err != 0) /* the handle has not got it */
+        (void)close(fd);
+    if (link == NULL) {
+        tcp->node->counters.accepts_refused++;
         return;
-    int err = loop_uv_error(uv_accept((uv_stream_t *)tcp->listener, (uv_stream_t *)&link->tcp));
+    }
     if (err == 0 && !remote_of(&link->tcp, &link->remote))
         err = E_CLOSED;
     if (err == 0 && !admit(tcp, &link->remote))

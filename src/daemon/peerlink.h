@@ -76,9 +76,9 @@ struct peerlink {
     struct peerlink *previous, *next; /* of all */
 };
 
-/* Takes a connection the listener has ready. Closes it at once, without a word, if a budget or
- * memory says no. */
-void peerlink_accept(struct mesh_tcp *tcp);
+/* A connection from `fd`, which is TAKEN. Closed at once, without a word, if a budget or memory
+ * says no. */
+void peerlink_accept(struct mesh_tcp *tcp, int fd);
 /* Connects to peer->addr and sets peer->dial. 0, or E_*: nothing happened. */
 MUST_USE int peerlink_dial(struct mesh_tcp *tcp, struct tcp_peer *peer);
 /* Closes at once; `status` goes to transfer. Fine if already closing. */
