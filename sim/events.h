@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The event queue: by (time, sequence), so that equal times keep their order. A heap of small keys
- * with four children each, which fit a line of the processor's cache; the events themselves lie
- * still in slots. One that waits can be moved or taken back by its slot: the last byte of a flow
- * moves whenever its rate does, and what stayed behind of that were two of three flow events, and
- * nine of ten events that waited.
+ * The event queue: by (time, sequence), so that equal times keep their order. Events of the next
+ * 131 ms, which is nearly all, stand on a wheel with a list for each microsecond: put in, taken out
+ * and moved without regard to how many others wait. Those after that, or before the last one taken,
+ * are in a heap of small keys with four children each. The events themselves lie still in slots,
+ * one line of the processor's cache each. One that waits can be moved or taken back by its slot:
+ * the last byte of a flow moves whenever its rate does.
  */
 #ifndef SHOAL_SIM_EVENTS_H
 #define SHOAL_SIM_EVENTS_H
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -50,18 +52,40 @@ struct event {
 
 #define EVENT_NONE UINT32_MAX
 
+/* An event and where it waits. */
+struct event_slot {
+    struct event event;
+    uint32_t next;     /* on the wheel, of the same microsecond; of a free one: the next free one */
+    uint32_t previous; /* on the wheel; EVENT_NONE: the first */
+    uint32_t place;    /* in the heap; EVENT_NONE: on the wheel */
+};
+
 struct event_key {
     uint64_t at_us;
     uint32_t sequence; /* compared by difference: it may wrap */
     uint32_t slot;
 };
 
+/* Microseconds of the wheel; a power of two. */
+#define EVENT_WHEEL_US (1u << 17)
+
+/* The events of one microsecond, in order of their sequence. */
+struct event_list {
+    uint32_t first, last; /* slots; nothing while the wheel's bit is clear */
+};
+
 struct event_queue {
-    struct event_key *heap; /* owned */
-    struct event *slots;    /* owned; `node` of a free one is the next free one */
-    uint32_t *places;       /* owned; where the key of a slot is in the heap */
-    size_t count, capacity;
+    struct event_slot *slots; /* owned */
+    size_t capacity;
     uint32_t free_slot, slot_count; /* slots ever used */
+    size_t count;                   /* events that wait, wheel and heap */
+    struct event_list *lists;       /* owned; by time modulo EVENT_WHEEL_US */
+    uint64_t *occupied;             /* owned; a bit per list */
+    size_t wheel_count;
+    uint64_t wheel_us;      /* time of the earliest on the wheel, if there is any */
+    uint64_t base_us;       /* of the last one taken: the wheel holds [base, base + its length) */
+    struct event_key *heap; /* owned */
+    size_t heap_count;
     uint64_t sequence;
 };
 
@@ -77,8 +101,14 @@ bool events_pop(struct event_queue *queue, struct event *out);
 /* Time of the earliest, UINT64_MAX if empty. */
 static inline uint64_t events_next_us(const struct event_queue *queue)
 {
-    return queue->count == 0 ? UINT64_MAX : queue->heap[0].at_us;
+    uint64_t next_us = queue->wheel_count > 0 ? queue->wheel_us : UINT64_MAX;
+    return queue->heap_count > 0 && queue->heap[0].at_us < next_us ? queue->heap[0].at_us : next_us;
 }
+/* Slot of the first event on the wheel at this time, EVENT_NONE if there is none: for a look ahead
+ * at what comes, without those of the heap. */
+uint32_t events_at(const struct event_queue *queue, uint64_t at_us);
+/* Aborts if lists, heap and counts disagree. */
+void events_check(const struct event_queue *queue);
 /* Frees the queue, not what events point at. */
 void events_close(struct event_queue *queue);
 
