@@ -70,6 +70,7 @@ static uint32_t add(struct world *world, const struct bulk *plan)
     *bulk = *plan;
     bulk->version = version;
     bulk->flow = FLOW_NONE;
+    bulk->look = EVENT_NONE;
     struct sim_node *owner = owner_of(world, bulk);
     struct bulk_list *own = &owner->own;
     count_bulk(world, owner, bulk->kind);
@@ -101,7 +102,10 @@ static void stop_flow(struct world *world, struct bulk *bulk)
 {
     if (bulk->flow != FLOW_NONE)
         flows_remove(&world->flows, bulk->flow, world->now_us);
+    if (bulk->look != EVENT_NONE)
+        events_cancel(&world->events, bulk->look);
     bulk->flow = FLOW_NONE;
+    bulk->look = EVENT_NONE;
 }
 
 static void release(struct world *world, uint32_t index)
@@ -124,14 +128,14 @@ static void release(struct world *world, uint32_t index)
     world->bulk_free = index;
 }
 
-static void push(struct world *world, enum event_kind kind, uint32_t index, uint64_t after_us)
+static uint32_t push(struct world *world, enum event_kind kind, uint32_t index, uint64_t after_us)
 {
     const struct bulk *bulk = at(world, index);
-    events_push(&world->events, (struct event){.at_us = world->now_us + after_us,
-                                               .kind = kind,
-                                               .node = bulk->to,
-                                               .other = index,
-                                               .version = bulk->version});
+    return events_push(&world->events, (struct event){.at_us = world->now_us + after_us,
+                                                      .kind = kind,
+                                                      .node = bulk->to,
+                                                      .other = index,
+                                                      .version = bulk->version});
 }
 
 /* The one end of an upload or fetch of a living node. `detail`: bytes of an upload, or how many ms
@@ -189,7 +193,8 @@ static void send_bytes(struct sim_node *node, uint32_t index)
                               .now_us = world->now_us};
     uint64_t wait_us = work_serve_us(node, bulk->blob, bulk->piece);
     wait_us += tcp_delay_us(&world->config, &mine->out, &burst);
-    push(world, EVENT_START, index, wait_us + world__latency_us(world, node->index, bulk->to));
+    (void)push(world, EVENT_START, index,
+               wait_us + world__latency_us(world, node->index, bulk->to));
 }
 
 void bulk_upload(struct sim_node *node, const struct transfer_result *result)
@@ -316,7 +321,7 @@ void bulk_fetch(struct sim_node *node, const struct transfer_result *result)
                      piece_length(layout, result->piece + result->piece_count - 1) -
                      piece_offset(layout, result->piece);
     uint64_t wait_us = origin_request_us(node, bytes, &plan.window);
-    push(world, EVENT_START, add(world, &plan), wait_us);
+    (void)push(world, EVENT_START, add(world, &plan), wait_us);
 }
 
 void bulk_cancel(struct sim_node *node, enum bulk_kind kind, uint64_t id)
@@ -356,7 +361,7 @@ static bool origin_answers(struct world *world, uint32_t index)
     }
     if (!late && world->origin == WORLD_ORIGIN_SILENT) {
         bulk->state = BULK_STALLED;
-        push(world, EVENT_START, index, ORIGIN_TIMEOUT_US);
+        (void)push(world, EVENT_START, index, ORIGIN_TIMEOUT_US);
         return false;
     }
     if (late)
@@ -380,7 +385,7 @@ static void flow_bytes(struct world *world, uint32_t index)
     bulk->state = BULK_FLOWING;
     bulk->began_us = world->now_us;
     bulk->flow = flows_add(&world->flows, &plan, world->now_us);
-    push(world, EVENT_PROGRESS, index, FIRST_US);
+    bulk->look = push(world, EVENT_PROGRESS, index, FIRST_US);
 }
 
 /* WORLD_PLANT_TWICE: it goes on, but its owner believes it ended. */
@@ -441,16 +446,22 @@ static uint64_t next_look_us(const struct world *world, const struct bulk *bulk,
     return wait_us < PROGRESS_US ? wait_us : PROGRESS_US;
 }
 
+void bulk_progress_later(struct world *world, uint32_t index, uint32_t look)
+{
+    at(world, index)->look = look;
+}
+
 void bulk_progress(struct world *world, uint32_t index, uint64_t version)
 {
     struct bulk *bulk = at(world, index);
-    if (bulk->kind == BULK_FREE || bulk->version != version || bulk->state != BULK_FLOWING ||
-        bulk->unwanted)
+    ASSERT(bulk->version == version && bulk->state == BULK_FLOWING); /* else it was taken back */
+    bulk->look = EVENT_NONE;
+    if (bulk->unwanted)
         return;
     struct sim_node *node = &world->nodes[bulk->to];
     uint64_t here = bytes_of(world, bulk) - flows_left(&world->flows, bulk->flow, world->now_us);
     uint64_t bytes = bulk->before_bytes + here;
-    push(world, EVENT_PROGRESS, index, next_look_us(world, bulk, here));
+    bulk->look = push(world, EVENT_PROGRESS, index, next_look_us(world, bulk, here));
     if (bytes < bulk->told_bytes + PROGRESS_BYTES)
         return;
     bulk->told_bytes = bytes;
@@ -504,7 +515,7 @@ static void verify(struct world *world, uint32_t index, bool last)
     plan.wrong = bulk->kind == BULK_UPLOAD && (world->nodes[bulk->from].hostile & WORLD_LIES) != 0;
     node->unverified_bytes += bytes;
     uint64_t took_us = work_arrived_us(node, bulk, bytes);
-    push(world, EVENT_VERIFIED, add(world, &plan), took_us);
+    (void)push(world, EVENT_VERIFIED, add(world, &plan), took_us);
 }
 
 static void upload_arrived(struct world *world, uint32_t index)
@@ -664,6 +675,7 @@ void bulk_check(const struct world *world)
         if (bulk->kind == BULK_FREE)
             continue;
         ASSERT((bulk->flow != FLOW_NONE) == (bulk->state == BULK_FLOWING));
+        ASSERT(bulk->look == EVENT_NONE || bulk->state == BULK_FLOWING);
         ASSERT(bulk->flow == FLOW_NONE || world->flows.items[bulk->flow].user == i);
         uint32_t owner = bulk->kind == BULK_UPLOAD ? bulk->from : bulk->to;
         ASSERT(world->nodes[owner].mesh != NULL);

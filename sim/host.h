@@ -94,6 +94,7 @@ struct bulk {
     uint32_t from, to; /* nodes; from may be WORLD_ORIGIN */
     uint32_t blob, piece, pieces_left;
     uint32_t flow;                 /* while FLOWING, else FLOW_NONE */
+    uint32_t look;                 /* slot of its EVENT_PROGRESS while FLOWING; EVENT_NONE: none */
     uint32_t parent;               /* VERIFY: bulk of its fetch */
     uint64_t parent_version;       /* of that */
     uint64_t version;              /* never reused */
@@ -427,6 +428,8 @@ void bulk_drop(struct sim_node *node);
 void bulk_cut_origin(struct world *world);
 void bulk_start(struct world *world, uint32_t index, uint64_t version);
 void bulk_progress(struct world *world, uint32_t index, uint64_t version);
+/* That event was put off: it waits in this slot now. */
+void bulk_progress_later(struct world *world, uint32_t index, uint32_t look);
 void bulk_flow(struct world *world, uint32_t flow);
 void bulk_verified(struct world *world, uint32_t index, uint64_t version);
 /* Aborts if lists and flows disagree. */

@@ -631,7 +631,9 @@ static bool put_off(struct world *world, const struct event *event)
         return false;
     struct event later = *event;
     later.at_us = until_us;
-    events_push(&world->events, later);
+    uint32_t slot = events_push(&world->events, later);
+    if (event->kind == EVENT_PROGRESS)
+        bulk_progress_later(world, event->other, slot);
     return true;
 }
 
