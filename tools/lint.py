@@ -1,11 +1,13 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""House rules a compiler does not know: banned calls, lengths, doc comments, leftovers, layout (STYLE 3-10)."""
+"""House rules a compiler does not know: banned calls, lengths, doc comments, leftovers, layout (STYLE 3-10), README's metrics."""
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import metrics
 
 FILE_LINES_MAX = 1000
 FUNCTION_LINES_MAX = 70
@@ -102,6 +104,7 @@ def main() -> int:
     bad += check_functions([p for p in files if p.suffix == ".c"])
     bad += [b for p in files if p.suffix == ".h" for b in check_comments(p)]
     bad += check_layout(files)
+    bad += metrics.check()
     for line in bad:
         print(f"lint: {line}")
     print(f"lint: {len(files)} files, {len(bad)} findings")

@@ -130,14 +130,14 @@ static void pulls_page(struct page *page, struct agent *agent)
     labelled(page, "blob_pulls_total", "outcome", "done", mirror->blobs_done);
     labelled(page, "blob_pulls_total", "outcome", "cut", mirror->blobs_cut);
     family(page, "fallbacks_total", "counter", "Answers around the mesh, by reason.");
+    labelled(page, "fallbacks_total", "reason", "configured", mirror->direct);
+    labelled(page, "fallbacks_total", "reason", "no_first_byte", mirror->direct_fallback);
     one(page, "tags_unchanged_total", "counter",
         "Tags that the registry confirmed without sending.", mirror->tags_unchanged);
     one(page, "tags_joined_total", "counter", "Requests that waited for another one's tag.",
         mirror->tags_joined);
     one(page, "tags_stale_total", "counter", "Tags answered while their registry was down.",
         mirror->tags_stale);
-    labelled(page, "fallbacks_total", "reason", "configured", mirror->direct);
-    labelled(page, "fallbacks_total", "reason", "no_first_byte", mirror->direct_fallback);
     family(page, "prefetched_layers_total", "counter",
            "Layers brought in before a client asked, by what became of them.");
     labelled(page, "prefetched_layers_total", "outcome", "begun", mirror->ahead_begun);
@@ -253,6 +253,12 @@ static void cache_page(struct page *page, struct agent *agent)
     one(page, "origin_resumes_total", "counter", "Cut bodies resumed.", origin->resumes);
     one(page, "origin_queued_total", "counter",
         "Requests that waited for a registry's connections.", origin->queued);
+    one(page, "origin_rests_total", "counter", "Registries and stores found silent.",
+        origin->rests);
+    one(page, "origin_rested_total", "counter", "Requests not made to one that rests.",
+        origin->rested);
+    one(page, "origin_insisted_total", "counter",
+        "Requests made to one that rests, for a pull under way.", origin->insisted);
     one(page, "origin_throttled_total", "counter", "Pauses of bodies over a rate limit.",
         origin->throttled);
     one(page, "client_connections", "gauge", "Connections of clients.", client.connections);

@@ -4,12 +4,13 @@
 import base64
 import hashlib
 import json
+import re
 import sys
 import time
 
 import it
 import marks
-from lab import REGISTRY_NAME, Lab, run
+from lab import REGISTRY_NAME, ROOT, Lab, run
 
 PASSWORD = marks.secret("password")
 
@@ -107,6 +108,25 @@ def test_second_node_pulls_from_the_first():
         origin = [n.sources()["origin_bytes"] for n in lab.nodes]
         it.check(origin[0] > layer["size"], f"first node read {origin[0]} from the registry")
         it.check(origin[1] < layer["size"] // 10, f"second node read {origin[1]} from the registry")
+
+
+def test_metrics_page():
+    """Prometheus' text format: each family once, with its lines together; all are in README's table (make lint checks the sources)."""
+    lab, _ = small_lab()
+    with lab:
+        page, seen, now = lab.nodes[0].get("/metrics", admin=True).split(" ", 1)[1].splitlines(), [], ""
+        for number, line in enumerate(page):
+            if line.startswith("# HELP "):
+                now = line.split()[2]
+                it.check(now not in seen, f"{now} comes twice")
+                it.check(page[number + 1].split()[:3] == ["#", "TYPE", now], f"{now}: {page[number + 1]}")
+                seen.append(now)
+            elif not line.startswith("# TYPE "):
+                name = re.sub(r"_(bucket|sum|count)$", "", line.partition(" ")[0].partition("{")[0]) if "first_byte" in line else line.partition(" ")[0].partition("{")[0]
+                it.check(name == now, f"{line} in {now}")
+        readme = (ROOT / "README.md").read_text()
+        missing = [name for name in seen if f"| `{name}`" not in readme and f"| `{name}{{" not in readme]
+        it.check(not missing and len(seen) > 50, f"not in README: {missing} of {len(seen)}")
 
 
 # ---- layers before they are asked for ----

@@ -1,0 +1,63 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""README's table of metrics, held against what src/daemon/metrics.c prints: names, labels, meanings. `--write` makes it anew.
+
+usage: tools/metrics.py [--write]
+"""
+import re
+import sys
+from pathlib import Path
+
+SOURCE, README = Path("src/daemon/metrics.c"), Path("README.md")
+TEXT = r'(?:"(?:\\.|[^"\\])*"\s*)+'
+FAMILY = re.compile(rf'\b(family|one)\(page,\s*"(\w+)",\s*"(counter|gauge|histogram)",\s*({TEXT})')
+LABELLED = re.compile(r'\blabelled\(page,\s*"(\w+)",\s*"(\w+)"')
+PUT = re.compile(r'\bput\(page,\s*"shoal_(\w+)(?:\{([^}]*)\})?')
+HEAD = "| Metric | Meaning |\n|---|---|\n"
+
+
+def joined(text: str) -> str:
+    return "".join(re.findall(r'"((?:\\.|[^"\\])*)"', text))
+
+
+def labels_of(source: str) -> dict[str, list[str]]:
+    """Family to its labels; a histogram's own `le` goes without saying."""
+    found: dict[str, list[str]] = {}
+    for name, label in LABELLED.findall(source):
+        found.setdefault(name, [label])
+    for name, labels in PUT.findall(source):
+        found.setdefault(name, [label for label in re.findall(r"(\w+)=", labels) if label != "le"])
+    return found
+
+
+def rows() -> list[str]:
+    source = SOURCE.read_text()
+    labels = labels_of(source)
+    found = []
+    for _, name, kind, meaning in FAMILY.findall(source):
+        told = ",".join(labels.get(name, []))
+        found.append(f"| `shoal_{name}{f'{{{told}}}' if told else ''}` | {joined(meaning)}{' Histogram.' if kind == 'histogram' else ''} |")
+    return sorted(found)
+
+
+def check() -> list[str]:
+    """One line for each difference."""
+    wanted = set(rows())
+    there = set(re.findall(r"^\| `shoal_.*\|$", README.read_text(), re.M))
+    return [f"{README}: not in the table of metrics, or different there: {row}" for row in sorted(wanted - there)] + \
+           [f"{README}: no such metric in {SOURCE}: {row}" for row in sorted(there - wanted)]
+
+
+def write():
+    text = README.read_text()
+    before, _, rest = text.partition(HEAD)
+    after = re.sub(r"^(\| `shoal_.*\|\n)*", "", rest)
+    README.write_text(before + HEAD + "".join(f"{row}\n" for row in rows()) + after)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--write"]:
+        write()
+    found = check()
+    print("\n".join(found) or "metrics: README names them all, and no others")
+    sys.exit(1 if found else 0)
