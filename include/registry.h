@@ -53,6 +53,20 @@ struct registry_p2p_rule {
     char pattern[REGISTRY_PATTERN_BYTES]; /* of repositories: '*' stands for any bytes */
     bool on;
 };
+/* What is made of a tag's name (INT-9). */
+enum registry_resolve {
+    REGISTRY_RESOLVE_TTL = 1, /* the registry's last word counts for a while */
+    REGISTRY_RESOLVE_FIXED,   /* the tag never moves: its last word counts as long as we know it */
+    REGISTRY_RESOLVE_OFF,     /* not here: clients go to the registry for it */
+};
+#define REGISTRY_TAG_RULES_MAX 16
+#define REGISTRY_TAG_TTL_MAX_S 3600
+struct registry_tag_rule {
+    char repositories[REGISTRY_PATTERN_BYTES]; /* patterns, as in struct registry_p2p_rule */
+    char tags[REGISTRY_PATTERN_BYTES];
+    enum registry_resolve resolve;
+    uint32_t ttl_s; /* TTL: at most REGISTRY_TAG_TTL_MAX_S; 0: each request asks */
+};
 /* How often a registry's blobs leave it: as the mesh's rule says, once for the mesh, or once for
  * each zone, so that nothing of it crosses a zone's border (DESIGN §4 "Leases"). */
 enum registry_copies {
@@ -80,6 +94,8 @@ struct registry_entry {
     struct registry_p2p_rule p2p_rules[REGISTRY_P2P_RULES_MAX]; /* first fit wins */
     unsigned p2p_rule_count;
     enum registry_copies copies; /* of its blobs; DEFAULT: transfer.copies */
+    struct registry_tag_rule tag_rules[REGISTRY_TAG_RULES_MAX]; /* first fit wins */
+    unsigned tag_rule_count;
     char credentials_file[1024]; /* the node's own login (registry_login_parse); "" none */
     bool shared;     /* whoever comes without credentials is served with the node's (ACL-7) */
     bool is_default; /* answers requests without ?ns= */
@@ -104,6 +120,9 @@ const struct registry_entry *registries_find(const struct registries *registries
 bool registry_p2p(const struct registry_entry *registry, const char *repository);
 /* The same for blobs of its storage, whose URLs do not tell of which repository they are. */
 bool registry_p2p_storage(const struct registry_entry *registry);
+/* The rule for a tag; NULL: none, so that `tags.ttl` counts. Cost: rules x names. */
+const struct registry_tag_rule *registry_tag_rule(const struct registry_entry *registry,
+                                                  const char *repository, const char *tag);
 /* True for "*", and for "*." before a host[:port] in lower case that is not a number. */
 bool registry_pattern_valid(const char *text);
 /* True if the name (lower case) is one that the pattern stands for. */

@@ -11,6 +11,7 @@
 #include "bytes.h"
 #include "log.h"
 #include "loop.h"
+#include "quantity.h"
 
 struct builtin {
     const char *name;
@@ -98,6 +99,49 @@ static int p2p_set(struct registry_entry *entry, const char *value, struct confi
         return refuse(error, "p2p", value, range);
     rule->on = strcmp(blank, " on") == 0;
     entry->p2p_rule_count++;
+    return 0;
+}
+
+static const struct quantity_unit tag_times[] = {{"h", 3600}, {"m", 60}, {"s", 1}, {NULL, 0}};
+
+/* What a rule for tags says: "origin", "fixed", "off", or for how long an answer counts. */
+static int resolve_set(struct registry_tag_rule *rule, const char *word)
+{
+    uint64_t ttl_s = 0;
+    rule->resolve = REGISTRY_RESOLVE_TTL;
+    if (strcmp(word, "fixed") == 0)
+        rule->resolve = REGISTRY_RESOLVE_FIXED;
+    else if (strcmp(word, "off") == 0)
+        rule->resolve = REGISTRY_RESOLVE_OFF;
+    else if (strcmp(word, "origin") != 0 && (quantity_parse(word, tag_times, 0, &ttl_s) != 0 ||
+                                             ttl_s == 0 || ttl_s > REGISTRY_TAG_TTL_MAX_S))
+        return E_MALFORMED;
+    rule->ttl_s = (uint32_t)ttl_s;
+    return 0;
+}
+
+/* "REPOSITORIES[:TAGS] WORD", one of a list. */
+static int tags_add(struct registry_entry *entry, const char *value, struct config_error *error)
+{
+    static const char name_bytes[] = "abcdefghijklmnopqrstuvwxyz0123456789._-/*";
+    static const char tag_bytes[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-*";
+    if (entry->tag_rule_count >= REGISTRY_TAG_RULES_MAX)
+        return config_fail(error, "registries.tags: more than %d", REGISTRY_TAG_RULES_MAX);
+    struct registry_tag_rule *rule = &entry->tag_rules[entry->tag_rule_count];
+    const char *tags = "*", *at = value + strspn(value, name_bytes);
+    size_t names = (size_t)(at - value), tags_count = 1;
+    if (*at == ':') {
+        tags = at + 1;
+        tags_count = strspn(tags, tag_bytes);
+        at = tags + tags_count;
+    }
+    if (names == 0 || tags_count == 0 || *at != ' ' || resolve_set(rule, at + 1) != 0 ||
+        text_copy_n(rule->repositories, sizeof rule->repositories, value, names) != 0 ||
+        text_copy_n(rule->tags, sizeof rule->tags, tags, tags_count) != 0)
+        return refuse(error, "tags", value,
+                      "a list of \"REPOSITORIES[:TAGS] origin | fixed | off | 1s..1h\"");
+    entry->tag_rule_count++;
     return 0;
 }
 
@@ -219,6 +263,8 @@ int config_registry_set(struct config_registry_draft *draft, const char *name, c
         return flag_set(&entry->is_default, name, value, error);
     if (strcmp(name, "p2p") == 0)
         return p2p_set(entry, value, error);
+    if (strcmp(name, "tags") == 0)
+        return tags_add(entry, value, error);
     if (strcmp(name, "copies") == 0)
         return copies_set(entry, value, error);
     if (strcmp(name, "proxy") == 0)
@@ -230,12 +276,12 @@ int config_registry_set(struct config_registry_draft *draft, const char *name, c
             return refuse(error, name, value, "http[s]://host[:port]");
         return 0;
     }
-    return config_fail(
-        error,
-        "unknown key \"registries.%.80s\"; known: name, endpoint, ca, "
-        "clientCertificate, clientKey, credentials, shared, plainHttp, "
-        "allowPrivate, proxy, connections, rateMbit, default, p2p, copies, realmHosts, storage",
-        name);
+    return config_fail(error,
+                       "unknown key \"registries.%.80s\"; known: name, endpoint, ca, "
+                       "clientCertificate, clientKey, credentials, shared, plainHttp, "
+                       "allowPrivate, proxy, connections, rateMbit, default, p2p, copies, tags, "
+                       "realmHosts, storage",
+                       name);
 }
 
 /* Gives the endpoint its scheme and checks it against plainHttp. */

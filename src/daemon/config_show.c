@@ -149,6 +149,33 @@ static void p2p_put(const struct registry_entry *entry, FILE *out)
         (void)fputc(']', out);
 }
 
+/* A rule as it was written. */
+#define TAG_RULE_BYTES (2 * REGISTRY_PATTERN_BYTES + 32)
+static void tag_rule_text(const struct registry_tag_rule *rule, char *out, size_t out_bytes)
+{
+    char ttl[16];
+    const char *word = ttl;
+    (void)snprintf(ttl, sizeof ttl, "%us", (unsigned)rule->ttl_s);
+    if (rule->resolve == REGISTRY_RESOLVE_TTL && rule->ttl_s == 0)
+        word = "origin";
+    else if (rule->resolve == REGISTRY_RESOLVE_FIXED)
+        word = "fixed";
+    else if (rule->resolve == REGISTRY_RESOLVE_OFF)
+        word = "off";
+    (void)snprintf(out, out_bytes, "%s:%s %s", rule->repositories, rule->tags, word);
+}
+
+static void tags_put(const struct registry_entry *entry, FILE *out)
+{
+    char rule[TAG_RULE_BYTES];
+    for (unsigned i = 0; i < entry->tag_rule_count; i++) {
+        tag_rule_text(&entry->tag_rules[i], rule, sizeof rule);
+        (void)fprintf(out, "%s\"%s\"", i == 0 ? "\n    tags: [" : ", ", rule);
+    }
+    if (entry->tag_rule_count > 0)
+        (void)fputc(']', out);
+}
+
 static void registry_put(const struct registry_entry *entry, FILE *out)
 {
     (void)fputs("  - name: ", out);
@@ -172,6 +199,7 @@ static void registry_put(const struct registry_entry *entry, FILE *out)
     p2p_put(entry, out);
     if (entry->copies != REGISTRY_COPIES_DEFAULT)
         text_put("copies", copies_name(entry), out);
+    tags_put(entry, out);
     if (entry->storage[0][0] != '\0') {
         (void)fputs("\n    storage: [", out);
         for (size_t i = 0; i < REGISTRY_STORAGE_MAX && entry->storage[i][0] != '\0'; i++) {
@@ -248,20 +276,34 @@ static json_t *p2p_json(const struct registry_entry *entry)
     return rules;
 }
 
+static json_t *tags_json(const struct registry_entry *entry)
+{
+    char rule[TAG_RULE_BYTES];
+    json_t *rules = json_array();
+    for (unsigned i = 0; rules != NULL && i < entry->tag_rule_count; i++) {
+        tag_rule_text(&entry->tag_rules[i], rule, sizeof rule);
+        if (json_array_append_new(rules, json_string(rule)) != 0) {
+            json_decref(rules);
+            return NULL;
+        }
+    }
+    return rules;
+}
+
 static json_t *registries_json(const struct config *config)
 {
     json_t *list = json_array();
     for (uint32_t i = 0; list != NULL && i < config->registry_count; i++) {
         const struct registry_entry *entry = &config->registry_entries[i];
         json_t *one =
-            json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:s, s:I, s:I, s:b, s:b, s:o, s:s}",
+            json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:s, s:I, s:I, s:b, s:b, s:o, s:s, s:o}",
                       "name", entry->name, "endpoint", entry->endpoint, "ca", entry->ca_file,
                       "clientCertificate", entry->client_cert, "clientKey", entry->client_key,
                       "credentials", entry->credentials_file, "shared", (int)entry->shared, "proxy",
                       entry->proxy, "connections", (json_int_t)entry->connections_max, "rateMbit",
                       (json_int_t)(entry->rate_bytes_s / 125000), "allowPrivate",
                       (int)entry->allow_private, "default", (int)entry->is_default, "p2p",
-                      p2p_json(entry), "copies", copies_name(entry));
+                      p2p_json(entry), "copies", copies_name(entry), "tags", tags_json(entry));
         if (one == NULL || json_array_append_new(list, one) != 0) {
             json_decref(list);
             return NULL;
@@ -334,7 +376,7 @@ void config_show_markdown(FILE *out)
                 "`endpoint`, "
                 "`ca` (file), `plainHttp`, `allowPrivate` (loopback and private addresses), "
                 "`default` (answers requests without `?ns=`), `p2p` (false keeps it off the mesh), "
-                "`copies` (`transfer.copies` for its content), "
+                "`copies` (`transfer.copies` for its content), `tags` (what is made of its tags), "
                 "`realmHosts` (further token hosts), `storage` (URLs of its object storage). An "
                 "entry replaces the built-in one of its "
                 "name. |\n",

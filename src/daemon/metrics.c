@@ -138,6 +138,10 @@ static void pulls_page(struct page *page, struct agent *agent)
         mirror->tags_joined);
     one(page, "tags_stale_total", "counter", "Tags answered while their registry was down.",
         mirror->tags_stale);
+    one(page, "tags_off_total", "counter", "Tags left to clients, as a rule says.",
+        mirror->tags_off);
+    one(page, "tags_moved_total", "counter", "Tags that moved though a rule says `fixed`.",
+        mirror->tags_moved);
     family(page, "prefetched_layers_total", "counter",
            "Layers brought in before a client asked, by what became of them.");
     labelled(page, "prefetched_layers_total", "outcome", "begun", mirror->ahead_begun);

@@ -34,7 +34,7 @@ struct mirror_counters {
     uint64_t blobs_done, blobs_cut, direct, direct_fallback; /* direct: around the mesh */
     /* Layers that a client had not asked for: each begun one is used, unused or failed in the end.
      */
-    uint64_t tags_stale, tags_unchanged, tags_joined; /* mirror_tags.c */
+    uint64_t tags_stale, tags_unchanged, tags_joined, tags_moved, tags_off; /* mirror_tags.c */
     uint64_t ahead_begun, ahead_used, ahead_unused, ahead_failed;
     uint64_t ttfb_count[MIRROR_TTFB_BUCKETS + 1];
     uint64_t ttfb_sum_us, pull_sum_us;

@@ -102,15 +102,20 @@ void relay_answer(struct mirror_request *request);
 const char *mirror__oci_code(const struct mirror_request *request, int status);
 
 /* ---- mirror_tags.c: nothing of it but for tags ---- */
+/* A rule says that this tag is not resolved here: answers 404, whatever is known, and frees the
+ * request; runtimes then ask the registry themselves. False: it is. */
+bool mirror_tags__answer_off(struct mirror_request *request);
 /* The registry's 200: the tag stands for this digest. `etag` NULL: it sent none. */
 void mirror_tags__learn(const struct mirror_request *request, const struct digest *digest,
                         const char *etag);
 /* The registry's 404. */
 void mirror_tags__forget(const struct mirror_request *request);
-/* Answers and frees a request whose tag the registry confirmed after it came, or less than tags.ttl
- * before; false: it did not, or these credentials have no grant. */
+/* Answers and frees a request whose tag the registry confirmed after it came, or before for no
+ * longer than the rule for it, or tags.ttl, says; false: it did not, or these credentials have no
+ * grant. */
 bool mirror_tags__answer_fresh(struct mirror_request *request);
-/* The same with what the registry said before it went down, marked as stale (ACL-6). */
+/* The same with what the registry said before it went down, marked as stale (ACL-6) unless the tag
+ * is one that never moves. */
 bool mirror_tags__answer_stale(struct mirror_request *request);
 /* If-None-Match for the question; NULL: none. Borrowed from the request. */
 const char *mirror_tags__condition(struct mirror_request *request);

@@ -175,6 +175,8 @@ static void ask(struct mirror_request *request)
 void mirror_manifest(struct mirror_request *request)
 {
     request->mirror->counters.manifests += request->waited ? 0 : 1;
+    if (mirror_tags__answer_off(request))
+        return;
     if (mirror__granted(request) && answer_cached(request))
         return;
     if (mirror_tags__answer_fresh(request) || mirror_tags__join(request))

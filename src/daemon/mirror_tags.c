@@ -4,8 +4,10 @@
  *
  * A tag is the registry's to say (INT-9), so each request asks it; but it asks for news only (If-
  * None-Match), requests that come while one is under way wait for its answer, and within `tags.ttl`
- * the last answer counts. While the registry is down, who was accepted before (ACL-6) hears what it
- * said then, marked as stale. In every case the caller's own right is what it would be without us.
+ * the last answer counts. A registry's rules say otherwise for tags by pattern: always ask, another
+ * time, a tag that never moves, or one that clients are to resolve themselves. While the registry
+ * is down, who was accepted before (ACL-6) hears what it said then, marked as stale. In every case
+ * the caller's own right is what it would be without us.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -49,6 +51,44 @@ static bool fact_find(const struct mirror_request *request, struct tag_fact *out
     return is_tag(request) && tag_memory_find(request->mirror->tags, &name, out);
 }
 
+static const struct registry_tag_rule *rule_of(const struct mirror_request *request)
+{
+    return registry_tag_rule(request->registry, request->route.repository,
+                             request->route.reference);
+}
+
+static bool is_fixed(const struct mirror_request *request)
+{
+    const struct registry_tag_rule *rule = rule_of(request);
+    return rule != NULL && rule->resolve == REGISTRY_RESOLVE_FIXED;
+}
+
+bool mirror_tags__answer_off(struct mirror_request *request)
+{
+    const struct registry_tag_rule *rule = is_tag(request) ? rule_of(request) : NULL;
+    if (rule == NULL || rule->resolve != REGISTRY_RESOLVE_OFF)
+        return false;
+    request->mirror->counters.tags_off++;
+    exchange_error(request->exchange, 404, "MANIFEST_UNKNOWN",
+                   "this tag is not resolved here (registries.tags): ask the registry");
+    mirror_request__free(request);
+    return true;
+}
+
+/* The registry's word counts, whatever a rule says; but whoever wrote it should hear of it. */
+static void note_move(const struct mirror_request *request, const struct tag_fact *now)
+{
+    struct tag_fact before;
+    if (!fact_find(request, &before) || before.accept_hash != now->accept_hash ||
+        digest_equal(&before.digest, &now->digest) || !is_fixed(request))
+        return;
+    if (request->mirror->counters.tags_moved++ == 0)
+        log_to(&request->mirror->config.loop->env, LOG_WARN,
+               "mirror: a tag moved that registries.tags says is fixed registry=%s; further ones "
+               "are counted (shoal_tags_moved_total)",
+               request->registry->name);
+}
+
 void mirror_tags__learn(const struct mirror_request *request, const struct digest *digest,
                         const char *etag)
 {
@@ -60,6 +100,7 @@ void mirror_tags__learn(const struct mirror_request *request, const struct diges
         return;
     if (etag == NULL || text_copy(fact.etag, sizeof fact.etag, etag) != 0)
         fact.etag[0] = '\0';
+    note_move(request, &fact);
     tag_memory_put(request->mirror->tags, &name, &fact);
 }
 
@@ -70,9 +111,10 @@ void mirror_tags__forget(const struct mirror_request *request)
         tag_memory_forget(request->mirror->tags, &name);
 }
 
-/* Answers from memory; false: the manifest is not there any more, or is stale and nothing that this
- * client takes: another one may have asked for it. Frees the request. */
-static bool answer(struct mirror_request *request, const struct tag_fact *fact, bool stale)
+/* Answers from memory, of a registry that is `down` or not; false: the manifest is not there any
+ * more, or the registry is down and it is nothing that this client takes: another one may have
+ * asked for it. Frees the request. */
+static bool answer(struct mirror_request *request, const struct tag_fact *fact, bool down)
 {
     struct mirror *mirror = request->mirror;
     const struct manifest_key key = {request->registry->name, request->route.repository,
@@ -81,8 +123,9 @@ static bool answer(struct mirror_request *request, const struct tag_fact *fact, 
     uint64_t age_s = (mirror__now_us(mirror) - fact->confirmed_us) / 1000000;
     char digest[DIGEST_TEXT_BYTES], age[24];
     if (!manifest_store_get(mirror->manifests, &key, &manifest) ||
-        (stale && !http_accepts(exchange_request(request->exchange), manifest.media_type)))
+        (down && !http_accepts(exchange_request(request->exchange), manifest.media_type)))
         return false;
+    bool stale = down && !is_fixed(request);
     struct response response = {.status = 200};
     (void)snprintf(age, sizeof age, "%" PRIu64, age_s);
     response_add(&response, "Content-Type", manifest.media_type);
@@ -105,13 +148,23 @@ static bool answer(struct mirror_request *request, const struct tag_fact *fact, 
     return true;
 }
 
+/* How long the registry's word on this tag counts; UINT64_MAX: always. */
+static uint64_t ttl_us_of(const struct mirror_request *request)
+{
+    const struct registry_tag_rule *rule = rule_of(request);
+    if (rule == NULL)
+        return request->mirror->config.config->tag_ttl_us;
+    return rule->resolve == REGISTRY_RESOLVE_FIXED ? UINT64_MAX : (uint64_t)rule->ttl_s * 1000000;
+}
+
 bool mirror_tags__answer_fresh(struct mirror_request *request)
 {
     struct tag_fact fact;
-    uint64_t ttl_us = request->mirror->config.config->tag_ttl_us;
-    return fact_find(request, &fact) && fact.accept_hash == accept_hash(request) &&
-           fact.confirmed_us + ttl_us > request->started_us && mirror__granted(request) &&
-           answer(request, &fact, false);
+    if (!fact_find(request, &fact) || fact.accept_hash != accept_hash(request))
+        return false;
+    uint64_t ttl_us = ttl_us_of(request);
+    bool fresh = ttl_us == UINT64_MAX || fact.confirmed_us + ttl_us > request->started_us;
+    return fresh && mirror__granted(request) && answer(request, &fact, false);
 }
 
 bool mirror_tags__answer_stale(struct mirror_request *request)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which repositories of a registry go through the mesh (ACL-10): rules of a pattern and a switch,
- * first fit wins.
+ * Which repositories of a registry go through the mesh (ACL-10), and what is made of its tags
+ * (INT-9): rules of patterns and what they say, first fit wins.
  */
 #include <string.h>
 
@@ -38,6 +38,18 @@ bool registry_p2p(const struct registry_entry *registry, const char *repository)
         if (fits(registry->p2p_rules[i].pattern, repository))
             return registry->p2p_rules[i].on;
     return registry->p2p;
+}
+
+const struct registry_tag_rule *registry_tag_rule(const struct registry_entry *registry,
+                                                  const char *repository, const char *tag)
+{
+    for (unsigned i = 0; i < registry->tag_rule_count; i++) {
+        const struct registry_tag_rule *rule = &registry->tag_rules[i];
+
+        if (fits(rule->repositories, repository) && fits(rule->tags, tag))
+            return rule;
+    }
+    return NULL;
 }
 
 bool registry_p2p_storage(const struct registry_entry *registry)

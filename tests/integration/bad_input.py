@@ -64,7 +64,7 @@ def test_unknown_key():
         path.write_text("frobnicate: 1\n")
         refused(f'{path}:1: unknown key "frobnicate"; `shoal config show` lists all keys', "--config", path)
         path.write_text('registries:\n  - name: "a.test"\n    plainhttp: true\n')
-        refused(f'{path}:3: unknown key "registries.plainhttp"; known: name, endpoint, ca, clientCertificate, clientKey, credentials, shared, plainHttp, allowPrivate, proxy, connections, rateMbit, default, p2p, copies, realmHosts, storage',
+        refused(f'{path}:3: unknown key "registries.plainhttp"; known: name, endpoint, ca, clientCertificate, clientKey, credentials, shared, plainHttp, allowPrivate, proxy, connections, rateMbit, default, p2p, copies, tags, realmHosts, storage',
                 "--config", path)
         refused('--set: unknown key "lisen.client"; did you mean "listen.client"?', "--set", "lisen.client=127.0.0.1:1")
 

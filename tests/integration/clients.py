@@ -218,6 +218,25 @@ def test_acl_10_registry_off_the_mesh():
     off_the_mesh(lambda lab: {"registries": [{**lab.registries[0], "p2p": False}]})
 
 
+def test_tags_left_to_clients():
+    """Tags that a rule leaves to clients: each asks the registry for them by itself, and is right; containerd reads all the rest through the agent."""
+    with Lab(1) as lab:
+        start_registries(lab, "public")
+        lab.start_nodes({"registries": [{**lab.registries[0], "tags": ["lib/* off"]}]})
+        image, node = push_runnable(lab, "lib/app"), lab.nodes[0]
+        blobs = {d["digest"]: d["size"] for d in (image, image["parts"]["config"], *image["parts"]["layers"])}
+        node.sandbox = Sandbox(node)
+        Libpod(node.sandbox, "public", mirror=False).skopeo("lib/app:1", node.dir / "direct")
+        Libpod(node.sandbox, "public").skopeo("lib/app:1", node.dir / "copy")
+        check_same_directory(node.dir / "direct", node.dir / "copy")
+        off = node.metric("shoal_tags_off_total")
+        containerd = Containerd(node.sandbox)
+        with counted(node, image_bytes(image), "origin"):
+            containerd.pull("public", "lib/app:1")
+        it.check(containerd.blobs() == blobs, f"content store: {containerd.blobs()}")
+        it.check(off > 0 and node.metric("shoal_tags_off_total") > off, f"{off}, then {node.metric('shoal_tags_off_total')} tags were left to clients")
+
+
 def test_hrd_7_passthrough():
     off_the_mesh(lambda lab: {"mode": "passthrough"})
 

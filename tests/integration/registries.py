@@ -355,6 +355,53 @@ def questions(lab) -> int:
     return sum("/lib/slow-manifest/manifests/" in entry["path"] for entry in json.loads(ask_stub(lab, "/log")))
 
 
+def test_int_9_tags_by_rule():
+    """What a rule makes of a tag: fixed ones are not asked for again, others for a while, always, or not here at all; nobody hears more than before."""
+    rules = ["lib/app:v* fixed", "lib/app:t* 3s", "lib/*:off off", "*:now origin"]
+    with private_registry("basic", lambda lab: {"tags": rules}) as lab:
+        node, login = lab.nodes[0], ("-u", f"{USER}:{PASSWORD}")
+        node.process.stop()
+        node.start({"tags.ttl": "60s"})
+        other_login = ("-H", "Authorization: basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode())  # same right, another credential
+
+        def ask(tag, *args):
+            status, headers, _ = fetch(node, f"/v2/lib/app/manifests/{tag}{ns(lab.name)}", "-H", ACCEPT, *args)
+            return status, headers.get("docker-content-digest", "")
+
+        tags = ("v1", "t1", "now", "free", "off")
+        old = {tag: lab.push_image("lib/app", [1 << 20], tag)["digest"] for tag in tags}
+        for tag in tags[:4]:
+            it.check(ask(tag, *login) == (200, old[tag]), f"{tag}: {ask(tag, *login)}")
+        asked = time.monotonic()
+        new = {tag: lab.push_image("lib/app", [2 << 20], tag)["digest"] for tag in tags}
+        for tag, wanted in (("v1", old), ("now", new), ("free", old)):  # no rule: tags.ttl
+            it.check(ask(tag, *login) == (200, wanted[tag]), f"{tag} moved: {ask(tag, *login)}")
+        heard = ask("t1", *login)
+        it.check(heard == (200, old["t1"]) or time.monotonic() - asked > 3, f"t1 within its time: {heard}")
+        time.sleep(max(0, asked + 3.2 - time.monotonic()))
+        it.check(ask("t1", *login) == (200, new["t1"]), "t1 after its time")
+        for tag in tags[:4]:  # ACL-1, ACL-4: nobody else hears it from memory
+            it.check(ask(tag, "-u", f"{USER}:wrong")[0] == 401 and ask(tag)[0] == 401, f"{tag} without a right")
+        missing = fetch(node, f"/v2/lib/none/manifests/off{ns(lab.name)}", "-H", ACCEPT)
+        for args in (login, (), ("-u", f"{USER}:wrong")):
+            got = fetch(node, f"/v2/lib/app/manifests/off{ns(lab.name)}", "-H", ACCEPT, *args)
+            it.check(got[0] == 404 and got[2] == missing[2] and b"MANIFEST_UNKNOWN" in got[2], f"off: {got}")
+        it.check(node.metric("shoal_tags_off_total") == 4, "tags left to clients are not counted")
+        it.check(fetch(node, f"/v2/lib/app/manifests/{new['off']}{ns(lab.name)}", "-H", ACCEPT, *login)[0] == 200, "by digest")
+        lab.tls_process.kill()
+        for tag, stale in (("v1", False), ("t1", True)):
+            if stale:
+                time.sleep(3.2)
+            status, headers, _ = fetch(node, f"/v2/lib/app/manifests/{tag}{ns(lab.name)}", "-H", ACCEPT, *login)
+            it.check(status == 200 and ("shoal-stale" in headers) == stale, f"{tag}, registry down: {status} {headers}")
+        lab.tls_process = lab.start_registry(lab.auth, port=TLS_PORT, name="registry-tls", tls=lab.tls)
+        end = time.monotonic() + 10  # a host that was silent rests for a moment
+        while (heard := ask("v1", *other_login))[0] != 200 and time.monotonic() < end:
+            time.sleep(0.3)
+        it.check(heard == (200, new["v1"]), f"another credential asks the registry, whose word counts: {heard}")
+        it.check(node.metric("shoal_tags_moved_total") == 1 and "registries.tags says is fixed" in node.process.text(), "nothing is said of a fixed tag that moved")
+
+
 def test_client_certificate():
     """A registry that asks who is there: with the entry's certificate it is served, without one it is not."""
     with Lab(1) as lab:

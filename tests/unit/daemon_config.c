@@ -393,11 +393,11 @@ static void bad_registries_are_refused(void **state)
     expect_file_error("registries:\n  - name: a\n    endpoint: https://a/v2\n",
                       "2: registries.endpoint: \"https://a/v2\" is not allowed; allowed: "
                       "http[s]://host[:port] without path");
-    expect_file_error(
-        "registries:\n  - name: a\n    colour: red\n",
-        "3: unknown key \"registries.colour\"; known: name, endpoint, ca, "
-        "clientCertificate, clientKey, credentials, shared, plainHttp, "
-        "allowPrivate, proxy, connections, rateMbit, default, p2p, copies, realmHosts, storage");
+    expect_file_error("registries:\n  - name: a\n    colour: red\n",
+                      "3: unknown key \"registries.colour\"; known: name, endpoint, ca, "
+                      "clientCertificate, clientKey, credentials, shared, plainHttp, "
+                      "allowPrivate, proxy, connections, rateMbit, default, p2p, copies, tags, "
+                      "realmHosts, storage");
     expect_file_error("registries:\n  - name: a\n    p2p: 3\n",
                       "3: registries.p2p: \"3\" is not allowed; allowed: true | false | a list of "
                       "\"REPOSITORIES on\" or \"REPOSITORIES off\"");
@@ -418,6 +418,31 @@ static void bad_registries_are_refused(void **state)
 
 /* Proxy, client certificate, and repositories off the mesh (ACL-10). A proxy's password would be a
  * secret in the configuration: it is refused and not repeated (HRD-4). */
+static void bad_rules_for_tags_are_refused(void **state)
+{
+    static const char *const rules[] = {
+        "fixed",   "* never", "* ",     "*",         "* 0s",   "* 30",   "* 61m",     "* 3601s",
+        "A fixed", ": fixed", "a: off", "a:b:c off", "a  off", "a off ", "a:b/c off", " off",
+    };
+    char many[1024] = "registries: [{name: a, tags: [\"* off\"";
+    size_t used = strlen(many);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {
+        char yaml[128], message[256];
+        (void)snprintf(yaml, sizeof yaml, "registries: [{name: a, tags: [\"%s\"]}]\n", rules[i]);
+        (void)snprintf(message, sizeof message,
+                       "1: registries.tags: \"%s\" is not allowed; allowed: a list of "
+                       "\"REPOSITORIES[:TAGS] origin | fixed | off | 1s..1h\"",
+                       rules[i]);
+        expect_file_error(yaml, message);
+    }
+    for (unsigned i = 0; i < REGISTRY_TAG_RULES_MAX; i++)
+        used += (size_t)snprintf(many + used, sizeof many - used, ", \"* off\"");
+    (void)snprintf(many + used, sizeof many - used, "]}]\n");
+    expect_file_error(many, "1: registries.tags: more than 16");
+}
+
 static void registries_have_settings_of_their_own(void **state)
 {
     (void)state;
@@ -430,6 +455,8 @@ static void registries_have_settings_of_their_own(void **state)
                           "    rateMbit: 400\n"
                           "    p2p: [\"team/open on\", \"team/* off\"]\n"
                           "    copies: zone\n"
+                          "    tags: [\"base/*:V_1.0-* fixed\", \"ci/* 90s\", \"a:b 1h\", "
+                          "\"*:latest off\", \"* origin\"]\n"
                           "  - {name: b, p2p: false, copies: mesh}\n"
                           "  - {name: c}\n"),
                      0);
@@ -444,6 +471,13 @@ static void registries_have_settings_of_their_own(void **state)
     assert_true(registry_p2p(a, "team/open") && !registry_p2p(a, "team/x") && registry_p2p(a, "x"));
     assert_false(registry_p2p(registries_find(&all, "b"), "x"));
     assert_int_equal(a->copies, REGISTRY_COPIES_ZONE);
+    assert_int_equal(a->tag_rule_count, 5);
+    assert_int_equal(registry_tag_rule(a, "base/x", "V_1.0-3")->resolve, REGISTRY_RESOLVE_FIXED);
+    assert_int_equal(registry_tag_rule(a, "ci/x", "1")->ttl_s, 90);
+    assert_int_equal(registry_tag_rule(a, "a", "b")->ttl_s, 3600);
+    assert_int_equal(registry_tag_rule(a, "x", "latest")->resolve, REGISTRY_RESOLVE_OFF);
+    assert_int_equal(registry_tag_rule(a, "x", "1")->resolve, REGISTRY_RESOLVE_TTL);
+    assert_int_equal(registry_tag_rule(a, "x", "1")->ttl_s, 0);
     assert_int_equal(registries_find(&all, "b")->copies, REGISTRY_COPIES_MESH);
     assert_int_equal(registries_find(&all, "c")->copies, REGISTRY_COPIES_DEFAULT);
     config_close(&config);
@@ -835,7 +869,7 @@ static void what_is_shown_can_be_loaded(void **state)
         "cache: {capacity: 100000001, mode: memory}\nlimits.connectTimeout: 1500ms\n"
         "dataDir: '/tmp/with \"quotes\" and \\'\n"
         "registries:\n  - {name: r.example, plainHttp: true, realmHosts: [h], storage: "
-        "[\"http://s/b/\"], copies: zone}\n";
+        "[\"http://s/b/\"], copies: zone, tags: [\"a/*:v* fixed\", \"* 90s\"]}\n";
     assert_int_equal(load(yaml), 0);
     char *text = shown(false);
     before = config;
@@ -925,6 +959,7 @@ int main(void)
         cmocka_unit_test(registries_merge_over_the_built_in),
         cmocka_unit_test(bad_registries_are_refused),
         cmocka_unit_test(registries_have_settings_of_their_own),
+        cmocka_unit_test(bad_rules_for_tags_are_refused),
         cmocka_unit_test(patterns_cannot_be_loosened_org_6),
         cmocka_unit_test(values_that_do_not_fit_together_are_refused),
         cmocka_unit_test(instances_are_a_list_or_one_text),

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ACL-10: which repositories go through the mesh, by rules of which the first that fits wins. */
+/* ACL-10: which repositories go through the mesh, and what is made of tags (INT-9), by rules of
+ * which the first that fits wins. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -71,12 +72,39 @@ static void patterns_fit_whole_names(void **state)
     }
 }
 
+static void tag_rule(const char *repositories, const char *tags, enum registry_resolve resolve)
+{
+    struct registry_tag_rule *made = &entry.tag_rules[entry.tag_rule_count++];
+
+    (void)snprintf(made->repositories, sizeof made->repositories, "%s", repositories);
+    (void)snprintf(made->tags, sizeof made->tags, "%s", tags);
+    made->resolve = resolve;
+}
+
+static void tags_have_rules_of_both_names_int_9(void **state)
+{
+    (void)state;
+    entry = (struct registry_entry){.p2p = true};
+    assert_null(registry_tag_rule(&entry, "lib/app", "1"));
+    tag_rule("base/*", "*", REGISTRY_RESOLVE_FIXED);
+    tag_rule("*", "latest", REGISTRY_RESOLVE_OFF);
+    tag_rule("lib/*", "v*", REGISTRY_RESOLVE_TTL);
+    assert_int_equal(registry_tag_rule(&entry, "base/os", "latest")->resolve,
+                     REGISTRY_RESOLVE_FIXED);
+    assert_int_equal(registry_tag_rule(&entry, "x", "latest")->resolve, REGISTRY_RESOLVE_OFF);
+    assert_int_equal(registry_tag_rule(&entry, "lib/app", "v1")->resolve, REGISTRY_RESOLVE_TTL);
+    assert_null(registry_tag_rule(&entry, "lib/app", "1"));
+    assert_null(registry_tag_rule(&entry, "app", "v1"));
+    assert_null(registry_tag_rule(&entry, "x", "LATEST")); /* tags have case */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_rules_the_entry_decides_acl_10),
         cmocka_unit_test(the_first_fit_wins_acl_10),
         cmocka_unit_test(patterns_fit_whole_names),
+        cmocka_unit_test(tags_have_rules_of_both_names_int_9),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
