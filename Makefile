@@ -20,7 +20,7 @@ TEST_PACKAGES := libcmocka-dev clang clang-format clang-tidy libclang-rt-14-dev 
 BENCH_PACKAGES := aria2 python3-libtorrent
 
 PKGS := libuv libsodium msgpack libcurl openssl yaml-0.1 jansson
-MODULES := base wire session gossip dht transfer mesh cache registry http daemon
+MODULES := base wire session gossip dht transfer mesh cache registry http runtime daemon
 CORE_MODULES := base wire gossip dht transfer mesh
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wstrict-prototypes -Wmissing-prototypes \
@@ -66,7 +66,7 @@ $(BUILD)/libcore.a: $(foreach m,$(CORE_MODULES),$(call obj_of,$(m)))
 $(BUILD)/libsim.a: $(SIM_OBJ)
 	$(Q)mkdir -p $(@D) && rm -f $@ && ar rcs $@ $^
 
-HOST_LIBS := $(foreach m,session cache registry http daemon,$(BUILD)/lib$(m).a)
+HOST_LIBS := $(foreach m,session cache registry http runtime daemon,$(BUILD)/lib$(m).a)
 $(BUILD)/shoal: $(MAIN_OBJ) $(HOST_LIBS) $(BUILD)/libcore.a
 	@echo "  LD    $@"
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(MAIN_OBJ) -Wl,--start-group $(HOST_LIBS) $(BUILD)/libcore.a -Wl,--end-group $(LIBS)
@@ -105,6 +105,7 @@ deps_mesh := base wire gossip dht transfer mesh
 deps_cache := base cache
 deps_registry := base registry
 deps_http := base registry http
+deps_runtime := base runtime
 deps_daemon := $(MODULES)
 deps_sim := base wire gossip dht transfer mesh cache sim
 test_module = $(firstword $(subst _, ,$(basename $(notdir $(1)))))
