@@ -16,6 +16,20 @@ static int cli_version(const struct cli_context *context, int argc, char **argv)
 
 static int cli_help(const struct cli_context *context, int argc, char **argv);
 
+#define RUNTIME_VERBS                                                                              \
+    "  plan               prints what apply would change, as a diff; changes nothing\n"            \
+    "  apply              writes it, if the agent answers; what was there is kept\n"               \
+    "  revert             puts back what was there; from files edited since, takes out our part\n" \
+    "\n"
+#define RUNTIME_OPTIONS                                                                            \
+    "  --config F, --set key=value\n"                                                              \
+    "                     the agent's configuration: its client port and registries\n"             \
+    "  --wait S           apply: waits up to S seconds for the agent\n"                            \
+    "  --root D           where the host's / is mounted\n"                                         \
+    "  --state D          what revert needs; default /var/lib/shoal-runtime below --root\n"        \
+    "\n"                                                                                           \
+    "No runtime is started, stopped or signalled.\n"
+
 static const struct cli_command commands[] = {
     {"agent", "[--config F] [--set key=value]...", "run the node agent",
      "  --config F         YAML file; default /etc/shoal/shoal.yaml if it exists\n"
@@ -35,6 +49,30 @@ static const struct cli_command commands[] = {
      "\n"
      "Give every node of a mesh the same secret, as a file (clusterSecretFile).\n",
      cli_keygen},
+    {"containerd", "plan | apply | revert  [options]",
+     "point containerd at the agent, or take that back",
+     RUNTIME_VERBS
+     "  --registry R       these registries, or _default; default: all of the agent's, and\n"
+     "                     _default if it has patterns. May be repeated\n"
+     "  --runtime-config F containerd's file; default /etc/containerd/config.toml\n"
+     "  --set-config-path  adds config_path to it, if there is none. containerd reads\n"
+     "                     that at its start; restarting it is left to you\n"
+     "  --hosts-dir D      where hosts.toml files are, whatever containerd's file "
+     "says\n" RUNTIME_OPTIONS,
+     cli_containerd},
+    {"podman", "plan | apply | revert  [options]",
+     "point CRI-O, podman and buildah at the agent, or take that back",
+     RUNTIME_VERBS
+     "  --runtime-config F default /etc/containers/registries.conf; drop-ins in F.d\n"
+     "  --registry R       the agent's default registry, which is the only one it can\n"
+     "                     stand for here\n" RUNTIME_OPTIONS,
+     cli_podman},
+    {"docker", "plan | apply | revert  [options]",
+     "point dockerd at the agent for Docker Hub, or take that back",
+     RUNTIME_VERBS
+     "  --runtime-config F default /etc/docker/daemon.json\n"
+     "  --registry R       docker.io, which must be the agent's default\n" RUNTIME_OPTIONS,
+     cli_docker},
     {"version", "", "print the version", NULL, cli_version},
     {"help", "[COMMAND]", "print this list, or one command's help", NULL, cli_help},
 };

@@ -51,6 +51,10 @@ int cli_config_option(const struct cli_context *context, const char *command, in
 int cli_agent(const struct cli_context *context, int argc, char **argv);  /* cli_agent.c */
 int cli_config(const struct cli_context *context, int argc, char **argv); /* cli_config.c */
 int cli_keygen(const struct cli_context *context, int argc, char **argv); /* cli_keygen.c */
+/* The runtimes' configuration: cli_runtime.c. */
+int cli_containerd(const struct cli_context *context, int argc, char **argv);
+int cli_podman(const struct cli_context *context, int argc, char **argv);
+int cli_docker(const struct cli_context *context, int argc, char **argv);
 
 #define SHOAL_VERSION "0.1.0"
 

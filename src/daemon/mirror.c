@@ -9,6 +9,7 @@
 
 #include "bytes.h"
 #include "log.h"
+#include "health_probe.h"
 #include "mirror_internal.h"
 
 const uint32_t mirror_ttfb_bounds_ms[MIRROR_TTFB_BUCKETS] = {1,   5,   10,   25,   50,
@@ -343,6 +344,7 @@ void mirror_handle(void *arg, struct exchange *exchange)
     if (route.kind == HTTP_ROUTE_HEALTH) {
         struct response response = {.status = 200};
         response_add(&response, "Content-Type", "text/plain");
+        response_add(&response, HEALTH_HEADER, "ok"); /* so that health_probe.c knows us */
         exchange_respond(exchange, &response, "ok\n", 3);
         return;
     }

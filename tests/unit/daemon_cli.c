@@ -62,7 +62,8 @@ static void no_command_is_a_usage_error(void **state)
 static void help_goes_to_the_output(void **state)
 {
     (void)state;
-    static const char *const commands[] = {"agent", "config", "keygen", "version", "help"};
+    static const char *const commands[] = {"agent",  "config", "keygen",  "containerd",
+                                           "podman", "docker", "version", "help"};
     assert_int_equal(shoal("help", NULL), CLI_OK);
     assert_string_equal(err_text_, "");
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
@@ -228,6 +229,102 @@ static void the_agent_wants_a_directory_of_its_own(void **state) /* DSK-5 */
     agent_in("/proc/nothing/here", "cannot make /proc/nothing/here: No such file or directory");
 }
 
+/* ---- containerd, podman, docker ---- */
+
+static void runtime_arguments(void **state)
+{
+    (void)state;
+    assert_int_equal(shoal("containerd", NULL), CLI_USAGE);
+    assert_string_equal(err_text_, "shoal containerd: say plan, apply or revert; see `shoal "
+                                   "containerd --help`\n");
+    assert_int_equal(shoal("containerd", "plan", "--registry", "a/b", NULL), CLI_USAGE);
+    assert_string_equal(err_text_, "shoal containerd: \"a/b\" is no registry's name; see `shoal "
+                                   "containerd --help`\n");
+    assert_int_equal(shoal("containerd", "plan", "--hosts-dir", NULL), CLI_USAGE);
+    assert_string_equal(err_text_, "shoal containerd: --hosts-dir needs a value; see `shoal "
+                                   "containerd --help`\n");
+    assert_int_equal(shoal("containerd", "plan", "--hosts-dir=certs.d", NULL), CLI_USAGE);
+    assert_string_equal(err_text_, "shoal containerd: --hosts-dir takes an absolute path; see "
+                                   "`shoal containerd --help`\n");
+    assert_int_equal(shoal("docker", "plan", "--hosts-dir=/x", NULL), CLI_USAGE);
+    assert_int_equal(shoal("docker", "plan", "--set-config-path", NULL), CLI_USAGE);
+    assert_int_equal(shoal("containerd", "plan", "--set-config-path=1", NULL), CLI_USAGE);
+    assert_int_equal(shoal("podman", "apply", "--wait", "soon", NULL), CLI_USAGE);
+    assert_string_equal(err_text_, "shoal podman: --wait takes 0 to 3600 seconds; see `shoal "
+                                   "podman --help`\n");
+    assert_int_equal(shoal("podman", "apply", "--wait=3601", NULL), CLI_USAGE);
+    assert_int_equal(shoal("podman", "apply", "--rooted", NULL), CLI_USAGE);
+}
+
+static const char *const nobody = "--set=listen.client=127.0.0.1:1"; /* nothing listens there */
+
+static void runtime_plans_for_the_agents_registries(void **state)
+{
+    (void)state;
+    char root[300];
+    char place[300];
+    (void)snprintf(root, sizeof root, "--root=%s", scratch_path("host"));
+    (void)snprintf(place, sizeof place, "--state=%s", scratch_path("runtime-state"));
+    assert_int_equal(mkdir(scratch_path("host"), 0755), 0);
+    const char *file = scratch_file("c.yaml",
+                                    "builtinRegistries: false\n"
+                                    "registries:\n"
+                                    "  - {name: r.example.com, default: true}\n"
+                                    "  - {name: plain.example.com, plainHttp: true}\n"
+                                    "  - {name: far.example.com, endpoint: 'http://x:5000', "
+                                    "plainHttp: true}\n"
+                                    "  - {name: '*.corp.example.com'}\n",
+                                    0644);
+    char config[300];
+    (void)snprintf(config, sizeof config, "--config=%s", file);
+    assert_int_equal(
+        shoal("containerd", "plan", root, place, config, nobody, "--hosts-dir=/certs.d", NULL),
+        CLI_OK);
+    assert_non_null(strstr(out_text, "+++ /certs.d/r.example.com/hosts.toml"));
+    assert_non_null(strstr(out_text, "+++ /certs.d/_default/hosts.toml"));
+    assert_non_null(strstr(out_text, "+[host.\"http://127.0.0.1:1\"]"));
+    assert_non_null(strstr(out_text, "+server = \"http://plain.example.com\"\n"));
+    assert_null(strstr(out_text, "http://far.example.com")); /* its own scheme is not known */
+    assert_non_null(strstr(out_text, "note: apply would write nothing now"));
+    assert_int_equal(shoal("containerd", "plan", root, place, config, nobody,
+                           "--hosts-dir=/certs.d", "--registry=r.example.com", NULL),
+                     CLI_OK);
+    assert_null(strstr(out_text, "_default"));
+    assert_int_equal(shoal("podman", "plan", root, place, config, nobody, NULL), CLI_OK);
+    assert_non_null(strstr(out_text, "+prefix = \"r.example.com\"\n"));
+    assert_int_equal(
+        shoal("podman", "plan", root, place, config, nobody, "--registry=plain.example.com", NULL),
+        CLI_FAILED);
+    assert_non_null(strstr(err_text_, "plain.example.com is not the agent's default registry"));
+    assert_int_equal(shoal("docker", "plan", root, place, config, nobody, NULL), CLI_FAILED);
+    assert_non_null(strstr(err_text_, "docker.io must be the agent's default registry"));
+}
+
+/* HRD-2: nobody answers, so nothing is written; and there is nothing to take back. */
+static void runtime_without_an_agent_writes_nothing(void **state)
+{
+    (void)state;
+    char root[300];
+    char place[300];
+    struct stat info;
+    (void)snprintf(root, sizeof root, "--root=%s", scratch_path("lonely"));
+    (void)snprintf(place, sizeof place, "--state=%s", scratch_path("lonely-state"));
+    assert_int_equal(mkdir(scratch_path("lonely"), 0755), 0);
+    assert_int_equal(
+        shoal("containerd", "apply", root, place, nobody, "--hosts-dir=/certs.d", NULL),
+        CLI_FAILED);
+    assert_string_equal(err_text_,
+                        "shoal containerd: nothing was written: http://127.0.0.1:1: nothing "
+                        "answers there; is the agent running, with this configuration?\n");
+    assert_int_not_equal(stat(scratch_path("lonely/certs.d"), &info), 0);
+    assert_int_not_equal(stat(scratch_path("lonely-state"), &info), 0);
+    assert_int_equal(shoal("containerd", "revert", root, place, NULL), CLI_OK);
+    assert_string_equal(out_text, "nothing to revert\n");
+    assert_int_not_equal(stat(scratch_path("lonely-state"), &info), 0);
+    assert_int_equal(shoal("containerd", "plan", root, place, nobody, NULL), CLI_FAILED);
+    assert_non_null(strstr(err_text_, "no config_path, so containerd reads no hosts.toml"));
+}
+
 static int tear_down(void **state)
 {
     free(out_text);
@@ -248,6 +345,9 @@ int main(void)
         cmocka_unit_test(config_check_is_silent_or_says_one_line),
         cmocka_unit_test(the_agent_refuses_bad_configuration),
         cmocka_unit_test(the_agent_wants_a_directory_of_its_own),
+        cmocka_unit_test(runtime_arguments),
+        cmocka_unit_test(runtime_plans_for_the_agents_registries),
+        cmocka_unit_test(runtime_without_an_agent_writes_nothing),
     };
     return cmocka_run_group_tests(tests, scratch_make, tear_down);
 }
