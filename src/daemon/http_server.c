@@ -256,6 +256,8 @@ static void start_answer(struct exchange *conn)
     conn->out_sent = 0;
     conn->gone = NULL;
     enter(conn, CONN_SENDING);
+    /* A client that asks on before it has read may still have the answer before to take. */
+    conn->window_queued = http_socket_queued(&conn->socket);
     conn_sending(conn);
 }
 

@@ -405,6 +405,27 @@ def test_http_4_slow_reader():
             it.check(20 < took < 45, f"a client that reads nothing was kept for {took:.0f} s")
 
 
+def test_http_4_slow_but_reading_on():
+    """Two requests at once, whose answers are taken at 20 KB/s for longer than a slow client has: it moves, so it is served to the end."""
+    with one_node() as lab:
+        node, layer = lab.nodes[0], lab.image["layers"][1]
+        path = f"/v2/lib/app/blobs/{layer['digest']}{NS}"
+        node.run("curl", "-s", "-o", "/dev/null", f"http://127.0.0.1:{CLIENT_PORT}{path}")  # from the cache then
+        sizes, got = (2_000_000, 6_000_000), 0
+        with inside(node.netns), socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            sock.settimeout(20)
+            sock.connect(("127.0.0.1", CLIENT_PORT))
+            sock.sendall(b"".join(get(path, f"Range: bytes=0-{size - 1}") for size in sizes))
+            end = time.monotonic() + 40
+            while time.monotonic() < end:
+                got += len(sock.recv(10000))
+                time.sleep(0.5)
+            while got < sum(sizes) and (data := sock.recv(1 << 20)):
+                got += len(data)
+        it.check(got >= sum(sizes), f"cut after {got} bytes")
+
+
 def test_http_4_too_many_connections():
     with one_node() as lab:
         node = lab.nodes[0]
