@@ -143,7 +143,7 @@ static int stamp_of(const struct stat *figures, struct stamp *out)
                           .size_bytes = (uint64_t)figures->st_size,
                           .modified_ns = (uint64_t)figures->st_mtim.tv_sec * 1000000000u +
                                          (uint64_t)figures->st_mtim.tv_nsec};
-    return out->size_bytes <= BLOB_BYTES_MAX ? 0 : E_TOO_LARGE;
+    return out->size_bytes <= STORE_CONTENT_BYTES_MAX ? 0 : E_TOO_LARGE;
 }
 
 /* Opens a blob's file. 0 with *fd and *stamp. */

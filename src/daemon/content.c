@@ -14,6 +14,8 @@
 #include "log.h"
 
 #define TICK_MS 1000
+static_assert(STORE_CONTENT_BYTES_MAX / PIECE_BYTES_MAX == 4 * CONTENT_PIECES_PER_TICK,
+              "as content.h says");
 
 static struct digest digest_of_key(const uint8_t key[32])
 {
@@ -242,11 +244,15 @@ static void wrong_bytes(struct content *content, struct content_entry *entry)
     set_state(content, entry, CONTENT_WRONG);
 }
 
-static void try_offer(struct content *content, struct content_entry *entry)
+/* Returns the pieces that were told. */
+static uint32_t try_offer(struct content *content, struct content_entry *entry)
 {
     const struct digest digest = digest_of_key(entry->key);
-    if (blob_content__offer(content->blobs, &digest, entry->copy) == 0)
-        set_state(content, entry, CONTENT_OFFERED);
+    struct piece_layout layout;
+    if (blob_content__offer(content->blobs, &digest, entry->copy) != 0)
+        return 0;
+    set_state(content, entry, CONTENT_OFFERED);
+    return piece_layout_of(entry->copy->size_bytes, &layout) == 0 ? layout.piece_count : 0;
 }
 
 /* What a step of an entry that is still in its state has shown. */
@@ -256,7 +262,7 @@ static void judge(struct content *content, struct content_entry *entry, int stat
     case 0:
         if (entry->state == CONTENT_DUE || entry->state == CONTENT_HASHING) {
             set_state(content, entry, CONTENT_READY);
-            try_offer(content, entry);
+            (void)try_offer(content, entry);
         }
         break;
     case E_AGAIN:
@@ -412,11 +418,12 @@ static void on_tick(uv_timer_t *timer)
 {
     struct content *content = timer->data;
     struct content_entry *entry, *next;
+    uint32_t told = 0;
     HASH_ITER(hh, content->entries, entry, next)
     {
         const struct digest digest = digest_of_key(entry->key);
-        if (entry->state == CONTENT_READY)
-            try_offer(content, entry);
+        if (entry->state == CONTENT_READY && told < CONTENT_PIECES_PER_TICK)
+            told += try_offer(content, entry); /* the others have their turn in a second */
         else if (entry->state == CONTENT_OFFERED)
             content->counters.given_up_bytes += blob_content__give_up(content->blobs, &digest);
         else if (entry->urgent)

@@ -23,6 +23,9 @@
 #define CONTENT_SEEN_MAX 8192
 /* Hashing in the background: a twentieth of a core, and what a slow disk can spare (a guess). */
 #define CONTENT_BYTES_PER_S (64ull * 1024 * 1024)
+/* Blobs that could not be offered before are taken up each second until so many of their pieces
+ * were told: 2 ms of the loop, and that of one blob more, which has four times as many at most. */
+#define CONTENT_PIECES_PER_TICK 16384
 /* How long a client's read waits for a file that is being hashed before the mesh is asked. */
 #define CONTENT_WAIT_US (1000ull * 1000)
 /* Without inotify's word everything is looked at again so often. */

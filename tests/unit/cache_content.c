@@ -232,6 +232,12 @@ static void what_is_no_blob_is_refused(void **state)
     put(&rig, &vast, "", 0);
     if (truncate(path_of(&rig, &vast, path), INT64_C(1) << 41) == 0) {
         assert_int_equal(store_content_find(&rig.store, &vast, &size), E_TOO_LARGE);
+        assert_int_equal(truncate(path, STORE_CONTENT_BYTES_MAX + 1), 0);
+        assert_int_equal(store_content_find(&rig.store, &vast, &size), E_TOO_LARGE);
+        assert_int_equal(create(&rig, &vast, STORE_CONTENT_BYTES_MAX + 1, &blob), E_TOO_LARGE);
+        assert_int_equal(truncate(path, STORE_CONTENT_BYTES_MAX), 0);
+        assert_int_equal(store_content_find(&rig.store, &vast, &size), 0);
+        assert_int_equal(size, STORE_CONTENT_BYTES_MAX);
     }
     rig_stop(&rig);
 }
