@@ -111,6 +111,30 @@ static void check_failures(const struct w_world *world)
     }
 }
 
+/* Some blobs are of registries with a rule of their own. From numbers of its own: older seeds keep
+ * what they drew before. */
+static void draw_copies(struct w_world *world)
+{
+    struct prng prng;
+    uint64_t seed[2] = {world->config.seed, 0x636f70696573};
+    prng_seed(&prng, (const uint8_t *)seed, sizeof seed);
+    for (uint32_t blob = 0; blob < world->blob_count; blob++)
+        world->copies[blob] = (enum transfer_copies)prng_below(&prng, 3);
+}
+
+/* Whatever fails, nothing goes over a border that is to be kept. */
+static void check_borders(const struct w_world *world)
+{
+    for (uint32_t blob = 0; blob < world->blob_count; blob++) {
+        enum transfer_copies copies = world->copies[blob];
+        if (copies == 0)
+            copies = world->config.transfer.copies;
+        if (copies == TRANSFER_COPIES_ZONE && world->crossed[blob] > 0)
+            fail_msg("seed %" PRIu64 ": %" PRIu64 " bytes of blob %u crossed a border",
+                     world->config.seed, world->crossed[blob], blob);
+    }
+}
+
 static uint64_t one_seed(uint64_t seed, double *origin_copies)
 {
     struct prng prng;
@@ -125,10 +149,12 @@ static uint64_t one_seed(uint64_t seed, double *origin_copies)
         w_add_blob(world, size);
         bytes += (double)size;
     }
+    draw_copies(world);
     start_pulls(world, &prng);
     schedule(world, &prng);
     w_run(world, 240 * (uint64_t)W_S);
     check_failures(world);
+    check_borders(world);
     if (getenv("COPIES") != NULL &&
         (double)world->origin_bytes / bytes > strtod(getenv("COPIES"), NULL))
         print_message("seed %" PRIu64
