@@ -474,6 +474,14 @@ void bulk_progress(struct world *world, uint32_t index, uint64_t version)
     host_drain(node);
 }
 
+static bool stays_in_zone(const struct world *world, uint32_t blob)
+{
+    enum transfer_copies copies = world->copies[blob];
+    if (copies == 0)
+        copies = world->config.mesh.transfer.copies;
+    return copies == TRANSFER_COPIES_ZONE;
+}
+
 static void count_arrival(struct world *world, const struct bulk *bulk, uint32_t bytes)
 {
     static const enum series_source sources[DISTANCE_COUNT] = {
@@ -490,6 +498,8 @@ static void count_arrival(struct world *world, const struct bulk *bulk, uint32_t
         enum distance distance = world__distance(world, bulk->from, bulk->to);
         source = sources[distance];
         world->totals.peer_bytes[distance] += bytes;
+        if (distance > DISTANCE_ZONE && stays_in_zone(world, bulk->blob))
+            world->totals.crossed_bytes += bytes;
         world->nodes[bulk->from].uploaded_bytes += bytes;
     }
     world->nodes[bulk->to].bytes.received[source] += bytes;

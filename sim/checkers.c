@@ -70,6 +70,7 @@ void checkers_gather(struct world *world, uint32_t node_count, const bool *died,
     facts->wrong_bytes = totals->wrong_bytes;
     facts->leaks = totals->leaks;
     facts->double_reads = totals->double_reads;
+    facts->crossed_bytes = totals->crossed_bytes;
     facts->most_uploads = totals->most_uploads;
     facts->most_reads = totals->most_reads;
     facts->holed = checkers_holed_pulls(world, died);
@@ -92,6 +93,7 @@ uint32_t checkers_judge(const struct checkers_facts *facts)
                             facts->most_reads > CHECKERS_READS ||
                             facts->most_inflight > CHECKERS_INFLIGHT,
         [CHECKER_OWNERS] = facts->double_reads > 0,
+        [CHECKER_BORDERS] = facts->crossed_bytes > 0,
     };
     uint32_t mask = 0;
     for (unsigned i = 0; i < CHECKER_COUNT; i++)
@@ -140,6 +142,9 @@ static void explain(const struct checkers_facts *facts, enum checker which, FILE
     case CHECKER_OWNERS:
         fprintf(to, "%" PRIu64 " pieces read twice at the same time by one node\n",
                 facts->double_reads);
+        break;
+    case CHECKER_BORDERS:
+        fprintf(to, "%" PRIu64 " bytes over borders that were to be kept\n", facts->crossed_bytes);
         break;
     case CHECKER_COUNT:
         break;

@@ -20,6 +20,7 @@ enum checker {
     CHECKER_LEAKS,         /* no message holds a private name or a digest (ACL-9) */
     CHECKER_BUDGETS,       /* uploads, reads, requests of a node (RES-1) */
     CHECKER_OWNERS,        /* no node reads a piece twice from the origin at the same time */
+    CHECKER_BORDERS,       /* what is for each zone by itself crosses no border */
     CHECKER_COUNT,
 };
 
@@ -40,7 +41,7 @@ struct checkers_facts {
     uint32_t live, agreeing; /* nodes that are up; of those, with the right view */
     double origin_copies, origin_allowed;
     double control_bps; /* per node */
-    uint64_t leaks, double_reads;
+    uint64_t leaks, double_reads, crossed_bytes;
     uint32_t most_uploads, most_reads, most_inflight; /* of one node at one time */
 };
 

@@ -280,6 +280,20 @@ static void draw_pulls(struct world *world, struct prng *prng, struct faults *ou
     }
 }
 
+/* Blobs of registries with a rule of their own. From numbers of its own, as above. */
+static void draw_copies(struct world *world, struct faults *out)
+{
+    struct prng prng;
+    uint64_t seed[2] = {out->seed, 0x636f70696573};
+    prng_seed(&prng, (const uint8_t *)seed, sizeof seed);
+    out->zone_blobs = out->config.mesh.transfer.copies == TRANSFER_COPIES_ZONE;
+    for (uint32_t blob = 0; blob < out->blobs; blob++) {
+        enum transfer_copies copies = (enum transfer_copies)prng_below(&prng, 3);
+        world_set_copies(world, blob, copies);
+        out->zone_blobs = out->zone_blobs || copies == TRANSFER_COPIES_ZONE;
+    }
+}
+
 static void start_nodes(struct world *world, const struct world_config *config)
 {
     struct prng prng;
@@ -303,6 +317,7 @@ struct world *faults_prepare(uint64_t seed, enum world_plant plant, struct fault
         return NULL;
     start_nodes(world, &out->config);
     draw_pulls(world, &prng, out);
+    draw_copies(world, out);
     draw_deaths(world, &prng, out);
     draw_slow(world, &prng, out);
     draw_cuts(world, &prng, out);
@@ -312,6 +327,14 @@ struct world *faults_prepare(uint64_t seed, enum world_plant plant, struct fault
     draw_hostile(world, &more, out);
     draw_aims(&more, out);
     return world;
+}
+
+/* "some zone": by a registry's own rule. */
+static const char *copies_text(const struct faults *faults)
+{
+    if (faults->config.mesh.transfer.copies == TRANSFER_COPIES_ZONE)
+        return "zone";
+    return faults->zone_blobs ? "some zone" : "mesh";
 }
 
 static void print_config(const struct faults *faults, FILE *to)
@@ -326,8 +349,7 @@ static void print_config(const struct faults *faults, FILE *to)
             (double)faults->bytes / (double)MIB, config->nic_bps / 125000,
             config->origin_bps / 125000, config->loss_ppm, config->duplicate_ppm,
             config->reorder_ppm, config->latency_zone_us, config->jitter_percent,
-            config->mesh.transfer.copies == TRANSFER_COPIES_ZONE ? "zone" : "mesh",
-            config->mesh.dht.one_hop ? "one-hop" : "iterative",
+            copies_text(faults), config->mesh.dht.one_hop ? "one-hop" : "iterative",
             config->silent_death ? "silent" : "plain", (double)config->clock_spread_us / 1e6,
             config->clock_drift_ppm, config->cache_bytes > 0 ? "disks" : "no disks");
 }
@@ -436,7 +458,7 @@ static void take_aim(struct world *world, struct faults *faults, struct checkers
 double faults_copies_allowed(const struct faults *faults)
 {
     const struct world_config *config = &faults->config;
-    double copies = config->mesh.transfer.copies == TRANSFER_COPIES_ZONE ? config->zone_count : 1;
+    double copies = faults->zone_blobs ? config->zone_count : 1;
     copies += faults->cuts > 0 ? config->zone_count : 0;
     copies += faults->links > 0 ? config->zone_count : 0;
     copies += 0.15 * (faults->deaths + faults->leaves + faults->freezes + faults->aimed);

@@ -35,6 +35,7 @@ struct faults {
     uint32_t aim_count, aimed; /* deaths drawn, and those that found somebody */
     uint32_t later;            /* faults of the time after the storm */
     uint64_t bytes;            /* of all blobs */
+    bool zone_blobs;           /* some, or all, come once for each zone */
     uint64_t over_us;          /* no fault goes on after this, but for hostile nodes */
     bool origin;               /* it failed in some way */
     uint32_t how;              /* enum world_origin */

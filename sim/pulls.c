@@ -30,7 +30,8 @@ int pulls_open(struct sim_node *node, uint32_t blob)
                                  &mine->have, &mine->handle);
     if (err == 0)
         transfer_blob_copies(host_transfer(node), host_now_us(node), mine->handle,
-                             world->copies[blob]);
+                             world->config.plant == WORLD_PLANT_ABROAD ? TRANSFER_COPIES_MESH
+                                                                       : world->copies[blob]);
     return err;
 }
 

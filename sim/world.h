@@ -59,6 +59,7 @@ enum world_plant {
     WORLD_PLANT_TALK,     /* each datagram is sent a hundred times */
     WORLD_PLANT_GREEDY,   /* nodes give more uploads at once than they should */
     WORLD_PLANT_TWICE,    /* a running read from the origin is taken for dead */
+    WORLD_PLANT_ABROAD,   /* nodes take no heed of a registry's `copies` */
     WORLD_PLANT_COUNT,
 };
 
@@ -173,13 +174,14 @@ struct world_totals {
     uint64_t datagrams, datagram_bytes, datagrams_lost;
     uint64_t origin_bytes;
     uint64_t peer_bytes[DISTANCE_COUNT];
-    uint64_t wrong_bytes;  /* of pieces some transfer holds that its host never verified: 0 */
-    uint64_t wasted_bytes; /* arrived but no longer wanted */
-    uint64_t lies;         /* pieces whose hash told that the sender lied */
-    uint64_t refused;      /* messages a mesh refused */
-    uint64_t throttled;    /* requests that the origin answered by 429 for their rate */
-    uint64_t leaks;        /* messages with a private name or a digest in them (ACL-9); watched */
-    uint64_t double_reads; /* pieces that one node read twice from the origin at the same time */
+    uint64_t wrong_bytes;   /* of pieces some transfer holds that its host never verified: 0 */
+    uint64_t wasted_bytes;  /* arrived but no longer wanted */
+    uint64_t lies;          /* pieces whose hash told that the sender lied */
+    uint64_t refused;       /* messages a mesh refused */
+    uint64_t throttled;     /* requests that the origin answered by 429 for their rate */
+    uint64_t leaks;         /* messages with a private name or a digest in them (ACL-9); watched */
+    uint64_t double_reads;  /* pieces that one node read twice from the origin at the same time */
+    uint64_t crossed_bytes; /* of blobs with `copies: zone`, from nodes of other zones: 0 */
     uint32_t most_uploads, most_reads; /* of one node at one time */
     uint64_t spoiled;                  /* pieces that could not be read from a disk (D-2) */
     uint64_t unwritten;                /* pieces that could not be written to one (D-1, D-3) */

@@ -109,6 +109,7 @@ static void planted_violations_are_caught(void **state)
     facts[CHECKER_LEAKS].leaks = 1;
     facts[CHECKER_BUDGETS].most_uploads = CHECKERS_UPLOADS + 1;
     facts[CHECKER_OWNERS].double_reads = 1;
+    facts[CHECKER_BORDERS].crossed_bytes = 1;
     for (unsigned i = 0; i < CHECKER_COUNT; i++)
         assert_int_equal(checkers_judge(&facts[i]), 1U << i);
 }
@@ -171,6 +172,7 @@ static void planted_bugs_are_caught(void **state)
         {WORLD_PLANT_DIGEST, CHECKER_LEAKS, "a digest in a message (ACL-9)"},
         {WORLD_PLANT_GREEDY, CHECKER_BUDGETS, "uploads without a limit"},
         {WORLD_PLANT_TWICE, CHECKER_OWNERS, "running reads are begun again"},
+        {WORLD_PLANT_ABROAD, CHECKER_BORDERS, "no heed of a registry's copies"},
     };
     assert_int_equal(sizeof plants / sizeof plants[0], WORLD_PLANT_COUNT - 1);
     uint32_t seen = 0, missed = 0;
