@@ -26,9 +26,12 @@
 /* Others may be pulling, too, and not be heard of yet: what is leased at first grows from this. */
 #define RUN_BYTES_FIRST (1u * 1024 * 1024)
 
+/* Mostly it is the first with a swarm, and the tables need not be asked. */
 struct blob *transfer__blob(const struct transfer *transfer, blob_handle handle)
 {
-    struct blob *blob = NULL;
+    struct blob *blob = transfer->active;
+    if (blob != NULL && blob->handle == handle)
+        return blob;
     HASH_FIND(by_handle, transfer->blobs_by_handle, &handle, sizeof handle, blob);
     return blob;
 }
@@ -43,7 +46,9 @@ static unsigned hash_of(const struct blob_key *key)
 
 struct blob *transfer__blob_by_key(const struct transfer *transfer, const struct blob_key *key)
 {
-    struct blob *blob = NULL;
+    struct blob *blob = transfer->active;
+    if (blob != NULL && blob_key_equal(&blob->info.key, key))
+        return blob;
     HASH_FIND_BYHASHVALUE(by_key, transfer->blobs_by_key, key, sizeof *key, hash_of(key), blob);
     return blob;
 }

@@ -355,6 +355,7 @@ void transfer__on_busy(struct transfer *transfer, uint16_t from, const struct wi
 struct upload {
     uint64_t id;
     struct blob *blob;
+    struct peer *peer; /* of node, which it keeps in use; NULL: NODE_NONE */
     uint32_t piece, serial;
     uint16_t node;
     bool running, cancelled, lease;

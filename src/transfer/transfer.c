@@ -785,6 +785,8 @@ static void check_requests(const struct transfer *transfer)
         const struct upload *upload = &transfer->uploads[i];
         running += upload->running ? 1 : 0;
         ASSERT(upload->running || (upload->blob != NULL && upload->node != NODE_NONE));
+        ASSERT((upload->node == NODE_NONE) == (upload->peer == NULL));
+        ASSERT(upload->peer == NULL || transfer->nodes.slots[upload->node].peer == upload->peer);
     }
     ASSERT(inflight == transfer->inflight && transfer->request_count <= REQUESTS_MAX);
     ASSERT(running == transfer->uploads_running);

@@ -83,11 +83,9 @@ static struct upload *find_upload(const struct transfer *transfer, uint16_t node
     return NULL;
 }
 
-static void count_upload(struct transfer *transfer, const struct upload *upload, bool add)
+static void count_upload(const struct upload *upload, bool add)
 {
-    struct peer *peer = NULL;
-    if (upload->node != NODE_NONE)
-        peer = transfer->nodes.slots[upload->node].peer;
+    struct peer *peer = upload->peer;
     if (peer == NULL)
         return;
     if (add) {
@@ -108,7 +106,7 @@ static bool is_coming(const struct blob *blob, uint32_t piece)
 /* Keeps the order of the queue. */
 static void remove_upload(struct transfer *transfer, struct upload *upload)
 {
-    count_upload(transfer, upload, false);
+    count_upload(upload, false);
     if (upload->running) {
         ASSERT(transfer->uploads_running > 0);
         transfer->uploads_running--;
@@ -173,7 +171,7 @@ static struct upload *next_upload(struct transfer *transfer)
     uint64_t best_us = 0;
     for (uint32_t i = 0; i < transfer->upload_count; i++) {
         struct upload *upload = &transfer->uploads[i];
-        if (upload->running || !transfer__link_up(transfer, upload->node) ||
+        if (upload->running || upload->peer->link != LINK_UP ||
             !bitfield_get(&upload->blob->have, upload->piece))
             continue;
         if (upload->lease)
@@ -184,9 +182,8 @@ static struct upload *next_upload(struct transfer *transfer)
         }
         if (full)
             continue;
-        const struct peer *peer = transfer->nodes.slots[upload->node].peer;
-        uint32_t running = peer->running;
-        uint64_t served_us = peer->served_us;
+        uint32_t running = upload->peer->running;
+        uint64_t served_us = upload->peer->served_us;
         if (best != NULL &&
             (running > best_running || (running == best_running && served_us >= best_us)))
             continue;
@@ -238,9 +235,8 @@ void transfer__uploads_start(struct transfer *transfer)
             return;
         upload->running = true;
         upload->started_us = transfer->now_us;
-        struct peer *peer = transfer->nodes.slots[upload->node].peer;
-        peer->served_us = transfer->now_us;
-        peer->running++;
+        upload->peer->served_us = transfer->now_us;
+        upload->peer->running++;
         transfer->uploads_running++;
     }
 }
@@ -273,19 +269,21 @@ static bool too_many(const struct transfer *transfer, uint16_t from, bool lease)
 static void enqueue(struct transfer *transfer, uint16_t from, struct blob *blob,
                     const struct wire_piece *piece)
 {
-    if (transfer__peer(transfer, from) == NULL)
+    struct peer *peer = transfer__peer(transfer, from);
+    if (peer == NULL)
         return;
     struct upload *upload = &transfer->uploads[transfer->upload_count++];
     *upload = (struct upload){
         .id = ++transfer->next_id,
         .blob = blob,
+        .peer = peer,
         .piece = piece->piece,
         .serial = piece->serial,
         .node = from,
         .lease = (piece->flags & WIRE_PIECE_LEASE) != 0,
         .queued_us = transfer->now_us,
     };
-    count_upload(transfer, upload, true);
+    count_upload(upload, true);
     transfer__uploads_start(transfer);
     if (!upload->running)
         answer(transfer, from, piece, WIRE_TRANSFER_QUEUED, 0, transfer__upload_wait_us(transfer));
@@ -351,8 +349,9 @@ void transfer__uploads_end(struct transfer *transfer, const struct blob *blob, u
         if (running && whole)
             upload->blob = NULL;
         if (running && node != NODE_NONE) {
-            count_upload(transfer, upload, false);
+            count_upload(upload, false);
             upload->node = NODE_NONE;
+            upload->peer = NULL;
         }
     }
 }
@@ -386,8 +385,7 @@ void transfer__uploads_tick(struct transfer *transfer)
             refuse(transfer, upload, WIRE_PIECE_MISSING, 0);
             continue;
         }
-        if (transfer__link_up(transfer, upload->node) ||
-            transfer->now_us - upload->queued_us < LINKLESS_US)
+        if (upload->peer->link == LINK_UP || transfer->now_us - upload->queued_us < LINKLESS_US)
             continue;
         remove_upload(transfer, upload);
     }
