@@ -184,6 +184,14 @@ static void all_registries(struct session *session, const struct registries *con
         session->registries[options->registry_count++].name = "_default";
 }
 
+static bool fits_pattern(const struct registries *configured, const char *name)
+{
+    bool fits = strcmp(name, "_default") == 0;
+    for (unsigned i = 0; i < configured->entry_count && !fits; i++)
+        fits = registry_pattern_fits(configured->entries[i].name, name);
+    return fits;
+}
+
 static int named_registries(struct session *session, const struct registries *configured)
 {
     struct runtime_options *options = &session->options;
@@ -197,6 +205,10 @@ static int named_registries(struct session *session, const struct registries *co
                               "that requests without ?ns= can mean: set registries[].default",
                               registry->name);
         registry->plain_http = entry != NULL && plain_http(entry);
+        if (entry == NULL && !fits_pattern(configured, registry->name))
+            (void)fprintf(session->context->out,
+                          "note: the agent's configuration has no registry %s; it answers 404\n",
+                          registry->name);
     }
     return CLI_OK;
 }

@@ -7,7 +7,7 @@
 #include <jansson.h>
 #include <string.h>
 
-#include "plan.h"
+#include "state.h"
 
 #define MAIN_FILE "/etc/docker/daemon.json"
 #define KEY       "registry-mirrors"
@@ -219,11 +219,11 @@ static json_t *model_with(const json_t *before, const char *mirror)
     return model;
 }
 
-static int add(struct runtime_plan *plan, struct change *change, const json_t *before,
-               struct runtime_error *why)
+/* `text` with our element, into *out. */
+static int add(struct runtime_plan *plan, const struct span *text, const json_t *before,
+               struct span *out, struct runtime_error *why)
 {
     const char *mirror = plan->options.mirror;
-    const struct span *text = &change->before.text;
     struct layout layout;
     struct text after;
     text_init(&after, &plan->pool);
@@ -242,20 +242,48 @@ static int add(struct runtime_plan *plan, struct change *change, const json_t *b
         json_decref(model);
         return plan__no_memory(why);
     }
-    change->after = (struct span){after.at, after.bytes};
-    return prove(&change->after, model, why);
+    *out = (struct span){after.at, after.bytes};
+    return prove(out, model, why);
+}
+
+/* The file without the element of an earlier apply, if the agent has another address now. What the
+ * manifest does not tell, or cannot be read here, is not looked for. */
+static int without_old(struct runtime_plan *plan, const struct change *change, struct span *out,
+                       struct runtime_error *why)
+{
+    struct undo undo = {.format = PLAN_JSON, .text = change->before.text, .before = {"", 0}};
+    struct runtime_error ignored;
+    bool found;
+    *out = change->before.text;
+    struct state *state = pool_alloc(&plan->pool, sizeof *state);
+    if (state == NULL)
+        return plan__no_memory(why);
+    int err = state_open(&plan->pool, &plan->options, false, state, &ignored);
+    const struct state_file *file = err == 0 ? state_find(state, change->host_path) : NULL;
+    if (file != NULL && strcmp(file->mirror, plan->options.mirror) != 0 &&
+        (!file->existed || state_fetch(state, file->before, &undo.before, &ignored) == 0)) {
+        undo.mirror = file->mirror;
+        err = docker__undo(&plan->pool, &undo, out, &found, why);
+    } else if (err != E_NO_MEMORY) {
+        err = 0;
+    }
+    state_close(state);
+    return err;
 }
 
 static int plan_file(struct runtime_plan *plan, struct change *change, struct runtime_error *error)
 {
     struct runtime_error why = {""};
+    struct span base;
     json_t *before = NULL;
-    int err = load(&change->before.text, &before, &why);
+    int err = without_old(plan, change, &base, &why);
+    if (err == 0)
+        err = load(&base, &before, &why);
     if (err == 0) {
         size_t index = index_of(json_object_get(before, KEY), plan->options.mirror);
-        change->after = change->before.text;
+        change->after = base;
         if (index == SIZE_MAX)
-            err = add(plan, change, before, &why);
+            err = add(plan, &base, before, &change->after, &why);
         else if (index > 0)
             plan__note(plan, "%.300s: others are asked before the agent", change->host_path);
     }

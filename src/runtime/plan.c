@@ -24,7 +24,7 @@ int plan__path(struct runtime_plan *plan, const char *host_path, const char **ou
         return runtime_fail(error, E_INVALID, "%.300s is no absolute path of less than %d bytes",
                             host_path, RUNTIME_PATH_BYTES);
     *out = pool_print(&plan->pool, "%s%s", plan->options.root, host_path);
-    return *out == NULL ? plan__no_memory(error) : 0;
+    return *out == NULL ? plan__no_memory(error) : tree_inside(plan->options.root, *out, error);
 }
 
 int plan__change(struct runtime_plan *plan, const struct change *change,

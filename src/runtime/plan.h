@@ -35,7 +35,8 @@ struct runtime_plan {
     unsigned note_count;
 };
 
-/* The path to open for a path of the host. 0; E_NO_MEMORY, E_INVALID (not absolute, too long). */
+/* The path to open for a path of the host. 0; E_NO_MEMORY, E_INVALID (not absolute, too long),
+ * E_REFUSED (leads out of the root). */
 MUST_USE int plan__path(struct runtime_plan *plan, const char *host_path, const char **out,
                         struct runtime_error *error);
 /* Adds a file that is to have these bytes; nothing if it has them. 0, E_FULL, E_NO_MEMORY. */

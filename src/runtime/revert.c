@@ -63,6 +63,14 @@ static bool is_empty(const struct span *text)
     return strspn(text->at, " \t\r\n{}") >= text->bytes;
 }
 
+/* Does the text still lead to the agent? A tool that writes TOML anew drops our marks. */
+static bool names_mirror(const struct state_file *file, const struct span *text)
+{
+    const char *slashes = strstr(file->mirror, "://");
+    const char *host = slashes != NULL ? slashes + 3 : file->mirror;
+    return memmem(text->at, text->bytes, host, strlen(host)) != NULL;
+}
+
 /* Others have edited it: only what is ours goes. */
 static int undo_ours(struct revert *revert, const struct state_file *file, const char *path,
                      const struct image *now, enum outcome *outcome, struct runtime_error *error)
@@ -81,6 +89,12 @@ static int undo_ours(struct revert *revert, const struct state_file *file, const
     if (err != 0) {
         *outcome = OUTCOME_REFUSED;
         say(revert, "refused", file->host_path, why.text);
+        return 0;
+    }
+    if (!found && names_mirror(file, &now->text)) {
+        *outcome = OUTCOME_REFUSED;
+        say(revert, "refused", file->host_path,
+            "our marks are gone, but the agent is still named; take it out by hand");
         return 0;
     }
     if (!found) {
@@ -106,8 +120,11 @@ static int revert_file(struct revert *revert, const struct state_file *file, enu
     const char *path = pool_print(&revert->pool, "%s%s", revert->state.root, file->host_path);
     if (path == NULL)
         return plan__no_memory(error);
-    tree_clean(path);
-    int err = tree_read(&revert->pool, path, TREE_EDIT, &now, error);
+    int err = tree_inside(revert->state.root, path, error);
+    if (err == 0) {
+        tree_clean(path);
+        err = tree_read(&revert->pool, path, TREE_EDIT, &now, error);
+    }
     if (err == E_REFUSED || err == E_TOO_LARGE) { /* a link is there now, and so on */
         *outcome = OUTCOME_REFUSED;
         say(revert, "refused", file->host_path, error->text);

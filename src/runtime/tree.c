@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,6 +86,43 @@ static void take(const struct stat *info, struct image *out)
     out->dev = info->st_dev;
     out->ino = info->st_ino;
     out->changed = info->st_ctim;
+}
+
+/* realpath of the longest part of `path` that exists; a link to nothing does not count as such. */
+static int real_part(const char *path, char out[PATH_MAX], struct runtime_error *error)
+{
+    char part[RUNTIME_PATH_BYTES];
+    struct stat info;
+    if (text_copy(part, sizeof part, path) != 0)
+        return runtime_fail(error, E_INVALID, "%.300s... is too long", path);
+    while (realpath(part, out) == NULL) {
+        char *slash = strrchr(part, '/');
+        if (errno != ENOENT || slash == NULL || slash == part)
+            return failed(error, "follow", part);
+        if (lstat(part, &info) == 0)
+            return runtime_fail(error, E_REFUSED, "%.600s is a link to nothing", part);
+        *slash = '\0';
+    }
+    return 0;
+}
+
+int tree_inside(const char *root, const char *path, struct runtime_error *error)
+{
+    char real_root[PATH_MAX];
+    char real[PATH_MAX];
+    if (root[0] == '\0')
+        return 0;
+    if (realpath(root, real_root) == NULL)
+        return failed(error, "follow", root);
+    int err = real_part(path, real, error);
+    if (err != 0)
+        return err;
+    size_t bytes = strcmp(real_root, "/") == 0 ? 0 : strlen(real_root);
+    if (strncmp(real, real_root, bytes) != 0 || (real[bytes] != '/' && real[bytes] != '\0'))
+        return runtime_fail(error, E_REFUSED,
+                            "%.400s leads out of %.300s by a link; name the file it means", path,
+                            root);
+    return 0;
 }
 
 int tree_read(struct pool *pool, const char *path, enum tree_use use, struct image *out,

@@ -29,6 +29,9 @@ enum tree_use {
     TREE_EDIT, /* a link, or a file of several names, is refused: it is somebody's arrangement */
 };
 
+/* 0 if `path`, as far as it exists, lies below `root` ("" is everywhere): a link of the host, read
+ * from a container, would lead to the container's own files. E_REFUSED, E_IO. */
+MUST_USE int tree_inside(const char *root, const char *path, struct runtime_error *error);
 /* Reads a file of at most RUNTIME_FILE_BYTES_MAX; nothing there is no error. 0; E_REFUSED (a link,
  * a device, several names), E_TOO_LARGE, E_DENIED, E_IO, E_NO_MEMORY with `error`. */
 MUST_USE int tree_read(struct pool *pool, const char *path, enum tree_use use, struct image *out,

@@ -55,6 +55,19 @@ static void there_already(void **state)
     assert_non_null(strstr(tree_printed, "others are asked before the agent"));
 }
 
+static void another_port_replaces_the_element(void **state)
+{
+    (void)state;
+    tree_put(FILE_, "{\"registry-mirrors\": [\"https://corp\"]}");
+    assert_int_equal(tree_apply(&options), 1);
+    options.mirror = "http://127.0.0.1:7";
+    assert_int_equal(tree_apply(&options), 1);
+    assert_string_equal(tree_get(FILE_),
+                        "{\"registry-mirrors\": [\"http://127.0.0.1:7\", \"https://corp\"]}");
+    assert_int_equal(tree_revert(&options), 0);
+    assert_string_equal(tree_get(FILE_), "{\"registry-mirrors\": [\"https://corp\"]}");
+}
+
 /* Somebody edits the file after us; revert takes out our element and nothing else. */
 static void undone_among_edits_of_others(void **state)
 {
@@ -121,10 +134,8 @@ static void refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(clean_and_lived_in_files),
-        T(there_already),
-        T(undone_among_edits_of_others),
-        T(refusals),
+        T(clean_and_lived_in_files),     T(there_already), T(another_port_replaces_the_element),
+        T(undone_among_edits_of_others), T(refusals),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

@@ -123,6 +123,29 @@ static void the_root_of_all_may_be_a_link(void **state)
     tree_there_and_back(&options, 1);
 }
 
+/* A link of the host means the host's files, not those of the container that looks at them. */
+static void links_do_not_lead_out_of_the_root(void **state)
+{
+    (void)state;
+    tree_put("/../outside/certs.d/x", "");
+    tree_directories("/etc/containerd/x");
+    assert_int_equal(symlink("../../../outside/certs.d", tree_path("/etc/containerd/certs.d")), 0);
+    tree_refused(&options, E_REFUSED, "leads out of");
+    assert_int_equal(unlink(tree_path("/etc/containerd/certs.d")), 0);
+    assert_int_equal(symlink("/etc", tree_path("/etc/containerd/certs.d")), 0);
+    tree_refused(&options, E_REFUSED, "leads out of");
+    assert_int_equal(unlink(tree_path("/etc/containerd/certs.d")), 0);
+    assert_int_equal(symlink("nothing", tree_path("/etc/containerd/certs.d")), 0);
+    tree_refused(&options, E_REFUSED, "is a link to nothing");
+    assert_int_equal(unlink(tree_path("/etc/containerd/certs.d")), 0);
+    assert_int_equal(tree_apply(&options), 1);
+    assert_int_equal(rename(tree_path("/etc/containerd"), tree_path("/../moved")), 0);
+    assert_int_equal(symlink("../../moved", tree_path("/etc/containerd")), 0);
+    assert_int_equal(tree_revert(&options), E_REFUSED);
+    assert_int_equal(tree_done.refused, 1);
+    assert_string_equal(tree_get(HOSTS), BEGIN HOST END);
+}
+
 static void files_of_any_size(void **state)
 {
     (void)state;
@@ -315,6 +338,7 @@ static void what_cannot_be_told_apart_is_refused(void **state)
         {BASE BEGIN HOST END "skip_verify = true\n", "keys of others stand in a table of ours"},
         {BASE BEGIN HOST, "a mark of shoal without its partner"},
         {"broken\n" BEGIN HOST END, "a key without '='"},
+        {BASE HOST, "our marks are gone, but the agent is still named"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         tree_put(HOSTS, BASE);
@@ -342,7 +366,8 @@ static void gone_or_turned_into_a_link(void **state)
     assert_string_equal(tree_get(HOSTS), "(none)");
     assert_int_equal(tree_apply(&options), 1);
     assert_int_equal(unlink(tree_path(HOSTS)), 0);
-    assert_int_equal(symlink("/etc/passwd", tree_path(HOSTS)), 0);
+    tree_put(CERTS "other", BASE);
+    assert_int_equal(symlink("../other", tree_path(HOSTS)), 0);
     assert_int_equal(tree_revert(&options), E_REFUSED);
     assert_non_null(strstr(tree_printed, "it is a symbolic link"));
 }
@@ -473,6 +498,7 @@ int main(void)
         T(links_and_devices_are_refused),
         T(directories_are_looked_at),
         T(the_root_of_all_may_be_a_link),
+        T(links_do_not_lead_out_of_the_root),
         T(files_of_any_size),
         T(a_write_that_fails_changes_nothing),
         T(a_file_changed_since_the_plan_is_left),
