@@ -126,7 +126,7 @@ static void blob_free(struct blob *blob)
     content_copy_put(blob->content);
     if (blob->cached != NULL)
         cache_put(blobs->config.cache, blob->cached);
-    hasher_free(blob->hasher);
+    prefix_hash_free(blob->prefix);
     (void)loop_alloc(NULL, blob->proven, 0);
     (void)loop_alloc(NULL, blob->pieces, 0);
     (void)loop_alloc(NULL, blob, 0);
@@ -202,11 +202,10 @@ static void doubt(struct blob *blob, uint32_t piece)
 {
     if (!blob->verified || blob__proven(blob, piece) != NULL)
         return;
-    ASSERT(!blob->hashing);
     blob->verified = false;
     blob->hashed = 0;
-    if (blob->hasher != NULL)
-        hasher_reset(blob->hasher);
+    if (blob->prefix != NULL)
+        prefix_hash_reset(blob->prefix);
 }
 
 void blob__piece_gone(struct blob *blob, uint32_t piece)

@@ -59,7 +59,7 @@ static bool untouched(const struct blob *blob)
         if (blob->have_count > 0 || reader->ahead || (reader->whole && reader->offset > 0))
             return false;
     }
-    return blob->jobs == 0 && blob->fetches == NULL && !blob->hashing && !blob->repairing;
+    return blob->jobs == 0 && blob->fetches == NULL && !blob->repairing;
 }
 
 /* What we have of it was vouched for at best, and is not needed. */
@@ -72,8 +72,8 @@ static void forget_own(struct blob *blob)
             blob__piece_gone(blob, piece);
     }
     blob__renew_cached(blob);
-    if (blob->hasher != NULL)
-        hasher_reset(blob->hasher);
+    if (blob->prefix != NULL)
+        prefix_hash_reset(blob->prefix);
     blob->hashed = 0;
 }
 

@@ -95,7 +95,7 @@ static void mismatch(struct blob *blob)
             blob__piece_gone(blob, piece);
     }
     blob__renew_cached(blob);
-    hasher_reset(blob->hasher);
+    prefix_hash_reset(blob->prefix);
     blob->hashed = 0;
     blob->proven = loop_alloc(NULL, blob->proven, 0);
     blob->repairing = again && blob_fetch__repair(blob);
@@ -107,7 +107,7 @@ static void mismatch(struct blob *blob)
 void blob__digest_known(struct blob *blob)
 {
     struct digest digest;
-    hasher_final(blob->hasher, &digest);
+    prefix_hash_final(blob->prefix, &digest);
     if (!digest_equal(&digest, &blob->info.digest)) {
         mismatch(blob);
         return;

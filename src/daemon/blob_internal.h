@@ -7,6 +7,7 @@
 #include "blob.h"
 #include "blob_blame.h"
 #include "loop.h"
+#include "prefix_hash.h"
 #include "table.h"
 
 /* Verified bytes on disk are sent straight from the file for this long; then they are hashed again
@@ -50,16 +51,14 @@ struct blob {
     struct blob_fetch *fetches;
     struct blob_caller *callers[BLOB_CALLERS_MAX]; /* one reference each */
     uint32_t caller_count;
-    struct hasher *hasher;      /* whole-blob prefix; NULL until somebody wants it */
-    uint32_t hashed;            /* pieces in the prefix hash */
+    struct prefix_hash *prefix; /* owned; NULL until somebody wants the digest */
+    uint32_t hashed;            /* pieces collected from it */
     struct piece_hash *proven;  /* owned: of the pieces in the prefix hash, and all when it matched;
                                    zero: unknown. NULL: nobody hashed it in this life */
-    bool hashing;               /* a job owns the hasher */
-    struct piece_job *in_order; /* arrived, wait for the hasher; only while `hashing` */
-    uint32_t in_order_count;
-    bool verified;                /* the whole digest matched */
-    bool sealed;                  /* told to the cache */
-    bool repairing;               /* it did not match: everything is read from the origin again */
+    bool draining;              /* a job hashes what is in line */
+    bool verified;              /* the whole digest matched */
+    bool sealed;                /* told to the cache */
+    bool repairing;             /* it did not match: everything is read from the origin again */
     struct content_copy *content; /* containerd has it all: one reference, or NULL */
     uint64_t content_until_us;    /* reads wait for word from the content store; 0: they do not */
     uint32_t jobs;                /* of blob_piece.c */
@@ -162,7 +161,7 @@ typedef void (*piece_loaded_fn)(void *arg, int status, struct buffer *bytes,
                                 const struct voucher *voucher);
 MUST_USE int blob_piece__load(struct blob *blob, uint32_t piece, bool keep, piece_loaded_fn then,
                               void *arg);
-/* Goes on with the whole-blob hash, if somebody wants it and the next piece is here. */
+/* Goes on with the whole-blob hash, if somebody wants it; else memory need not be kept for it. */
 void blob_piece__hash_on(struct blob *blob);
 
 /* ---- blob_digest.c: what the hash over all of it says ---- */

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a worker thread does to one piece: hash it, check or sign its voucher, carry the whole-blob
- * hash on when the piece is next in order, write it to the cache or read it back. One job per
- * piece, so that its bytes pass through the processor's cache once. What the whole hash says is
- * blob_digest.c's.
+ * What a worker thread does to one piece: hash it, and the whole blob on with it (prefix_hash.h),
+ * check or sign its voucher, write it to the cache or read it back. One job per piece, so that its
+ * bytes pass through the processor's cache once. What the whole hash says is blob_digest.c's.
  */
 #include "blob_internal.h"
 
@@ -13,19 +12,17 @@
 #include "content.h"
 #include "log.h"
 
-/* Pieces of one blob that wait for those before them to be hashed: as many as a fast peer has under
- * way, few enough that a slow disk does not hold up the news of them. */
-#define IN_ORDER_MAX 8
-
-/* So much of what could be hashed on waits for pieces to arrive: the blob's hash goes over it while
- * the processor hashes them, which costs two thirds of doing both one by one, and no worker's turn
- * of its own. When the last piece is here, what is left takes 5 ms. */
-#define BESIDE_BYTES_MAX (8ULL * 1024 * 1024)
+/* So much of a blob is lined up for its hash at most, and kept in memory for it. With half of it a
+ * worker in a hundred finds nothing to take along; when the last piece is here, what is left takes
+ * 10 ms. */
+#define LINE_BYTES_MAX (16U * 1024 * 1024)
+/* Pieces read back at a time for the hash, when memory has lost them. */
+#define LOADS_AHEAD 4
 
 enum job_kind {
     JOB_STORE = 1, /* arrived: verify, vouch, hash on, write */
     JOB_LOAD,      /* read back, verified by the cache */
-    JOB_HASH,      /* hash on with bytes in memory */
+    JOB_HASH,      /* hash on with what is in line */
 };
 
 struct piece_job {
@@ -37,13 +34,9 @@ struct piece_job {
     uint32_t piece;
     struct buffer *buffer; /* one reference */
     struct piece_arrival arrival;
-    struct voucher voucher; /* its hash is the bytes', whatever the kind */
-    bool hash_on;           /* this job owns the prefix hasher ... */
-    struct buffer *beside;  /* ... and carries it over these bytes, not its own; one reference */
-    uint32_t hash_piece;    /* the piece it carries it over */
-    struct piece_hash hash; /* of that piece, when `hashed` */
-    bool hashed;
-    struct piece_job *next; /* in blob->in_order */
+    struct voucher voucher;     /* its hash is the bytes', whatever the kind */
+    struct prefix_hash *prefix; /* STORE, HASH: the blob's; NULL: its digest is not wanted */
+    uint32_t leave;             /* HASH: so many in line */
     bool store;
     bool keep;
     int status;
@@ -85,25 +78,19 @@ static void sign(struct piece_job *job, const struct piece_hash *hash)
     voucher_sign(node_identity(node), &job->blob->info.key, &job->voucher);
 }
 
-/* Hash of the piece, and with it the whole blob's when this job carries that on. False: the bytes
- * are not what `expected` (NULL: anything) says, and they are not part of the blob's hash. */
+/* Hash of the piece, and with it the blob's where that is wanted. False: the bytes are not what
+ * `expected` (NULL: anything) says, and they are not part of the blob's hash. */
 static bool hash_piece(struct piece_job *job, const struct piece_hash *expected,
                        struct piece_hash *out)
 {
-    const struct hash_span own = {job->buffer->bytes, job->buffer->used};
-    if (job->hash_on && job->beside == NULL) {
-        job->hashed =
-            hasher_update_piece(job->blob->hasher, own.bytes, own.byte_count, expected, &job->hash);
-        *out = job->hash;
-        return job->hashed;
-    }
-    if (job->hash_on) {
-        const struct hash_span beside = {job->beside->bytes, job->beside->used};
-        hasher_update_beside(job->blob->hasher, &beside, &own, out);
-        job->hashed = true;
-    } else {
-        piece_hash_of(own.bytes, own.byte_count, out);
-    }
+    const struct prefix_hash_piece piece = {
+        .index = job->piece,
+        .span = {job->buffer->bytes, job->buffer->used},
+        .expected = expected,
+    };
+    if (job->prefix != NULL)
+        return prefix_hash_take(job->prefix, &piece, out);
+    piece_hash_of(piece.span.bytes, piece.span.byte_count, out);
     return expected == NULL || memcmp(out->bytes, expected->bytes, sizeof out->bytes) == 0;
 }
 
@@ -150,18 +137,6 @@ static void run_load(struct piece_job *job)
         const struct piece_hash hash = job->voucher.hash;
         sign(job, &hash);
     }
-    if (job->hash_on) {
-        hasher_update(blob->hasher, job->buffer->bytes, job->buffer->used);
-        job->hash = job->voucher.hash;
-        job->hashed = true;
-    }
-}
-
-/* Its hash was found when it arrived or was read. */
-static void run_hash(struct piece_job *job)
-{
-    hasher_update(job->blob->hasher, job->buffer->bytes, job->buffer->used);
-    job->hashed = true;
 }
 
 static void job_run(struct loop_work *work)
@@ -172,7 +147,7 @@ static void job_run(struct loop_work *work)
     else if (job->kind == JOB_LOAD)
         run_load(job);
     else
-        run_hash(job);
+        prefix_hash_drain(job->prefix, job->leave);
 }
 
 /* ---- on the loop ---- */
@@ -181,7 +156,6 @@ static void job_free(struct piece_job *job)
 {
     struct blob *blob = job->blob;
     buffer_put(job->buffer);
-    buffer_put(job->beside);
     (void)loop_alloc(NULL, job, 0);
     blob->jobs--;
     blob__unref(blob);
@@ -199,63 +173,25 @@ static struct piece_job *job_new(struct blob *blob, enum job_kind kind, uint32_t
     return job;
 }
 
-/* Gives the job the prefix hasher for `piece` if it is next and the digest is wanted. */
-static bool take_hasher(struct piece_job *job, uint32_t piece)
+/* What carries the blob's hash on; NULL: it is known, not wanted, or memory is short. */
+static struct prefix_hash *wanted_prefix(struct blob *blob)
 {
-    struct blob *blob = job->blob;
-    if (blob->hashing || blob->verified || piece != blob->hashed || !blob__wants_digest(blob))
-        return false;
-    if (blob->hasher == NULL && hasher_new(blob->info.digest.algorithm, &blob->hasher) != 0)
-        return false;
-    blob->hashing = true;
-    job->hash_on = true;
-    job->hash_piece = piece;
-    return true;
-}
-
-/* The job did not run. */
-static void return_hasher(struct piece_job *job)
-{
-    if (job->hash_on)
-        job->blob->hashing = false;
-    job->hash_on = false;
-}
-
-/* The next piece to hash, if it is in memory; else NULL. */
-static const struct memory_entry *next_to_hash(const struct blob *blob)
-{
-    if (blob->hashed >= blob->layout.piece_count)
+    if (blob->verified || !blob__wants_digest(blob))
         return NULL;
-    const struct blob_piece *slot = &blob->pieces[blob->hashed];
-    return slot->have && !slot->loading ? slot->memory : NULL;
+    if (blob->prefix == NULL && prefix_hash_new(blob->info.digest.algorithm, &blob->prefix) != 0)
+        return NULL;
+    return blob->prefix;
 }
 
-/* Lets a job that hashes an arrived piece carry the blob's hash over an earlier one meanwhile. */
-static void take_beside(struct piece_job *job)
+/* Takes note of how far the workers have come. */
+static void collect_hashed(struct blob *blob)
 {
-    const struct memory_entry *entry = next_to_hash(job->blob);
-    if (entry == NULL || !take_hasher(job, job->blob->hashed))
-        return;
-    job->beside = buffer_ref(entry->buffer);
-    job->hash = entry->hash;
-}
-
-static void in_order_next(struct blob *blob);
-
-/* A job gave the hasher back after its piece. */
-static void hashed_one(struct piece_job *job, bool good)
-{
-    struct blob *blob = job->blob;
-    if (!job->hash_on)
-        return;
-    blob->hashing = false;
-    if (good && job->hashed && job->hash_piece == blob->hashed) {
-        blob__prove(blob, job->hash_piece, &job->hash);
-        blob->hashed++;
-        if (blob->hashed == blob->layout.piece_count)
-            blob__digest_known(blob);
-    }
-    in_order_next(blob);
+    struct piece_hash hashes[PREFIX_HASH_LINE_MAX];
+    uint32_t count = blob->prefix == NULL ? 0 : prefix_hash_collect(blob->prefix, hashes);
+    for (uint32_t i = 0; i < count; i++)
+        blob__prove(blob, blob->hashed++, &hashes[i]);
+    if (count > 0 && blob->hashed == blob->layout.piece_count)
+        blob__digest_known(blob);
 }
 
 static void keep_voucher(struct blob_piece *slot, const struct voucher *voucher)
@@ -357,7 +293,7 @@ static void store_done(struct loop_work *work, int status)
     struct piece_arrival arrival = job->arrival;
     transfer_piece_done(transfer_of(blob), now_us(blob), blob->handle, job->piece, &arrival.source,
                         status);
-    hashed_one(job, status == 0 || job->beside != NULL);
+    collect_hashed(blob);
     if (arrival.done != NULL)
         arrival.done(arrival.arg, status);
     blobs__evictions(blobs);
@@ -382,49 +318,11 @@ static void not_stored(struct piece_job *job, int err)
     struct piece_arrival arrival = job->arrival;
     if (job->store)
         cache_write_done(blob->blobs->config.cache, job->cached, job->piece, now_us(blob), err);
-    return_hasher(job);
     transfer_piece_done(transfer_of(blob), now_us(blob), blob->handle, job->piece, &arrival.source,
                         E_AGAIN);
     if (arrival.done != NULL)
         arrival.done(arrival.arg, err);
     job_free(job);
-}
-
-static void submit_store(struct piece_job *job)
-{
-    if (!take_hasher(job, job->piece))
-        take_beside(job);
-    int err = loop_submit(job->blob->blobs->config.loop, &job->work);
-    if (err != 0)
-        not_stored(job, err);
-}
-
-/* The piece would be the next one to hash but for those before it, which are being hashed: it
- * waits for them, so that it passes through the processor once. False: it need not wait. */
-static bool waits_in_order(struct blob *blob, struct piece_job *job)
-{
-    if (!blob->hashing || blob->verified || blob->in_order_count >= IN_ORDER_MAX ||
-        job->piece != blob->hashed + 1 + blob->in_order_count)
-        return false;
-    struct piece_job **link = &blob->in_order;
-    while (*link != NULL)
-        link = &(*link)->next;
-    *link = job;
-    blob->in_order_count++;
-    return true;
-}
-
-/* The hasher is free: the next one in order goes on with it. If there is a gap before it now, or
- * no work can be given out, none of those that wait is held up any longer. */
-static void in_order_next(struct blob *blob)
-{
-    while (blob->in_order != NULL && !blob->hashing) {
-        struct piece_job *job = blob->in_order;
-        blob->in_order = job->next;
-        blob->in_order_count--;
-        job->next = NULL;
-        submit_store(job);
-    }
 }
 
 void blob_piece__arrived(const struct piece_arrival *arrival, struct buffer *bytes)
@@ -444,8 +342,10 @@ void blob_piece__arrived(const struct piece_arrival *arrival, struct buffer *byt
     job->work.done = store_done;
     job->store = !blob->pieces[arrival->piece].stored && blob->content == NULL &&
                  reserve(blob, arrival->piece);
-    if (!waits_in_order(blob, job))
-        submit_store(job);
+    job->prefix = wanted_prefix(blob);
+    int err = loop_submit(blob->blobs->config.loop, &job->work);
+    if (err != 0)
+        not_stored(job, err);
 }
 
 /* Ends the hold on where the piece was to be read. */
@@ -508,7 +408,7 @@ static void load_done(struct loop_work *work, int status)
     else if (status == 0)
         loaded(job);
     load_release(job);
-    hashed_one(job, status == 0);
+    collect_hashed(blob);
     if (job->then != NULL)
         job->then(job->then_arg, status, job->buffer, &job->voucher);
     blobs__evictions(blob->blobs);
@@ -544,15 +444,6 @@ static struct piece_job *load_job(struct blob *blob, uint32_t piece)
     return job;
 }
 
-/* A load or hash that no worker takes. */
-static void job_drop(struct piece_job *job)
-{
-    if (job->kind == JOB_LOAD)
-        load_release(job);
-    return_hasher(job);
-    job_free(job);
-}
-
 int blob_piece__load(struct blob *blob, uint32_t piece, bool keep, piece_loaded_fn then, void *arg)
 {
     struct piece_job *job = load_job(blob, piece);
@@ -561,66 +452,84 @@ int blob_piece__load(struct blob *blob, uint32_t piece, bool keep, piece_loaded_
     job->keep = keep;
     job->then = then;
     job->then_arg = arg;
-    (void)take_hasher(job, piece);
     blob->pieces[piece].loading = keep || blob->pieces[piece].loading;
     int err = loop_submit(blob->blobs->config.loop, &job->work);
     if (err != 0) {
         blob->pieces[piece].loading = false;
-        job_drop(job);
+        load_release(job);
+        job_free(job);
     }
     return err;
 }
 
+/* ---- the blob's hash ---- */
+
 static void hash_done(struct loop_work *work, int status)
 {
+    (void)status; /* whatever it did is in the prefix */
     struct piece_job *job = (struct piece_job *)work;
     struct blob *blob = job->blob;
-    hashed_one(job, status == 0);
+    blob->draining = false;
+    collect_hashed(blob);
     blob_piece__hash_on(blob);
     blob__wake(blob);
     job_free(job);
 }
 
-/* More pieces will come, and what could be hashed now is little enough to be carried on with them.
- */
-static bool waits_for_arrivals(const struct blob *blob)
+static uint32_t line_max(const struct blob *blob)
 {
-    uint64_t later_max = BESIDE_BYTES_MAX / blob->layout.piece_bytes;
-    uint64_t later = 0;
-    if (blob->have_count == blob->layout.piece_count || next_to_hash(blob) == NULL)
-        return false;
-    while (later < later_max && blob->pieces[blob->hashed + later].have)
-        later++; /* ends at a gap: not all are here */
-    return later < later_max;
+    uint32_t pieces = LINE_BYTES_MAX / blob->layout.piece_bytes;
+    return pieces < PREFIX_HASH_LINE_MAX ? pieces : PREFIX_HASH_LINE_MAX;
 }
 
-/* A job that hashes on with `piece`, from memory or from the cache. NULL: not now. */
-static struct piece_job *hash_job(struct blob *blob, uint32_t piece)
+/* Lines up the pieces in memory that are next, and reads back those that memory has lost. */
+static void line_up(struct blob *blob)
 {
-    const struct memory_entry *entry = next_to_hash(blob);
-    if (entry == NULL)
-        return load_job(blob, piece);
-    struct piece_job *job = job_new(blob, JOB_HASH, piece);
+    uint32_t count = blob->layout.piece_count;
+    uint32_t piece = prefix_hash_next(blob->prefix);
+    uint32_t room = line_max(blob) - prefix_hash_waiting(blob->prefix);
+    for (; room > 0 && piece < count && blob->pieces[piece].memory != NULL; piece++, room--) {
+        const struct memory_entry *entry = blob->pieces[piece].memory;
+        if (!prefix_hash_push(blob->prefix, piece, entry->buffer, &entry->hash))
+            return;
+    }
+    uint32_t end = piece + (room < LOADS_AHEAD ? room : LOADS_AHEAD);
+    for (; piece < end && piece < count && blob->pieces[piece].have; piece++) {
+        const struct blob_piece *slot = &blob->pieces[piece];
+        if (slot->memory == NULL && !slot->loading &&
+            blob_piece__load(blob, piece, true, NULL, NULL) != 0)
+            return;
+    }
+}
+
+/* Hashes what no arrival will take along: all, when everything is here; half of a full line, whose
+ * pieces come faster than one worker at a time can hash them. */
+static void drain(struct blob *blob)
+{
+    bool all_here = blob->have_count == blob->layout.piece_count;
+    uint32_t leave = all_here ? 0 : line_max(blob) / 2;
+    uint32_t enough = all_here ? 1 : line_max(blob);
+    if (blob->draining || prefix_hash_waiting(blob->prefix) < enough)
+        return;
+    struct piece_job *job = job_new(blob, JOB_HASH, 0);
     if (job == NULL)
-        return NULL;
-    job->buffer = buffer_ref(entry->buffer);
-    job->hash = entry->hash;
+        return;
     job->work.done = hash_done;
-    return job;
+    job->prefix = blob->prefix;
+    job->leave = leave;
+    blob->draining = loop_submit(blob->blobs->config.loop, &job->work) == 0;
+    if (!blob->draining)
+        job_free(job);
 }
 
 void blob_piece__hash_on(struct blob *blob)
 {
-    uint32_t piece = blob->hashed;
-    if (piece >= blob->layout.piece_count || blob->blobs->closing || blob->hashing ||
-        blob->verified || !blob__wants_digest(blob))
+    if (blob->blobs->closing)
         return;
-    const struct blob_piece *slot = &blob->pieces[piece];
-    if (!slot->have || slot->loading || waits_for_arrivals(blob))
-        return;
-    struct piece_job *job = hash_job(blob, piece);
-    if (job == NULL)
-        return;
-    if (!take_hasher(job, piece) || loop_submit(blob->blobs->config.loop, &job->work) != 0)
-        job_drop(job);
+    if (wanted_prefix(blob) != NULL) {
+        line_up(blob);
+        drain(blob);
+    } else if (blob->prefix != NULL) {
+        prefix_hash_trim(blob->prefix);
+    }
 }

@@ -213,6 +213,7 @@ void blob_read_stop(struct blob_reader *reader)
     blobs__evictions(blobs);
     (*counter_of(reader))--;
     reader->blob = NULL;
+    blob_piece__hash_on(blob);
     blob__unref(blob);
 }
 

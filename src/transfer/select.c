@@ -257,7 +257,19 @@ static uint32_t next_marked(const struct swarm *swarm, uint32_t from, uint32_t e
     return end;
 }
 
-/* The rarest marked piece in [first, end), a random one of several; `end` if there is none. */
+/* No neighbour pulls the blob: whatever order it comes in, nobody is to get it from here. */
+static bool nobody_mixes(const struct swarm *swarm)
+{
+    for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
+        if (swarm->neighbours[i].wants)
+            return false;
+    }
+    return true;
+}
+
+/* The rarest marked piece in [first, end); `end` if there is none. Of several a random one, for
+ * others to have what we have not, or the first one, which readers and the blob's hash are nearest
+ * to. */
 static uint32_t rarest(struct transfer *transfer, const struct swarm *swarm, uint32_t first,
                        uint32_t end)
 {
@@ -272,7 +284,7 @@ static uint32_t rarest(struct transfer *transfer, const struct swarm *swarm, uin
     }
     if (ties == 0)
         return end;
-    uint64_t skip = prng_below(&transfer->prng, ties);
+    uint64_t skip = nobody_mixes(swarm) ? 0 : prng_below(&transfer->prng, ties);
     for (uint32_t piece = next_marked(swarm, first, end); piece < end;
          piece = next_marked(swarm, piece + 1, end)) {
         if (swarm->avail[piece] == least && skip-- == 0)
