@@ -219,31 +219,46 @@ static json_t *model_with(const json_t *before, const char *mirror)
     return model;
 }
 
-/* `text` with our element, into *out. */
-static int add(struct runtime_plan *plan, const struct span *text, const json_t *before,
-               struct span *out, struct runtime_error *why)
+/* `text`, whose meaning is `before`, with our element. */
+static int put_first(struct pool *pool, const struct span *text, const json_t *before,
+                     const char *mirror, struct span *out, struct runtime_error *error)
 {
-    const char *mirror = plan->options.mirror;
     struct layout layout;
     struct text after;
-    text_init(&after, &plan->pool);
+    text_init(&after, pool);
     if (is_empty(text)) {
         text_add_string(&after, "{\n  \"" KEY "\": [");
         add_quoted(&after, mirror);
         text_add_string(&after, "]\n}\n");
     } else {
         if (!lay_out(text, json_object_get(before, KEY) != NULL, &layout))
-            return runtime_fail(why, E_REFUSED,
+            return runtime_fail(error, E_REFUSED,
                                 "1: the file is laid out in a way that is not edited");
         build_with(text, &layout, mirror, &after);
     }
     json_t *model = model_with(before, mirror);
     if (text_end(&after) != 0 || model == NULL) {
         json_decref(model);
-        return plan__no_memory(why);
+        return plan__no_memory(error);
     }
     *out = (struct span){after.at, after.bytes};
-    return prove(out, model, why);
+    return prove(out, model, error);
+}
+
+int docker__add(struct pool *pool, const struct span *text, const char *mirror, struct span *out,
+                bool *behind, struct runtime_error *error)
+{
+    json_t *before = NULL;
+    int err = load(text, &before, error);
+    if (err != 0)
+        return err;
+    size_t index = index_of(json_object_get(before, KEY), mirror);
+    *behind = index != SIZE_MAX && index > 0;
+    *out = *text;
+    if (index == SIZE_MAX)
+        err = put_first(pool, text, before, mirror, out, error);
+    json_decref(before);
+    return err;
 }
 
 /* The file without the element of an earlier apply, if the agent has another address now. What the
@@ -275,21 +290,14 @@ static int plan_file(struct runtime_plan *plan, struct change *change, struct ru
 {
     struct runtime_error why = {""};
     struct span base;
-    json_t *before = NULL;
+    bool behind = false;
     int err = without_old(plan, change, &base, &why);
     if (err == 0)
-        err = load(&base, &before, &why);
-    if (err == 0) {
-        size_t index = index_of(json_object_get(before, KEY), plan->options.mirror);
-        change->after = base;
-        if (index == SIZE_MAX)
-            err = add(plan, &base, before, &change->after, &why);
-        else if (index > 0)
-            plan__note(plan, "%.300s: others are asked before the agent", change->host_path);
-    }
-    json_decref(before);
+        err = docker__add(&plan->pool, &base, plan->options.mirror, &change->after, &behind, &why);
     if (err != 0)
         return runtime_fail(error, err, "%.300s:%.600s", change->host_path, why.text);
+    if (behind)
+        plan__note(plan, "%.300s: others are asked before the agent", change->host_path);
     return plan__change(plan, change, error);
 }
 

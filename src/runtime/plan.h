@@ -69,7 +69,11 @@ struct undo {
 MUST_USE int plan__undo(struct pool *pool, const struct undo *undo, struct span *out, bool *found,
                         struct runtime_error *error);
 
-/* The same for daemon.json (docker.c); plan__undo calls it. */
+/* daemon.json (docker.c) with `mirror` as first of its mirrors, or as it is if it has it; *behind:
+ * it has it, but not first. 0; E_REFUSED with `error` = "LINE: why", E_NO_MEMORY. */
+MUST_USE int docker__add(struct pool *pool, const struct span *text, const char *mirror,
+                         struct span *out, bool *behind, struct runtime_error *error);
+/* plan__undo for daemon.json. */
 MUST_USE int docker__undo(struct pool *pool, const struct undo *undo, struct span *out, bool *found,
                           struct runtime_error *error);
 

@@ -160,15 +160,47 @@ static uint32_t element_of(const struct toml *toml, uint32_t index)
     return TOML_ROOT;
 }
 
-static bool clash(const struct toml_item *a, const struct toml_item *b)
+static bool is_above(const struct toml_item *of, const struct toml_item *item)
+{
+    return of->path_bytes < item->path_bytes && is_prefix(of, item);
+}
+
+/* Parts of the table that a key stands in, by its header. */
+static uint32_t table_parts(const struct toml *toml, const struct toml_item *key)
+{
+    return key->table == TOML_ROOT ? 0 : toml->items[key->table].parts;
+}
+
+/* A table that a dotted key makes on its way, as a and a.b by "a.b.c = 1", cannot be a header's,
+ * too (v1.0.0 "Table"). */
+static bool makes(const struct toml *toml, const struct toml_item *key,
+                  const struct toml_item *header)
+{
+    return is_above(header, key) && header->parts > table_parts(toml, key);
+}
+
+/* Nor can a dotted key go into a table that a header has made or passed through before. */
+static bool enters(const struct toml *toml, const struct toml_item *key,
+                   const struct toml_item *header)
+{
+    uint32_t parts = table_parts(toml, key) + 1;
+    if (parts >= key->parts)
+        return false;
+    size_t bytes = (size_t)(toml_part(key, parts) - key->path);
+    return header->path_bytes >= bytes && memcmp(key->path, header->path, bytes) == 0;
+}
+
+/* Can `b` not stand behind `a`? */
+static bool clash(const struct toml *toml, const struct toml_item *a, const struct toml_item *b)
 {
     if (a->kind == TOML_KEY && b->kind == TOML_KEY)
         return is_prefix(a, b) || is_prefix(b, a);
-    if (a->kind ==
-        TOML_KEY) /* a key is no table, and dotted keys of a table are not opened again */
-        return is_prefix(a, b);
+    if (a->kind == TOML_KEY)
+        return is_prefix(a, b) || makes(toml, a, b);
     if (b->kind == TOML_KEY)
-        return is_prefix(b, a);
+        return is_prefix(b, a) || makes(toml, b, a) || enters(toml, b, a);
+    if (b->kind == TOML_ARRAY && is_above(b, a))
+        return true;
     bool same = a->path_bytes == b->path_bytes && is_prefix(a, b);
     return same && (a->kind == TOML_TABLE || b->kind == TOML_TABLE);
 }
@@ -195,7 +227,7 @@ static uint32_t first_clash(struct toml *toml)
         for (uint32_t j = 0; j < i && item->kind != TOML_COMMENT; j++) {
             const struct toml_item *other = &toml->items[j];
             if (other->element == item->element && other->kind != TOML_COMMENT &&
-                clash(other, item))
+                clash(toml, other, item))
                 return i;
         }
     }

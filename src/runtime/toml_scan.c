@@ -144,7 +144,8 @@ static bool folded(struct toml_scan *scan)
     if (peek(scan, ahead) != '\n' && (peek(scan, ahead) != '\r' || peek(scan, ahead + 1) != '\n'))
         return false;
     scan->at += ahead;
-    for (int c = peek(scan, 0); c == ' ' || c == '\t' || c == '\n' || c == '\r';
+    for (int c = peek(scan, 0);
+         c == ' ' || c == '\t' || c == '\n' || (c == '\r' && peek(scan, 1) == '\n');
          c = peek(scan, 0)) {
         scan->line += c == '\n';
         scan->at++;
@@ -251,15 +252,20 @@ bool toml__key_part(struct toml_scan *scan, struct text *out)
 
 /* ---- numbers, dates, booleans ---- */
 
+static bool is_digit_of(int c, int base)
+{
+    int value = hex_value(c);
+    return value >= 0 && value < base;
+}
+
 /* Digits of a base with single underscores between them; how many bytes, 0 if it is none. */
 static size_t digits(const char *word, size_t bytes, int base)
 {
     size_t at = 0;
     while (at < bytes) {
-        int value = hex_value((unsigned char)word[at]);
         bool joint = word[at] == '_' && at > 0 && word[at - 1] != '_' && at + 1 < bytes &&
-                     hex_value((unsigned char)word[at + 1]) >= 0;
-        if (!joint && (value < 0 || value >= base))
+                     is_digit_of((unsigned char)word[at + 1], base);
+        if (!joint && !is_digit_of((unsigned char)word[at], base))
             break;
         at++;
     }
@@ -308,9 +314,20 @@ static bool has_form(const char *word, size_t bytes, const char *form)
     return true;
 }
 
+static int two(const char *word)
+{
+    return (word[0] - '0') * 10 + word[1] - '0';
+}
+
+/* "hh:mm", which is there. */
+static bool is_clock(const char *word)
+{
+    return two(word) < 24 && two(word + 3) < 60;
+}
+
 static bool is_time(const char *word, size_t bytes, bool offset)
 {
-    if (!has_form(word, bytes, "00:00:00"))
+    if (!has_form(word, bytes, "00:00:00") || !is_clock(word) || two(word + 6) > 59)
         return false;
     size_t at = 8;
     if (at < bytes && word[at] == '.') {
@@ -324,13 +341,28 @@ static bool is_time(const char *word, size_t bytes, bool offset)
     if (word[at] == 'Z' || word[at] == 'z')
         return at + 1 == bytes;
     return bytes - at == 6 && (word[at] == '+' || word[at] == '-') &&
-           has_form(word + at + 1, 5, "00:00");
+           has_form(word + at + 1, 5, "00:00") && is_clock(word + at + 1);
+}
+
+/* "yyyy-mm-dd", which is there: is there such a day? */
+static bool is_day(const char *word)
+{
+    static const int days[12] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    int year = two(word) * 100 + two(word + 2);
+    int month = two(word + 5);
+    int day = two(word + 8);
+    if (year < 1 || month < 1 || month > 12)
+        return false;
+    bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    return day >= 1 && day <= days[month - 1] + (month == 2 && leap);
 }
 
 static bool is_date(const char *word, size_t bytes)
 {
     if (!has_form(word, bytes, "0000-00-00"))
         return is_time(word, bytes, false);
+    if (!is_day(word))
+        return false;
     return bytes == 10 || ((word[10] == 'T' || word[10] == 't' || word[10] == ' ') &&
                            is_time(word + 11, bytes - 11, true));
 }

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -360,6 +361,76 @@ def test_a_full_disk():
             it.check(MIRROR in hosts.read_text(), "not written with room")
         finally:
             run("umount", node.host)
+
+
+# ---- another reader of TOML as judge ----
+
+SCALARS = ["true", "1_000", "-0x1", "0x1f", "1e3", "1979-05-27T07:32:00Z", "07:32:00", "'C:\\x'", '"a\\u00e9\\"b"', '""', "[1, 2,]", "[]", '["a", [\'b\']]', "{}",
+           '{x = 1, "y z".w = [{}]}', '"""\nq\\\n  "r\\""""', "'''\n[host]\n'''", "nan", "[\n 1, # c\n\n 2\n]", "01", "1__0", "tru", "'a", "[1 2]", "{a = 1,}", "1979-13", '"\\x"']
+KEYS = ["server", "ca", "client", "skip_verify", "capabilities", '"quoted key"', "'lit'", "dotted.key", "dotted.other", "header.x", "k1", "k2"]
+TABLES = ['[host."https://a"]', "[host.'https://b']", '[host."https://a".header]', "[other]", "[other.deep]", "[[list]]", "[[list]]", "[list.sub]",
+          "[ spaced . 'x' ]", "[header]", "[[list.inner]]", "[host]", "[other]"]
+
+
+def random_toml(dice) -> str:
+    """A file that is mostly right: tables and keys in any order, comments, blank lines, one kind of line end; a third of them mutated."""
+    lines = []
+    for _ in range(dice.randint(0, 9)):
+        pick = dice.random()
+        indent = dice.choice(["", "", "  ", "\t"])
+        if pick < 0.35:
+            lines.append(indent + dice.choice(TABLES) + dice.choice(["", "  # t", " "]))
+        elif pick < 0.8:
+            scalars = SCALARS if dice.random() < 0.2 else SCALARS[:19]
+            lines.append(indent + dice.choice(KEYS) + dice.choice([" = ", "=", " =\t"]) + dice.choice(scalars) + dice.choice(["", " # v"]))
+        else:
+            lines.append(dice.choice(["", "# comment", "   # [host.x]", "  "]))
+    text = "\n".join(lines) + dice.choice(["", "\n", "\n", "\n\n"])
+    if dice.random() < 0.3:
+        text = text.replace("\n", "\r\n")
+    if text and dice.random() < 0.33:
+        at = dice.randrange(len(text))
+        text = text[:at] + dice.choice(["", "]", '"', "\n", "=", ".", "'", "\r", "\x01", "[", "#", ",", "{"]) + text[at + dice.randint(0, 2):]
+    return text
+
+
+def same_values(a, b) -> bool:
+    return repr(a) == repr(b)  # nan is nan; order counts, as it does for containerd
+
+
+def test_another_reader_agrees():
+    """What we take Python's tomllib takes; it sees our host first, and everything else as it was. What is refused is left alone."""
+    with one_node() as node:
+        seed = int(os.environ.get("SEED", time.time()))
+        dice, taken, refused, strict = random.Random(seed), 0, 0, 0
+        place = put(node.host, "/certs.d/r/hosts.toml", "")
+        for turn in range(400):
+            text = random_toml(dice)
+            place.write_bytes(text.encode())
+            try:
+                old = tomllib.loads(text)
+            except (tomllib.TOMLDecodeError, RecursionError):
+                old = None
+            done = shoal(node, "containerd", "apply", "--hosts-dir", "/certs.d", "--registry", "r", check=False)
+            where = f"SEED={seed} turn {turn}: {text!r}: {done.stderr}"
+            if done.returncode != 0:
+                it.check(done.returncode == 1 and "/certs.d/r/hosts.toml:" in done.stderr, where)
+                it.check(place.read_bytes() == text.encode(), f"refused, but changed: {where}")
+                refused += 1
+                strict += old is not None and "a way that is not edited" not in done.stderr
+                continue
+            it.check(old is not None, f"taken, but it is no TOML: {where}")
+            new = tomllib.loads(place.read_text())
+            it.check(next(iter(new["host"])) == MIRROR, f"the agent is not the first host: {where}")
+            del new["host"][MIRROR]
+            if "host" not in old:
+                del new["host"]
+            it.check(sorted(new) == sorted(old) and all(same_values(new[k], old[k]) for k in old), f"it means something else: {where}")
+            taken += 1
+            shoal(node, "containerd", "revert")
+            it.check(place.read_bytes() == text.encode(), f"not as before: {where}")
+        it.check(taken > 60 and refused > 60, f"{taken} taken, {refused} refused: too few to tell")
+        it.figure(f"{taken} files taken, {refused} refused, {strict} of them by a stricter reading than tomllib's (SEED={seed})")
 
 
 # ---- CRI-O and podman, docker ----

@@ -82,6 +82,8 @@ static void values_of_every_kind(void **state)
         "1e10",
         "6.62e-34",
         "1_0.0_1E+1_0",
+        "2000-02-29",
+        "1996-02-29",
         "inf",
         "-inf",
         "nan",
@@ -126,6 +128,16 @@ static void values_that_are_none(void **state)
         "1e",
         "--1",
         "+",
+        "5_E2",
+        "1979-02-29",
+        "1900-02-29",
+        "1979-13-01",
+        "1979-04-31",
+        "24:00:00",
+        "07:60:00",
+        "07:00:60",
+        "1979-05-27T07:32:00+24:00",
+        "\"\"\"a\\\n\rb\"\"\"",
         "1979-5-27",
         "1979-05-27T",
         "07:32",
@@ -208,6 +220,13 @@ static void what_is_there_twice(void **state)
     bad("[a]\n[[a]]\n", "2: a key or table that is there already");
     bad("[[r]]\nx = 1\n[r.s]\n[r.s]\n", "4: a key or table that is there already");
     bad("\"a\" = 1\n'a' = 1\n", "2: a key or table that is there already");
+    bad("[[a.b]]\n[[a]]\n", "2: a key or table that is there already");
+    bad("[a.b]\n[[a]]\n", "2: a key or table that is there already");
+    bad("[a]\nb.c = 1\n[a.b]\n", "3: a key or table that is there already");
+    bad("a.b.c = 1\n[a]\n", "2: a key or table that is there already");
+    bad("[a.b.c]\n[a]\nb.d = 1\n", "3: a key or table that is there already");
+    bad("[a.b]\n[a]\nb.d = 1\n", "3: a key or table that is there already");
+    good("[a]\nb.c = 1\n[a.b.d]\n");
     good("[a.b]\n[a]\nc = 1\n");
     good("[[r]]\nx = 1\n[r.s]\ny = 1\n[[r]]\nx = 1\n[r.s]\ny = 1\n");
     good("a.b = 1\na.c = 2\n");
