@@ -321,7 +321,6 @@ static void count_piece(struct transfer *transfer, const struct piece_source *so
         transfer__rate_add(transfer, bytes);
 }
 
-/* A piece is here. `stored` false: readers have it, others cannot. */
 /* The only way PIECE_REPAIR changes. */
 static void set_repair(struct swarm *swarm, uint32_t piece, bool repair)
 {
@@ -332,6 +331,7 @@ static void set_repair(struct swarm *swarm, uint32_t piece, bool repair)
     swarm->repairs = swarm->repairs || repair;
 }
 
+/* A piece is here. `stored` false: readers have it, others cannot. */
 static void piece_had(struct transfer *transfer, struct blob *blob, uint32_t piece, bool stored)
 {
     struct swarm *swarm = blob->swarm;
