@@ -68,6 +68,12 @@ TARGET static inline void state_store(uint32_t words[8], const struct state *sta
     _mm_storeu_si128((__m128i *)(void *)(words + 4), _mm_alignr_epi8(dchg, feba, 8));
 }
 
+TARGET static inline void state_add(struct state *to, const struct state *before)
+{
+    to->abef = _mm_add_epi32(to->abef, before->abef);
+    to->cdgh = _mm_add_epi32(to->cdgh, before->cdgh);
+}
+
 /* Sixteen bytes of the message as four big-endian words. */
 TARGET static inline __m128i words_load(const uint8_t *bytes)
 {
@@ -119,10 +125,8 @@ TARGET void sha_pair__blocks(uint32_t a[8], uint32_t b[8], const uint8_t *bytes,
         ROUNDS(13, w1);
         ROUNDS(14, w2);
         ROUNDS(15, w3);
-        x.abef = _mm_add_epi32(x.abef, before_x.abef);
-        x.cdgh = _mm_add_epi32(x.cdgh, before_x.cdgh);
-        y.abef = _mm_add_epi32(y.abef, before_y.abef);
-        y.cdgh = _mm_add_epi32(y.cdgh, before_y.cdgh);
+        state_add(&x, &before_x);
+        state_add(&y, &before_y);
     }
     state_store(a, &x);
     state_store(b, &y);
@@ -175,10 +179,8 @@ TARGET void sha_pair__apart(uint32_t a[8], const uint8_t *a_bytes, uint32_t b[8]
         ROUNDS_APART(13, v1, w1);
         ROUNDS_APART(14, v2, w2);
         ROUNDS_APART(15, v3, w3);
-        x.abef = _mm_add_epi32(x.abef, before_x.abef);
-        x.cdgh = _mm_add_epi32(x.cdgh, before_x.cdgh);
-        y.abef = _mm_add_epi32(y.abef, before_y.abef);
-        y.cdgh = _mm_add_epi32(y.cdgh, before_y.cdgh);
+        state_add(&x, &before_x);
+        state_add(&y, &before_y);
     }
     state_store(a, &x);
     state_store(b, &y);

@@ -28,15 +28,34 @@ static void open_texts(void)
     acr__text_open(&authorization, authorization_bytes, sizeof authorization_bytes);
 }
 
+/* By KEY, to Container Registry. */
 static struct acr_request request_of(const char *action, const char *version, const char *date,
                                      const char *nonce)
 {
-    struct acr_request request = {
-        .method = "POST", .action = action, .version = version, .format = "JSON"};
+    struct acr_request request = {.method = "POST",
+                                  .host = "cr-vpc.cn-hangzhou.aliyuncs.com",
+                                  .action = action,
+                                  .version = version,
+                                  .format = "JSON",
+                                  .key_id = KEY,
+                                  .key_secret = SECRET};
 
     memcpy(request.date, date, strlen(date) + 1);
     memcpy(request.nonce, nonce, strlen(nonce) + 1);
     return request;
+}
+
+static void give_params(struct acr_request *request, const struct acr_param *params, unsigned count)
+{
+    request->params = params;
+    request->param_count = count;
+}
+
+static void give_temporary_keys(struct acr_request *request)
+{
+    request->key_id = TEMP_KEY;
+    request->key_secret = TEMP_PASS;
+    request->token = TOKEN;
 }
 
 static void ends_with(const char *text, const char *end)
@@ -76,10 +95,7 @@ static void v1_a1(void **state)
     (void)state;
     open_texts();
     request.method = "GET";
-    request.key_id = KEY;
-    request.key_secret = SECRET;
-    request.params = params;
-    request.param_count = 2;
+    give_params(&request, params, 2);
     assert_int_equal(acr__sign_v1(&request, &form, &work), 0);
     ends_with(form.bytes, "&Signature=R8jWb4QZ8nX4FDTQFDwCYwEpzy0%3D");
 }
@@ -94,11 +110,8 @@ static void v1_a2_with_a_token(void **state)
 
     (void)state;
     open_texts();
-    request.key_id = TEMP_KEY;
-    request.key_secret = TEMP_PASS;
-    request.token = TOKEN;
-    request.params = params;
-    request.param_count = 3;
+    give_temporary_keys(&request);
+    give_params(&request, params, 3);
     assert_int_equal(acr__sign_v1(&request, &form, &work), 0);
     assert_non_null(strstr(form.bytes, "&RoleSessionName=p2p-agent%40node_1&SecurityToken="
                                        "CAISexample%2Btoken%2Fwith%3D%3Dchars%26x%3D1%20~%2A&"
@@ -130,8 +143,7 @@ static void v3_official(void **state)
     request.key_id = "YourAccessKeyId";
     request.key_secret = "YourAccessKeySecret";
     request.host = "ecs.cn-shanghai.aliyuncs.com";
-    request.params = params;
-    request.param_count = 2;
+    give_params(&request, params, 2);
     v3_check(&request, "7ea06492da5221eba5297e897ce16e55f964061054b7695beedaac1145b1e259",
              "06563a9e1b43f5dfe96b81484da74bceab24a1d853912eee15083a6f0f3283c0");
     assert_string_equal(query.bytes,
@@ -147,11 +159,7 @@ static void v3_b1(void **state)
                    "0123456789abcdef0123456789abcdef");
 
     (void)state;
-    request.key_id = KEY;
-    request.key_secret = SECRET;
-    request.host = "cr-vpc.cn-hangzhou.aliyuncs.com";
-    request.params = params;
-    request.param_count = 2;
+    give_params(&request, params, 2);
     v3_check(&request, "2205de73328c64c72a52f6aaec0b96bdae983319212726b85dde94821b151c51",
              "a139f36ad12e61e08eb0da860d4a91cfc0ff56d6d6cc7da7b44a301b0fbc089f");
     assert_string_equal(authorization.bytes,
@@ -172,12 +180,8 @@ static void v3_b2_with_a_token(void **state)
     unsigned count;
 
     (void)state;
-    request.key_id = TEMP_KEY;
-    request.key_secret = TEMP_PASS;
-    request.token = TOKEN;
-    request.host = "cr-vpc.cn-hangzhou.aliyuncs.com";
-    request.params = params;
-    request.param_count = 1;
+    give_temporary_keys(&request);
+    give_params(&request, params, 1);
     v3_check(&request, "ba3366ce83ac34b6c62be4b1bc5f2a3082d8af1dfda6d3f30bf52b4469b6d06c",
              "a73f652c7fa823208096d4094defec716cd9fcb2d3a097e21001757e9f786492");
     assert_non_null(strstr(authorization.bytes,
@@ -202,8 +206,6 @@ static void v3_signs_body_and_type(void **state)
     struct acr_v3 made;
 
     (void)state;
-    request.key_id = KEY;
-    request.key_secret = SECRET;
     request.host = "h:18080";
     request.content_type = "application/json";
     request.body = "abc";
@@ -223,11 +225,7 @@ static void queries_are_encoded(void **state)
     struct acr_v3 made;
 
     (void)state;
-    request.key_id = KEY;
-    request.key_secret = SECRET;
-    request.host = "h";
-    request.params = params;
-    request.param_count = 3;
+    give_params(&request, params, 3);
     open_texts();
     assert_int_equal(acr__sign_v3(&request, &query, &authorization, &work, &made), 0);
     assert_string_equal(query.bytes, "RR=_acme-challenge&Value=v%3Da%20b%2Ac~d%2Fe&k=");
@@ -252,11 +250,7 @@ static void small_texts_are_refused(void **state)
     char secret[ACR_SECRET_BYTES_MAX + 2], small[256];
 
     (void)state;
-    request.key_id = KEY;
-    request.key_secret = SECRET;
-    request.host = "h";
-    request.params = params;
-    request.param_count = 1;
+    give_params(&request, params, 1);
     for (size_t room = 1; room < 200; room++) {
         open_texts();
         acr__text_open(room % 2 == 0 ? &form : &work, small, room);
