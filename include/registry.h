@@ -372,6 +372,9 @@ void origin_resume(struct origin *origin, struct origin_fetch *fetch);
 void origin_cancel(struct origin *origin, struct origin_fetch *fetch);
 /* Runs what is due; callbacks run inside. Early calls are harmless. */
 void origin_advance(struct origin *origin, uint64_t now_us);
+/* For a caller that asks the same once more by a fetch of its own: pays from the registry's bucket
+ * of retries (RES-5). False: there is not enough in it. */
+bool origin_pay_repeat(struct origin *origin, const struct registry_entry *registry);
 /* What the last failed answer asked for (Retry-After), ms, 0 none; capped at 60 s (RES-5). Valid
  * inside done. */
 uint32_t origin_retry_after_ms(const struct origin_fetch *fetch);

@@ -11,7 +11,7 @@ from pathlib import Path
 SOURCE, README = Path("src/daemon/metrics.c"), Path("README.md")
 TEXT = r'(?:"(?:\\.|[^"\\])*"\s*)+'
 FAMILY = re.compile(rf'\b(family|one)\(page,\s*"(\w+)",\s*"(counter|gauge|histogram)",\s*({TEXT})')
-LABELLED = re.compile(r'\blabelled\(page,\s*"(\w+)",\s*"(\w+)"')
+LINE = re.compile(r'\b(?:family|one)\(page,\s*"(\w+)"|\blabelled\(page,\s*"(\w+)"')
 PUT = re.compile(r'\bput\(page,\s*"shoal_(\w+)(?:\{([^}]*)\})?')
 HEAD = "| Metric | Meaning |\n|---|---|\n"
 
@@ -23,8 +23,11 @@ def joined(text: str) -> str:
 def labels_of(source: str) -> dict[str, list[str]]:
     """Family to its labels; a histogram's own `le` goes without saying."""
     found: dict[str, list[str]] = {}
-    for name, label in LABELLED.findall(source):
-        found.setdefault(name, [label])
+    family = ""
+    for name, label in LINE.findall(source):
+        family = name or family
+        if label:
+            found.setdefault(family, [label])
     for name, labels in PUT.findall(source):
         found.setdefault(name, [label for label in re.findall(r"(\w+)=", labels) if label != "le"])
     return found
@@ -44,7 +47,7 @@ def check() -> list[str]:
     """One line for each difference."""
     wanted = set(rows())
     there = set(re.findall(r"^\| `shoal_.*\|$", README.read_text(), re.M))
-    return [f"{README}: not in the table of metrics, or different there: {row}" for row in sorted(wanted - there)] + \
+    return [f"{README}: not in the table of metrics, or different there (tools/metrics.py --write): {row}" for row in sorted(wanted - there)] + \
            [f"{README}: no such metric in {SOURCE}: {row}" for row in sorted(there - wanted)]
 
 

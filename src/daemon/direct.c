@@ -19,12 +19,27 @@ static_assert(WHOLE_BYTES_MAX >= VERIFY_WHOLE_BYTES_MAX, "the largest one has it
 
 /* However late it is, the registry gets a chance. */
 #define HEAD_MIN_US (500ull * 1000)
+/* A question without an answer is asked once more beside the first when half of its time is over,
+ * and no earlier than this before its end: what a registry's front end lost once it answers at the
+ * second try, and a client in mid-pull has nobody else to ask. Of 9 s that is after 5.5 s, so that
+ * one that takes 5 s to answer (O-3) is not read twice. */
+#define REPEAT_US (3500ull * 1000)
+
+struct direct;
+
+/* One of the questions. */
+struct leg {
+    struct direct *direct;
+    struct origin_fetch *fetch; /* NULL before it starts and when it has ended */
+};
 
 struct direct {
     struct mirror_request *request;
-    uv_timer_t timer;           /* the head's time is up (HTTP-6) */
-    struct origin_fetch *fetch; /* NULL before it starts and when it has ended */
-    struct hasher *hasher;      /* whole bodies only */
+    uv_timer_t timer; /* it is time to repeat; the head's time is up (HTTP-6) */
+    uint64_t head_due_us;
+    struct leg legs[2];
+    struct leg *answered;  /* whose head came first: the other one is gone; NULL: none yet */
+    struct hasher *hasher; /* whole bodies only */
     struct blob_span span;
     struct direct_body body;
     uint64_t whole_bytes; /* taken of WHOLE_BYTES_MAX */
@@ -34,6 +49,7 @@ struct direct {
     char retry[32];  /* its Retry-After, or "" */
     bool streaming, over, paused;
     bool queued;   /* waits for memory */
+    bool repeated; /* or it is too late for that */
     bool *in_body; /* set while on_body runs: tells it that we are gone */
     struct direct *next;
 };
@@ -58,6 +74,18 @@ static void unqueue(struct direct *direct)
     direct->queued = false;
 }
 
+static void leg_stop(struct leg *leg)
+{
+    if (leg->fetch != NULL)
+        origin_cancel(leg->direct->request->mirror->config.origin, leg->fetch);
+    leg->fetch = NULL;
+}
+
+static bool is_asking(const struct direct *direct)
+{
+    return direct->legs[0].fetch != NULL || direct->legs[1].fetch != NULL;
+}
+
 static void timer_closed(uv_handle_t *handle)
 {
     (void)loop_alloc(NULL, handle->data, 0);
@@ -70,8 +98,8 @@ static void direct_free(struct direct *direct)
         *direct->in_body = true;
     if (direct->queued)
         unqueue(direct);
-    if (direct->fetch != NULL)
-        origin_cancel(mirror->config.origin, direct->fetch);
+    leg_stop(&direct->legs[0]);
+    leg_stop(&direct->legs[1]);
     direct_body_close(&direct->body);
     mirror->direct_whole_bytes -= direct->whole_bytes;
     hasher_free(direct->hasher);
@@ -97,11 +125,12 @@ static void finish(struct direct *direct)
 /* Room was made: what waits is settled, then the origin goes on. */
 static void go_on(struct direct *direct)
 {
-    if (!direct->paused || direct->fetch == NULL || direct_body_settle(&direct->body) != 0)
+    if (!direct->paused || direct->answered->fetch == NULL ||
+        direct_body_settle(&direct->body) != 0)
         return;
     direct->paused = false;
     if (direct->in_body == NULL) /* else it returns true, which is the same */
-        origin_resume(direct->request->mirror->config.origin, direct->fetch);
+        origin_resume(direct->request->mirror->config.origin, direct->answered->fetch);
 }
 
 static int source_next(void *arg, uint32_t max_bytes, struct blob_chunk *out)
@@ -175,13 +204,33 @@ static void refuse(struct direct *direct)
     finish(direct);
 }
 
+static int ask(struct leg *leg);
+
+/* RES-5: paid for like any other repeated request. */
+static void repeat(struct direct *direct)
+{
+    struct mirror_request *request = direct->request;
+    struct mirror *mirror = request->mirror;
+    direct->repeated = true;
+    if (direct->answered != NULL || !is_asking(direct) ||
+        !origin_pay_repeat(mirror->config.origin, request->registry))
+        return;
+    mirror->counters.direct_repeated += ask(&direct->legs[1]) == 0;
+}
+
 /* A small body that is still on its way has its head sent now and its bytes when they are verified
  * (INT-2); where nothing came, the client is told so. */
 static void on_timer(uv_timer_t *timer)
 {
     struct direct *direct = timer->data;
+    uint64_t now_us = mirror__now_us(direct->request->mirror);
     if (direct->streaming)
         return;
+    if (!direct->repeated && now_us < direct->head_due_us) {
+        repeat(direct);
+        (void)uv_timer_start(timer, on_timer, (direct->head_due_us - now_us) / 1000, 0);
+        return;
+    }
     if (direct->body.filled > 0) {
         stream(direct);
         return;
@@ -208,8 +257,11 @@ static void keep_challenge(struct direct *direct, const struct fetch_response *r
 
 static void on_head(void *arg, const struct fetch_response *response)
 {
-    struct direct *direct = arg;
+    struct leg *leg = arg;
+    struct direct *direct = leg->direct;
     int status = response->status;
+    direct->answered = leg;
+    leg_stop(leg == direct->legs ? &direct->legs[1] : &direct->legs[0]);
     if (status < 400)
         return;
     direct->err = E_ORIGIN;
@@ -223,7 +275,7 @@ static void on_head(void *arg, const struct fetch_response *response)
 
 static bool on_body(void *arg, const uint8_t *bytes, size_t byte_count)
 {
-    struct direct *direct = arg;
+    struct direct *direct = ((struct leg *)arg)->direct;
     if (direct->err != 0)
         return true;
     if (direct->hasher != NULL)
@@ -243,9 +295,12 @@ static bool on_body(void *arg, const uint8_t *bytes, size_t byte_count)
 
 static void on_done(void *arg, int err)
 {
-    struct direct *direct = arg;
+    struct leg *leg = arg;
+    struct direct *direct = leg->direct;
     struct mirror_request *request = direct->request;
-    direct->fetch = NULL;
+    leg->fetch = NULL;
+    if (is_asking(direct))
+        return; /* the other one may still be answered */
     if (direct->err == 0)
         direct->err = err;
     if (direct->err == 0 && direct->body.filled != direct->body.size)
@@ -268,20 +323,17 @@ static void client_gone(void *arg)
     finish(arg);
 }
 
-static int start(struct direct *direct)
+static int ask(struct leg *leg)
 {
     static const struct fetch_callbacks callbacks = {on_head, on_body, on_done};
+    struct direct *direct = leg->direct;
     struct mirror_request *request = direct->request;
     struct mirror *mirror = request->mirror;
     const struct blob_span *span = &direct->span;
     char path[REPOSITORY_BYTES_MAX + DIGEST_TEXT_BYTES + 16];
-    int err = direct_body_init(&direct->body, mirror->config.pool, span->last - span->first + 1,
-                               is_kept(direct), room, direct);
-    if (err != 0)
-        return err;
     (void)snprintf(path, sizeof path, "/v2/%s/blobs/%s", request->route.repository,
                    request->route.reference);
-    struct origin_request ask = {
+    struct origin_request question = {
         .registry = request->registry,
         .kind = ORIGIN_BLOB,
         .method = "GET",
@@ -294,9 +346,17 @@ static int start(struct direct *direct)
         .last = span->last,
         .whole = direct->hasher != NULL,
     };
-    memcpy(ask.credential_hash, request->credential_hash, sizeof ask.credential_hash);
-    return origin_start(mirror->config.origin, mirror__now_us(mirror), &ask, &callbacks, direct,
-                        &direct->fetch);
+    memcpy(question.credential_hash, request->credential_hash, sizeof question.credential_hash);
+    return origin_start(mirror->config.origin, mirror__now_us(mirror), &question, &callbacks, leg,
+                        &leg->fetch);
+}
+
+static int start(struct direct *direct)
+{
+    const struct blob_span *span = &direct->span;
+    int err = direct_body_init(&direct->body, direct->request->mirror->config.pool,
+                               span->last - span->first + 1, is_kept(direct), room, direct);
+    return err != 0 ? err : ask(&direct->legs[0]);
 }
 
 /* ---- turns of bodies that are kept whole ---- */
@@ -347,12 +407,15 @@ void mirror_direct(struct mirror_request *request, const struct blob_span *span)
         return;
     }
     *direct = (struct direct){.request = request, .span = *span};
+    direct->legs[0].direct = direct->legs[1].direct = direct;
     uint64_t took_us = mirror__now_us(request->mirror) - request->started_us;
     uint64_t left_us = took_us < MIRROR_HEAD_US ? MIRROR_HEAD_US - took_us : 0;
     left_us = left_us < HEAD_MIN_US ? HEAD_MIN_US : left_us;
     (void)uv_timer_init(&request->mirror->config.loop->uv, &direct->timer);
     direct->timer.data = direct;
-    (void)uv_timer_start(&direct->timer, on_timer, left_us / 1000, 0);
+    direct->head_due_us = mirror__now_us(request->mirror) + left_us;
+    uint64_t wait_us = left_us / 2 < REPEAT_US ? left_us / 2 : left_us - REPEAT_US;
+    (void)uv_timer_start(&direct->timer, on_timer, wait_us / 1000, 0);
     request->hurry = false; /* that was for the question before */
     if (is_whole(direct) && !request->opaque &&
         hasher_new(request->route.digest.algorithm, &direct->hasher) != 0) {

@@ -14,6 +14,7 @@
 struct page {
     char *text; /* owned */
     size_t used, capacity;
+    const char *family; /* whose lines come: the text format wants them together */
     bool failed;
 };
 
@@ -47,6 +48,7 @@ static void put(struct page *page, const char *format, ...)
 static void family(struct page *page, const char *name, const char *type, const char *help)
 {
     put(page, "# HELP shoal_%s %s\n# TYPE shoal_%s %s\n", name, help, name, type);
+    page->family = name;
 }
 
 static void one(struct page *page, const char *name, const char *type, const char *help,
@@ -56,10 +58,10 @@ static void one(struct page *page, const char *name, const char *type, const cha
     put(page, "shoal_%s %" PRIu64 "\n", name, value);
 }
 
-static void labelled(struct page *page, const char *name, const char *label, const char *value,
-                     uint64_t count)
+/* One line of the family that was begun last. */
+static void labelled(struct page *page, const char *label, const char *value, uint64_t count)
 {
-    put(page, "shoal_%s{%s=\"%s\"} %" PRIu64 "\n", name, label, value, count);
+    put(page, "shoal_%s{%s=\"%s\"} %" PRIu64 "\n", page->family, label, value, count);
 }
 
 static void bytes_page(struct page *page, struct agent *agent)
@@ -70,33 +72,31 @@ static void bytes_page(struct page *page, struct agent *agent)
     transfer_stats(node_transfer(agent->node), &transfer);
     family(page, "piece_bytes_total", "counter", "Verified piece bytes that arrived, by source.");
     for (int tier = BLOB_FROM_DISK; tier < BLOB_TIER_COUNT; tier++)
-        labelled(page, "piece_bytes_total", "source", blob_tier_name((enum blob_tier)tier),
-                 blobs.piece_bytes[tier]);
+        labelled(page, "source", blob_tier_name((enum blob_tier)tier), blobs.piece_bytes[tier]);
     family(page, "client_bytes_total", "counter", "Bytes given to clients, by source.");
     for (int tier = BLOB_FROM_MEMORY; tier < BLOB_TIER_COUNT; tier++)
-        labelled(page, "client_bytes_total", "source", blob_tier_name((enum blob_tier)tier),
-                 blobs.client_bytes[tier]);
+        labelled(page, "source", blob_tier_name((enum blob_tier)tier), blobs.client_bytes[tier]);
     family(page, "peer_bytes_total", "counter", "Piece bytes from peers, by distance.");
     for (int distance = 0; distance < DISTANCE_COUNT; distance++)
-        labelled(page, "peer_bytes_total", "distance", distance_name((enum distance)distance),
+        labelled(page, "distance", distance_name((enum distance)distance),
                  transfer.bytes_by_distance[distance]);
     one(page, "upload_bytes_total", "counter", "Piece bytes sent to peers.", transfer.upload_bytes);
     family(page, "origin_fetches_total", "counter", "Reads from the registry, by reason.");
     for (int reason = 1; reason < FETCH_REASON_COUNT; reason++)
-        labelled(page, "origin_fetches_total", "reason",
-                 fetch_reason_name((enum fetch_reason)reason), transfer.fetches_by_reason[reason]);
+        labelled(page, "reason", fetch_reason_name((enum fetch_reason)reason),
+                 transfer.fetches_by_reason[reason]);
     family(page, "leases_total", "counter", "Answers given as a keeper.");
-    labelled(page, "leases_total", "answer", "granted", transfer.leases_granted);
-    labelled(page, "leases_total", "answer", "pending", transfer.leases_pending);
-    labelled(page, "leases_total", "answer", "referred", transfer.leases_referred);
+    labelled(page, "answer", "granted", transfer.leases_granted);
+    labelled(page, "answer", "pending", transfer.leases_pending);
+    labelled(page, "answer", "referred", transfer.leases_referred);
     one(page, "requests_hedged_total", "counter", "Late requests repeated elsewhere.",
         transfer.hedges);
     one(page, "requests_timed_out_total", "counter", "Requests to peers without an answer.",
         transfer.request_timeouts);
     family(page, "pieces_refused_total", "counter", "Pieces not taken, by reason.");
-    labelled(page, "pieces_refused_total", "reason", "digest", blobs.bad_digest);
-    labelled(page, "pieces_refused_total", "reason", "voucher", blobs.bad_voucher);
-    labelled(page, "pieces_refused_total", "reason", "signer", blobs.unknown_signer);
+    labelled(page, "reason", "digest", blobs.bad_digest);
+    labelled(page, "reason", "voucher", blobs.bad_voucher);
+    labelled(page, "reason", "signer", blobs.unknown_signer);
     one(page, "blob_mismatches_total", "counter", "Blobs whose whole digest did not match.",
         blobs.mismatches);
     one(page, "blob_repairs_total", "counter", "Blobs repaired from the registry.", blobs.repairs);
@@ -121,17 +121,17 @@ static void pulls_page(struct page *page, struct agent *agent)
 {
     const struct mirror_counters *mirror = mirror_counters(agent->mirror);
     family(page, "requests_total", "counter", "Client requests, by kind.");
-    labelled(page, "requests_total", "kind", "manifest", mirror->manifests);
-    labelled(page, "requests_total", "kind", "manifest_cached", mirror->manifests_cached);
-    labelled(page, "requests_total", "kind", "blob", mirror->blobs);
-    labelled(page, "requests_total", "kind", "passed", mirror->passed);
-    labelled(page, "requests_total", "kind", "refused", mirror->refused);
+    labelled(page, "kind", "manifest", mirror->manifests);
+    labelled(page, "kind", "manifest_cached", mirror->manifests_cached);
+    labelled(page, "kind", "blob", mirror->blobs);
+    labelled(page, "kind", "passed", mirror->passed);
+    labelled(page, "kind", "refused", mirror->refused);
     family(page, "blob_pulls_total", "counter", "Blob answers, by outcome.");
-    labelled(page, "blob_pulls_total", "outcome", "done", mirror->blobs_done);
-    labelled(page, "blob_pulls_total", "outcome", "cut", mirror->blobs_cut);
+    labelled(page, "outcome", "done", mirror->blobs_done);
+    labelled(page, "outcome", "cut", mirror->blobs_cut);
     family(page, "fallbacks_total", "counter", "Answers around the mesh, by reason.");
-    labelled(page, "fallbacks_total", "reason", "configured", mirror->direct);
-    labelled(page, "fallbacks_total", "reason", "no_first_byte", mirror->direct_fallback);
+    labelled(page, "reason", "configured", mirror->direct);
+    labelled(page, "reason", "no_first_byte", mirror->direct_fallback);
     one(page, "tags_unchanged_total", "counter",
         "Tags that the registry confirmed without sending.", mirror->tags_unchanged);
     one(page, "tags_joined_total", "counter", "Requests that waited for another one's tag.",
@@ -142,12 +142,15 @@ static void pulls_page(struct page *page, struct agent *agent)
         mirror->tags_off);
     one(page, "tags_moved_total", "counter", "Tags that moved though a rule says `fixed`.",
         mirror->tags_moved);
+    one(page, "direct_repeated_total", "counter",
+        "Questions for a blob asked once more beside one without an answer.",
+        mirror->direct_repeated);
     family(page, "prefetched_layers_total", "counter",
            "Layers brought in before a client asked, by what became of them.");
-    labelled(page, "prefetched_layers_total", "outcome", "begun", mirror->ahead_begun);
-    labelled(page, "prefetched_layers_total", "outcome", "used", mirror->ahead_used);
-    labelled(page, "prefetched_layers_total", "outcome", "unused", mirror->ahead_unused);
-    labelled(page, "prefetched_layers_total", "outcome", "failed", mirror->ahead_failed);
+    labelled(page, "outcome", "begun", mirror->ahead_begun);
+    labelled(page, "outcome", "used", mirror->ahead_used);
+    labelled(page, "outcome", "unused", mirror->ahead_unused);
+    labelled(page, "outcome", "failed", mirror->ahead_failed);
     one(page, "registry_unavailable_total", "counter", "Requests the registry did not answer.",
         mirror->unavailable);
     family(page, "first_byte_seconds", "histogram", "Time to a blob's first byte.");
@@ -179,9 +182,9 @@ static void mesh_page(struct page *page, struct agent *agent)
     dht_stats(node_dht(agent->node), &dht);
     node_counters(agent->node, &node);
     family(page, "members", "gauge", "Members of the mesh, by state.");
-    labelled(page, "members", "state", "alive", gossip.alive);
-    labelled(page, "members", "state", "suspect", gossip.suspect);
-    labelled(page, "members", "state", "leaving", gossip.leaving);
+    labelled(page, "state", "alive", gossip.alive);
+    labelled(page, "state", "suspect", gossip.suspect);
+    labelled(page, "state", "leaving", gossip.leaving);
     one(page, "member_deaths_total", "counter", "Members declared dead.", gossip.deaths);
     one(page, "suspicions_total", "counter", "Members suspected.", gossip.suspicions);
     one(page, "lookups_total", "counter", "DHT lookups.", dht.lookups);
@@ -189,19 +192,19 @@ static void mesh_page(struct page *page, struct agent *agent)
     one(page, "provider_records", "gauge", "Provider records kept for others.", dht.records);
     one(page, "handshakes_total", "counter", "Sessions established.", node.handshakes);
     family(page, "rejected_total", "counter", "What outsiders and broken peers sent, by reason.");
-    labelled(page, "rejected_total", "reason", "datagram_auth", node.datagrams_auth);
-    labelled(page, "rejected_total", "reason", "datagram_replay", node.datagrams_replay);
-    labelled(page, "rejected_total", "reason", "datagram_malformed", node.datagrams_malformed);
-    labelled(page, "rejected_total", "reason", "message", node.messages_rejected);
-    labelled(page, "rejected_total", "reason", "handshake_auth", node.handshakes_auth);
-    labelled(page, "rejected_total", "reason", "session_protocol", node.links_closed_protocol);
+    labelled(page, "reason", "datagram_auth", node.datagrams_auth);
+    labelled(page, "reason", "datagram_replay", node.datagrams_replay);
+    labelled(page, "reason", "datagram_malformed", node.datagrams_malformed);
+    labelled(page, "reason", "message", node.messages_rejected);
+    labelled(page, "reason", "handshake_auth", node.handshakes_auth);
+    labelled(page, "reason", "session_protocol", node.links_closed_protocol);
     family(page, "accepts_failed_total", "counter",
            "Pauses in taking connections, for want of file descriptors or memory, by port.");
-    labelled(page, "accepts_failed_total", "port", "mesh", node.accepts_failed);
-    labelled(page, "accepts_failed_total", "port", "client", accepts_failed(agent->client));
-    labelled(page, "accepts_failed_total", "port", "admin", accepts_failed(agent->admin));
+    labelled(page, "port", "mesh", node.accepts_failed);
+    labelled(page, "port", "client", accepts_failed(agent->client));
+    labelled(page, "port", "admin", accepts_failed(agent->admin));
     if (agent->tls_client != NULL)
-        labelled(page, "accepts_failed_total", "port", "tls", accepts_failed(agent->tls_client));
+        labelled(page, "port", "tls", accepts_failed(agent->tls_client));
     family(page, "mesh_bytes_total", "counter", "Bytes on the mesh sockets.");
     put(page, "shoal_mesh_bytes_total{transport=\"tcp\",direction=\"in\"} %" PRIu64 "\n",
         node.tcp_bytes_in);
@@ -225,14 +228,14 @@ static void tls_page(struct page *page, struct agent *agent)
     one(page, "tls_malformed_total", "counter", "Requests by TLS refused as malformed.",
         server.malformed);
     family(page, "tls_handshakes_total", "counter", "TLS handshakes of clients, by outcome.");
-    labelled(page, "tls_handshakes_total", "outcome", "done", tls.handshakes);
-    labelled(page, "tls_handshakes_total", "outcome", "failed", tls.handshakes_failed);
-    labelled(page, "tls_handshakes_total", "outcome", "plain_http", tls.plain);
-    labelled(page, "tls_handshakes_total", "outcome", "timeout", server.handshakes_late);
-    labelled(page, "tls_handshakes_total", "outcome", "refused", server.refused);
+    labelled(page, "outcome", "done", tls.handshakes);
+    labelled(page, "outcome", "failed", tls.handshakes_failed);
+    labelled(page, "outcome", "plain_http", tls.plain);
+    labelled(page, "outcome", "timeout", server.handshakes_late);
+    labelled(page, "outcome", "refused", server.refused);
     family(page, "tls_reloads_total", "counter", "Certificates read again, by outcome.");
-    labelled(page, "tls_reloads_total", "outcome", "done", tls.reloads);
-    labelled(page, "tls_reloads_total", "outcome", "failed", tls.reload_failures);
+    labelled(page, "outcome", "done", tls.reloads);
+    labelled(page, "outcome", "failed", tls.reload_failures);
     one(page, "tls_certificate_expiry_seconds", "gauge",
         "When the first certificate in use ends, seconds since 1970.", tls_expires_s(agent->tls));
 }
@@ -268,8 +271,8 @@ static void cache_page(struct page *page, struct agent *agent)
     one(page, "client_connections", "gauge", "Connections of clients.", client.connections);
     const struct turns_counters *turns = turns_counters(agent->turns);
     family(page, "client_requests", "gauge", "Requests of clients now, by state.");
-    labelled(page, "client_requests", "state", "running", turns->running);
-    labelled(page, "client_requests", "state", "waiting", turns->waiting);
+    labelled(page, "state", "running", turns->running);
+    labelled(page, "state", "waiting", turns->waiting);
     one(page, "client_requests_waited_total", "counter", "Requests that had to wait for a turn.",
         turns->waited);
     one(page, "client_requests_late_total", "counter", "Requests that waited in vain: 503.",
@@ -294,9 +297,9 @@ static void acr_page(struct page *page, struct agent *agent)
     }
     acr_counters(acr, &counters);
     family(page, "acr_instances", "gauge", "ACR instances, by how they are reached.");
-    labelled(page, "acr_instances", "through", "vpc", vpc);
-    labelled(page, "acr_instances", "through", "internet", internet);
-    labelled(page, "acr_instances", "through", "nothing", unknown);
+    labelled(page, "through", "vpc", vpc);
+    labelled(page, "through", "internet", internet);
+    labelled(page, "through", "nothing", unknown);
     one(page, "acr_instances_troubled", "gauge",
         "ACR instances of which the last answer was not good: /status says why.", troubled);
     one(page, "acr_rounds_total", "counter", "Rounds of questions about ACR instances.",
@@ -306,8 +309,8 @@ static void acr_page(struct page *page, struct agent *agent)
     one(page, "acr_retries_total", "counter", "Questions to the cloud's APIs repeated.",
         counters.retries);
     family(page, "acr_refreshes_total", "counter", "Credentials for the cloud's APIs fetched.");
-    labelled(page, "acr_refreshes_total", "outcome", "done", counters.refreshes);
-    labelled(page, "acr_refreshes_total", "outcome", "failed", counters.refreshes_failed);
+    labelled(page, "outcome", "done", counters.refreshes);
+    labelled(page, "outcome", "failed", counters.refreshes_failed);
     one(page, "acr_hosts_dropped_total", "counter",
         "Names of ACR instances left out: no host name, another instance's, or over a limit.",
         counters.hosts_dropped);

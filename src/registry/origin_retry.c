@@ -58,6 +58,14 @@ bool origin__bucket_pay(struct origin *origin, const char *registry_name)
     return true;
 }
 
+bool origin_pay_repeat(struct origin *origin, const struct registry_entry *registry)
+{
+    bool paid = origin__bucket_pay(origin, registry->name);
+
+    origin->counters.retries += paid;
+    return paid;
+}
+
 bool origin__status_passing(int status)
 {
     return status == 429 || status == 500 || status == 502 || status == 503 || status == 504;

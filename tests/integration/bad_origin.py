@@ -184,6 +184,23 @@ def test_http_6_the_head_comes_in_time():
         it.check(float(done[1]) < 9.8, f"the head came after {done[1]} s")
 
 
+def test_http_6_a_lost_question_is_asked_again():
+    """Around the mesh: a question that stays without an answer is asked once more beside it, in time for the head; no third time, and not for ever."""
+    with bad_registry(extra={"mode": "passthrough"}) as lab:
+        node = lab.nodes[0]
+        for which in stub.SIZES:
+            took = pulls_right(node, "lib/mute-once", which, 9)
+            it.check(took > 5, f"O-3: asked again after {took:.1f} s: that may only be slow")
+        gets = [r for r in asked(lab, "lib/mute-once") if r["method"] == "GET"]
+        it.check(len(gets) == 4 and node.metric("shoal_direct_repeated_total") == 2, f"{len(gets)} questions")
+        fetch(node, f"/v2/lib/slow/manifests/1{NS}", "-H", ACCEPT)
+        status, _, body, took = timed(node, f"/v2/lib/slow/blobs/{stub.digest_of(stub.blob('lib/slow', 'small'))}{NS}")
+        it.check(status == 200 and len([r for r in asked(lab, "lib/slow") if r["method"] == "GET"]) == 1, f"O-3: slow is not silent: {status}")
+        status, _, _, took = timed(node, f"/v2/lib/late/blobs/{stub.digest_of(stub.blob('lib/late', 'small'))}{NS}")
+        it.check(status == 503 and took < 9.8, f"nobody answers: {status} after {took:.1f} s")
+        it.check(len([r for r in asked(lab, "lib/late") if r["method"] == "GET"]) <= 2, "more than two questions")
+
+
 def test_http_6_the_waits_add_up():
     """A registry that confirms a blob at the last moment and then stays silent: mesh and origin are tried in what is left."""
     with bad_registry() as lab:

@@ -225,6 +225,13 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(data[at:min(at + 40000, last + 1)])
             time.sleep(0.1)
 
+    def fault_mute_once(self, repository, reference, data):
+        """The first question gets no answer."""
+        if self.state.count(reference) == 1:
+            time.sleep(30)
+        else:
+            self.ranged(data)
+
     def fault_late(self, repository, reference, data):
         """Confirms a blob at the last moment, then says nothing."""
         time.sleep(30)
