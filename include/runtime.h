@@ -86,7 +86,9 @@ MUST_USE int runtime_plan_new(const struct runtime_options *options, struct runt
 void runtime_plan_free(struct runtime_plan *plan); /* NULL is fine */
 /* Files that would be written; 0: everything is as it should be. */
 unsigned runtime_plan_changes(const struct runtime_plan *plan);
-/* A unified diff of each change, and lines "note: ..." on what the operator should know. */
+/* A unified diff of each change, without context, and lines "note: ..." on what the operator should
+ * know. Of others' lines that a change moves or completes, "..." is shown, of JSON the keys: values
+ * may be secrets (HRD-4). */
 void runtime_plan_print(const struct runtime_plan *plan, FILE *out);
 
 /*

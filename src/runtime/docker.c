@@ -131,9 +131,14 @@ static int load(const struct span *text, json_t **out, struct runtime_error *err
     json_t *value;
     json_t *root = is_empty(text) ? json_object()
                                   : json_loadb(text->at, text->bytes, JSON_REJECT_DUPLICATES, &why);
-    if (root == NULL)
-        return is_empty(text) ? plan__no_memory(error)
-                              : runtime_fail(error, E_REFUSED, "%d: %.200s", why.line, why.text);
+    if (root == NULL && is_empty(text))
+        return plan__no_memory(error);
+    if (root == NULL) {
+        char *near = strstr(why.text, " near "); /* a piece of the file, which may be a secret */
+        if (near != NULL)
+            *near = '\0';
+        return runtime_fail(error, E_REFUSED, "%d: %.200s", why.line, why.text);
+    }
     int err = json_is_object(root) ? 0 : runtime_fail(error, E_REFUSED, "1: not a JSON object");
     json_object_foreach(root, name, value)
     {

@@ -9,9 +9,6 @@
 
 #include "block.h"
 
-/* Lines of context around a change, as diff -u has them. */
-#define CONTEXT_LINES 3
-
 int plan__no_memory(struct runtime_error *error)
 {
     return runtime_fail(error, E_NO_MEMORY, "%s", err_text(E_NO_MEMORY));
@@ -162,7 +159,8 @@ unsigned runtime_plan_changes(const struct runtime_plan *plan)
     return plan->change_count;
 }
 
-/* ---- diff: what differs is one run of lines, so common head and tail are all there is ---- */
+/* ---- diff: what differs is one run of lines, so common head and tail are all there is. Lines that
+ * are not ours may hold secrets (headers, proxies with passwords): they are never shown (HRD-4). */
 
 static unsigned count_lines(const char *at, size_t bytes)
 {
@@ -188,22 +186,92 @@ static size_t line_before(const struct span *text, size_t at)
     return at;
 }
 
-/* Lines of [from, to), without the bytes that could drive a terminal. */
-static void print_lines(FILE *out, char sign, const struct span *text, size_t from, size_t to)
+/* The line without its end. */
+static struct span line_at(const struct span *text, size_t at)
 {
-    while (from < to) {
-        size_t bytes = line_bytes(text, from);
-        (void)fputc(sign, out);
-        for (size_t i = from; i < from + bytes; i++) {
-            unsigned char c = (unsigned char)text->at[i];
-            bool line_end =
-                c == '\n' || (c == '\r' && i + 1 < text->bytes && text->at[i + 1] == '\n');
-            if (!(c == '\r' && line_end))
-                (void)fputc(c >= 0x20 || c == '\t' || line_end ? c : '?', out);
+    size_t bytes = line_bytes(text, at);
+    if (bytes > 0 && text->at[at + bytes - 1] == '\n')
+        bytes--;
+    if (bytes > 0 && text->at[at + bytes - 1] == '\r')
+        bytes--;
+    return (struct span){text->at + at, bytes};
+}
+
+static bool is_line(const struct span *line, const char *wanted)
+{
+    return line->bytes == strlen(wanted) && memcmp(line->at, wanted, line->bytes) == 0;
+}
+
+/* Is the line at `at` one of a block of ours, marks included? */
+static bool in_block(const struct span *text, size_t at)
+{
+    bool inside = false;
+    for (size_t i = 0; i < at; i += line_bytes(text, i)) {
+        const struct span line = line_at(text, i);
+        inside = is_line(&line, BLOCK_BEGIN) || (inside && !is_line(&line, BLOCK_END));
+    }
+    const struct span line = line_at(text, at);
+    return inside || is_line(&line, BLOCK_BEGIN);
+}
+
+/* Without the bytes that could drive a terminal. */
+static void print_bytes(FILE *out, const char *at, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++) {
+        unsigned char c = (unsigned char)at[i];
+        (void)fputc((c >= 0x20 && c != 0x7f) || c == '\t' ? c : '?', out);
+    }
+}
+
+/* Bytes of the JSON string that begins here, quotes included. */
+static size_t string_bytes(const struct span *line, size_t at)
+{
+    size_t end = at + 1;
+    while (end < line->bytes && line->at[end] != '"')
+        end += line->at[end] == '\\' ? 2 : 1;
+    return (end < line->bytes ? end + 1 : line->bytes) - at;
+}
+
+/* A line of JSON: keys, and values that are ours; other strings are left out. */
+static void print_json(FILE *out, const struct span *line, const char *mirror)
+{
+    for (size_t i = 0; i < line->bytes;) {
+        if (line->at[i] != '"') {
+            print_bytes(out, line->at + i++, 1);
+            continue;
         }
-        if (text->at[from + bytes - 1] != '\n')
-            (void)fputs("\n\\ No newline at end of file\n", out);
-        from += bytes;
+        size_t bytes = string_bytes(line, i);
+        size_t behind = i + bytes;
+        while (behind < line->bytes && (line->at[behind] == ' ' || line->at[behind] == '\t'))
+            behind++;
+        bool key = behind < line->bytes && line->at[behind] == ':';
+        bool ours =
+            bytes == strlen(mirror) + 2 && memcmp(line->at + i + 1, mirror, strlen(mirror)) == 0;
+        if (key || ours)
+            print_bytes(out, line->at + i, bytes);
+        else
+            (void)fputs("\"...\"", out);
+        i += bytes;
+    }
+}
+
+static void print_lines(FILE *out, char sign, const struct change *change, const char *mirror,
+                        struct span part)
+{
+    const struct span *text = sign == '+' ? &change->after : &change->before.text;
+    size_t from = (size_t)(part.at - text->at);
+    for (size_t at = from; at < from + part.bytes; at += line_bytes(text, at)) {
+        const struct span line = line_at(text, at);
+        bool ours = sign == '+' ? in_block(text, at)
+                                : is_line(&line, BLOCK_BEGIN) || is_line(&line, BLOCK_END);
+        (void)fputc(sign, out);
+        if (change->format == PLAN_JSON)
+            print_json(out, &line, mirror);
+        else if (ours)
+            print_bytes(out, line.at, line.bytes);
+        else if (line.bytes > 0)
+            (void)fputs("...", out);
+        (void)fputc('\n', out);
     }
 }
 
@@ -235,38 +303,28 @@ static size_t common_tail(const struct span *a, const struct span *b, size_t hea
     }
 }
 
-static void print_change(const struct change *change, FILE *out)
+static void print_change(const struct change *change, const char *mirror, FILE *out)
 {
     const struct span *a = &change->before.text;
     const struct span *b = &change->after;
     size_t head = common_head(a, b);
     size_t tail = common_tail(a, b, head);
-    size_t from = head;
-    size_t a_end = a->bytes - tail;
-    size_t to = a_end;
-    for (int i = 0; i < CONTEXT_LINES; i++) {
-        from = line_before(a, from);
-        to += to < a->bytes ? line_bytes(a, to) : 0;
-    }
-    unsigned before = count_lines(a->at + from, head - from);
-    unsigned after = count_lines(a->at + a_end, to - a_end);
-    unsigned gone = count_lines(a->at + head, a_end - head);
-    unsigned come = count_lines(b->at + head, b->bytes - tail - head);
-    unsigned first = count_lines(a->at, from);
+    const struct span gone = {a->at + head, a->bytes - tail - head};
+    const struct span come = {b->at + head, b->bytes - tail - head};
+    unsigned gone_lines = count_lines(gone.at, gone.bytes);
+    unsigned come_lines = count_lines(come.at, come.bytes);
+    unsigned first = count_lines(a->at, head);
     (void)fprintf(out, "--- %s\n+++ %s\n@@ -%u,%u +%u,%u @@\n",
                   change->before.exists ? change->host_path : "/dev/null", change->host_path,
-                  before + gone + after > 0 ? first + 1 : 0, before + gone + after, first + 1,
-                  before + come + after);
-    print_lines(out, ' ', a, from, head);
-    print_lines(out, '-', a, head, a_end);
-    print_lines(out, '+', b, head, b->bytes - tail);
-    print_lines(out, ' ', a, a_end, to);
+                  first + (gone_lines > 0), gone_lines, first + (come_lines > 0), come_lines);
+    print_lines(out, '-', change, mirror, gone);
+    print_lines(out, '+', change, mirror, come);
 }
 
 void runtime_plan_print(const struct runtime_plan *plan, FILE *out)
 {
     for (unsigned i = 0; i < plan->change_count; i++)
-        print_change(&plan->changes[i], out);
+        print_change(&plan->changes[i], plan->options.mirror, out);
     for (unsigned i = 0; i < plan->note_count; i++)
         (void)fprintf(out, "note: %s\n", plan->notes[i]);
 }

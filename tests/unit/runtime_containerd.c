@@ -91,6 +91,37 @@ static void a_lived_in_file(void **state)
     assert_string_equal(tree_get(CERTS "r.example.com/hosts.toml"), text);
 }
 
+static void no_secret(void)
+{
+    if (strstr(tree_printed != NULL ? tree_printed : "", "hunter2") != NULL ||
+        strstr(tree_error.text, "hunter2") != NULL)
+        fail_msg("a secret is shown: %s %s", tree_printed, tree_error.text);
+}
+
+/* HRD-4: headers and the like are nobody's business; init containers' logs keep what is printed. */
+static void values_of_others_are_never_shown(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {
+        "[host.\"https://m\"]\nheader.Authorization = \"Basic hunter2\"",
+        "header.Authorization = '''\nhunter2'''",
+        "header.Authorization = 'hunter2",
+        "hunter2\n",
+        "header.Authorization = hunter2\n",
+        "ca = 'a'\nheader.Authorization = 'hunter2'\nca = 'b'\n",
+        "x = 1\n" BEGIN "[host.\"http://old\"]\nheader.x = 'hunter2'\n" END,
+    };
+    tree_put(CONFIG, READY);
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        tree_put(CERTS "r.example.com/hosts.toml", texts[i]);
+        (void)tree_apply(&options);
+        no_secret();
+        tree_put(CERTS "r.example.com/hosts.toml", BEGIN HOST END "hunter2 = 'hunter2'\n");
+        (void)tree_revert(&options);
+        no_secret();
+    }
+}
+
 static void windows_line_ends_stay(void **state)
 {
     (void)state;
@@ -377,6 +408,7 @@ int main(void)
         T(plain_http_and_a_port),
         T(the_spelling_with_underscores_comes_first),
         T(a_lived_in_file),
+        T(values_of_others_are_never_shown),
         T(windows_line_ends_stay),
         T(certificates_beside_are_named),
         T(an_empty_file_counts_as_none),

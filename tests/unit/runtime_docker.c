@@ -101,6 +101,25 @@ static void undone_among_edits_of_others(void **state)
     assert_string_equal(tree_get(FILE_), "(none)");
 }
 
+/* HRD-4, also where the whole file is one line. */
+static void values_of_others_are_never_shown(void **state)
+{
+    (void)state;
+    tree_put(FILE_, "{\"proxies\": {\"http-proxy\": \"http://u:hunter2\\\"@p\"}}");
+    assert_int_equal(tree_plan(&options), 1);
+    assert_string_equal(tree_printed,
+                        "--- /etc/docker/daemon.json\n+++ /etc/docker/daemon.json\n"
+                        "@@ -1,1 +1,1 @@\n"
+                        "-{\"proxies\": {\"http-proxy\": \"...\"}}\n"
+                        "+{\"registry-mirrors\": [\"" MIRROR "\"], \"proxies\": "
+                        "{\"http-proxy\": \"...\"}}\n"
+                        "note: dockerd reads this at `systemctl reload docker`. If its command "
+                        "line has --registry-mirror, too, it does not start with both\n");
+    tree_put(FILE_, "{\"a\": \"b\" \"hunter2\"}");
+    assert_int_equal(tree_plan(&options), E_REFUSED);
+    assert_null(strstr(tree_error.text, "hunter2"));
+}
+
 static void refusals(void **state)
 {
     (void)state;
@@ -114,7 +133,7 @@ static void refusals(void **state)
         {"{\"Registry-Mirrors\": []}", FILE_ ":1: \"Registry-Mirrors\" is spelled in another case"},
         {"{\"registry\\u002dmirrors\": []}", FILE_ ":1: the file is laid out in a way"},
         {"{} x", FILE_ ":1: end of file expected"},
-        {"// c\n{}", FILE_ ":1: '[' or '{' expected near"},
+        {"// c\n{}", FILE_ ":1: '[' or '{' expected"},
         {"\xef\xbb\xbf{}", FILE_ ":1: "},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -134,8 +153,9 @@ static void refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(clean_and_lived_in_files),     T(there_already), T(another_port_replaces_the_element),
-        T(undone_among_edits_of_others), T(refusals),
+        T(clean_and_lived_in_files),          T(there_already),
+        T(another_port_replaces_the_element), T(undone_among_edits_of_others),
+        T(values_of_others_are_never_shown),  T(refusals),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }
