@@ -266,36 +266,55 @@ static uint64_t offer_of(const struct flows *flows, const struct flow *flow, uin
     return offer;
 }
 
+/* Keeps the offers above the level; the others are taken out of *rest, which their sum is at most.
+ * Without a branch: which way it goes is chance. */
+static uint32_t keep_offer(uint64_t *offers, uint32_t kept, uint64_t offer, uint64_t level,
+                           uint64_t *rest)
+{
+    bool takes = offer <= level;
+    *rest -= takes ? offer : 0;
+    offers[kept] = offer;
+    return kept + !takes;
+}
+
+/* Reads the offers of a link's flows; this is the first round, too. */
+static uint32_t first_round(struct flows *flows, uint32_t at, uint64_t level, uint64_t *rest)
+{
+    const struct flow_link *link = &flows->links[at];
+    flows->offers =
+        grown(flows->offers, &flows->offer_capacity, link->count, sizeof *flows->offers);
+    uint64_t *offers = flows->offers, left = *rest;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < link->count; i++) {
+        const struct flow_end end = link->ends[i];
+        uint64_t offer = end.far != FLOW_NONE ? flows->levels[end.far]
+                                              : offer_of(flows, &flows->items[end.flow], at);
+        kept = keep_offer(offers, kept, offer, level, &left);
+    }
+    *rest = left;
+    return kept;
+}
+
 /* Water-filling of one link: flows that cannot take the equal share leave the rest to the others,
  * until nobody is left who cannot take it. */
 static uint64_t level_of(struct flows *flows, uint32_t at)
 {
-    const struct flow_link *link = &flows->links[at];
-    uint32_t left = link->count;
-    flows->offers =
-        grown(flows->offers, &flows->offer_capacity, link->count, sizeof *flows->offers);
+    uint32_t left = flows->links[at].count;
+    if (left == 0)
+        return FLOW_NO_LIMIT;
+    uint64_t rest = flows->links[at].rate_bps, level = rest / left;
+    uint32_t kept = first_round(flows, at, level, &rest);
     uint64_t *offers = flows->offers;
-    for (uint32_t i = 0; i < link->count; i++) {
-        const struct flow_end end = link->ends[i];
-        offers[i] = end.far != FLOW_NONE ? flows->levels[end.far]
-                                         : offer_of(flows, &flows->items[end.flow], at);
-    }
-    uint64_t rest = link->rate_bps;
-    while (left > 0) {
-        uint64_t level = rest / left;
-        uint32_t kept = 0;
-        for (uint32_t i = 0; i < left; i++) { /* without a branch: which way it goes is chance */
-            uint64_t offer = offers[i];
-            bool takes = offer <= level;
-            rest -= takes ? offer : 0; /* their sum is at most `rest` */
-            offers[kept] = offer;
-            kept += !takes;
-        }
-        if (kept == left)
-            return level > 0 ? level : 1;
+    while (kept > 0 && kept < left) {
         left = kept;
+        level = rest / left;
+        kept = 0;
+        for (uint32_t i = 0; i < left; i++)
+            kept = keep_offer(offers, kept, offers[i], level, &rest);
     }
-    return FLOW_NO_LIMIT;
+    if (kept == 0)
+        return FLOW_NO_LIMIT;
+    return level > 0 ? level : 1;
 }
 
 /* Is the change worth telling? Rates then differ from the fair ones by such parts. */
