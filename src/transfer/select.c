@@ -267,28 +267,65 @@ static bool nobody_mixes(const struct swarm *swarm)
     return true;
 }
 
+/* Marks of the word of pieces that begins at `word`, a multiple of 64, as far as they are in
+ * [first, end): the first piece is the highest bit. */
+static uint64_t marks_of(const struct swarm *swarm, uint32_t word, uint32_t first, uint32_t end)
+{
+    uint8_t bytes[8] = {0};
+    const uint8_t *from = swarm->mask + word / 8;
+    if (end - word < 64)
+        memcpy(bytes, from, (end - word + 7) / 8);
+    uint64_t marks = load_be64(end - word < 64 ? bytes : from);
+    if (word < first)
+        marks &= UINT64_MAX >> (first - word);
+    if (end - word < 64)
+        marks &= ~(UINT64_MAX >> (end - word));
+    return marks;
+}
+
+/* Takes the first piece out of the marks of a word. */
+static uint32_t take_mark(uint32_t word, uint64_t *marks)
+{
+    uint32_t lead = (uint32_t)__builtin_clzll(*marks);
+    *marks &= ~(1ULL << 63 >> lead);
+    return word + lead;
+}
+
+/* How many neighbours have the rarest of the marked pieces in [first, end); *ties: how many are as
+ * rare, 0 if none is marked. */
+static uint32_t least_avail(const struct swarm *swarm, uint32_t first, uint32_t end, uint32_t *ties)
+{
+    uint32_t least = UINT32_MAX, count = 0;
+    for (uint32_t word = first / 64 * 64; word < end; word += 64) {
+        uint64_t marks = marks_of(swarm, word, first, end);
+        while (marks != 0) {
+            uint32_t avail = swarm->avail[take_mark(word, &marks)];
+            count = avail < least ? 1 : count + (avail == least);
+            least = avail < least ? avail : least;
+        }
+    }
+    *ties = count;
+    return least;
+}
+
 /* The rarest marked piece in [first, end); `end` if there is none. Of several a random one, for
  * others to have what we have not, or the first one, which readers and the blob's hash are nearest
  * to. */
 static uint32_t rarest(struct transfer *transfer, const struct swarm *swarm, uint32_t first,
                        uint32_t end)
 {
-    uint32_t least = UINT32_MAX, ties = 0;
-    for (uint32_t piece = next_marked(swarm, first, end); piece < end;
-         piece = next_marked(swarm, piece + 1, end)) {
-        if (swarm->avail[piece] < least) {
-            least = swarm->avail[piece];
-            ties = 0;
-        }
-        ties += swarm->avail[piece] == least ? 1 : 0;
-    }
+    uint32_t ties;
+    uint32_t least = least_avail(swarm, first, end, &ties);
     if (ties == 0)
         return end;
     uint64_t skip = nobody_mixes(swarm) ? 0 : prng_below(&transfer->prng, ties);
-    for (uint32_t piece = next_marked(swarm, first, end); piece < end;
-         piece = next_marked(swarm, piece + 1, end)) {
-        if (swarm->avail[piece] == least && skip-- == 0)
-            return piece;
+    for (uint32_t word = first / 64 * 64; word < end; word += 64) {
+        uint64_t marks = marks_of(swarm, word, first, end);
+        while (marks != 0) {
+            uint32_t piece = take_mark(word, &marks);
+            if (swarm->avail[piece] == least && skip-- == 0)
+                return piece;
+        }
     }
     return end;
 }

@@ -43,14 +43,11 @@ static uint64_t load_be(const uint8_t *in, unsigned byte_count)
     return value;
 }
 
-/* The formats that carry everything in their first byte. False if `first` is not one of them. */
-static bool read_fix(uint8_t first, struct wire__value *value)
+/* The formats other than small numbers that carry everything in their first byte. */
+static void read_fix(uint8_t first, struct wire__value *value)
 {
     value->header_bytes = 1;
-    if (first <= 0x7f) {
-        value->kind = WIRE__UINT;
-        value->number = first;
-    } else if (first <= 0x8f) {
+    if (first <= 0x8f) {
         value->kind = WIRE__MAP;
         value->number = 2u * (first & 0x0fu);
     } else if (first <= 0x9f) {
@@ -59,12 +56,9 @@ static bool read_fix(uint8_t first, struct wire__value *value)
     } else if (first <= 0xbf) {
         value->kind = WIRE__TEXT;
         value->body_bytes = first & 0x1fu;
-    } else if (first >= 0xe0) {
-        value->kind = WIRE__OTHER; /* negative fixint */
     } else {
-        return false;
+        value->kind = WIRE__OTHER; /* negative fixint */
     }
-    return true;
 }
 
 /* The formats of the table, whose number or length follows the first byte. */
@@ -97,17 +91,18 @@ static int read_long(const uint8_t *in, size_t in_bytes, struct wire__value *val
     return 0;
 }
 
-int wire__value_read(const uint8_t *in, size_t in_bytes, struct wire__value *out)
+int wire__value_read_other(const uint8_t *in, size_t in_bytes, struct wire__value *out)
 {
     struct wire__value value = {.kind = WIRE__OTHER};
-    if (in_bytes == 0)
-        return E_TRUNCATED;
+    ASSERT(in_bytes > 0 && in[0] > 0x7f);
     if (in[0] == 0xc1)
         return E_MALFORMED;
-    if (!read_fix(in[0], &value)) {
+    if (in[0] >= 0xc0 && in[0] < 0xe0) {
         int err = read_long(in, in_bytes, &value);
         if (err != 0)
             return err;
+    } else {
+        read_fix(in[0], &value);
     }
     if (value.body_bytes > in_bytes - value.header_bytes)
         return E_TRUNCATED;

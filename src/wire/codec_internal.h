@@ -28,6 +28,21 @@ struct wire__value {
  * payload end outside the input; E_MALFORMED: the reserved byte 0xc1. `out` is written only on
  * success.
  */
-MUST_USE int wire__value_read(const uint8_t *in, size_t in_bytes, struct wire__value *out);
+MUST_USE static inline int wire__value_read(const uint8_t *in, size_t in_bytes,
+                                            struct wire__value *out);
+/* The same for all but the small numbers, which most values are; in_bytes > 0. */
+MUST_USE int wire__value_read_other(const uint8_t *in, size_t in_bytes, struct wire__value *out);
+
+/* See above. Inline: each value of each message is read twice by it, checked and taken. */
+MUST_USE static inline int wire__value_read(const uint8_t *in, size_t in_bytes,
+                                            struct wire__value *out)
+{
+    if (in_bytes == 0)
+        return E_TRUNCATED;
+    if (in[0] > 0x7f)
+        return wire__value_read_other(in, in_bytes, out);
+    *out = (struct wire__value){.kind = WIRE__UINT, .header_bytes = 1, .number = in[0]};
+    return 0;
+}
 
 #endif
