@@ -15,7 +15,7 @@ BUILD ?= build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)),)
 BUILD_PACKAGES := build-essential pkg-config libuv1-dev libsodium-dev libmsgpack-dev libcurl4-openssl-dev \
   libssl-dev libyaml-dev libjansson-dev uthash-dev node-llhttp
 TEST_PACKAGES := libcmocka-dev clang clang-format clang-tidy libclang-rt-14-dev universal-ctags docker-registry skopeo \
-  podman containerd runc umoci nginx-light apache2-utils busybox-static conmon iproute2 procps curl jq python3 \
+  podman buildah containerd docker.io runc umoci nginx-light apache2-utils busybox-static conmon iproute2 procps curl jq python3 \
   python3-jwt python3-cryptography nftables openssl ca-certificates chromium
 BENCH_PACKAGES := aria2 python3-libtorrent
 

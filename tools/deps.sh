@@ -30,4 +30,9 @@ install() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -
 log=$(mktemp)
 "${as_root[@]}" apt-get update -q >"$log" 2>&1 || { cat "$log"; exit 1; }
 install >"$log" 2>&1 || { cat "$log"; exit 1; }
+# Nor with the machine from now on, dockerd least of all. Packages that were there before stay as they were.
+mapfile -t units < <(dpkg -L "${missing[@]}" | sed -nE 's#^(/usr)?/lib/systemd/system/([^/@]+\.(service|socket))$#\2#p')
+if [ ${#units[@]} -gt 0 ] && command -v systemctl >/dev/null; then
+    "${as_root[@]}" systemctl disable "${units[@]}" >"$log" 2>&1 || { cat "$log"; exit 1; }
+fi
 rm -f "$log"

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Real clients through the agents: skopeo, podman and containerd from open, htpasswd and token registries; who may read what.
+"""Real clients through the agents: skopeo, podman and containerd from open, htpasswd and token registries, dockerd from a Hub; who may read what.
 
 Every pull is compared with a direct one. That bytes came from the other node is read from nftables counters, not from the agent.
 """
@@ -16,6 +16,7 @@ from http.client import HTTPConnection
 
 import it
 import pull
+from dockerhub import Dockerd, start_hub
 from images import MANIFEST, push_multi, push_runnable
 from lab import CLIENT_PORT, Lab, Process, run
 from runtimes import PASSWORD, PORTS, TOKEN_PORT, USER, Containerd, Libpod, Sandbox, directory_hashes, start_registries, upstream
@@ -148,6 +149,62 @@ def test_anonymous_token():
         it.check(image["digest"] in containerd.blobs(), "containerd has another image")
         done = containerd.pull("bearer", "lib/app:1", user="", check=False)
         it.check(done.returncode != 0 and private["digest"] not in containerd.blobs(), "a private image without credentials")
+
+
+# ---- dockerd, whose mirrors are for Docker Hub alone ----
+
+@contextmanager
+def hub_cluster(nodes=2):
+    with Lab(nodes) as lab:
+        start_hub(lab)
+        lab.start_nodes()
+        if nodes > 1:
+            lab.wait_members()
+        for node in lab.nodes:
+            node.sandbox = Sandbox(node)
+            node.dockerd = Dockerd(Containerd(node.sandbox))
+        yield lab
+
+
+def dockerd_has(node, name: str, image: dict):
+    it.check(node.dockerd.holds(name, {**image["parts"], "digest": image["digest"]}), f"dockerd on {node.name} has another {name}")
+    it.check(node.dockerd.layers(name) == image["diff_ids"], f"layers of {name} on {node.name} are not {image['diff_ids']}")
+
+
+def tokens_asked(lab) -> set[str]:
+    """"user status scope" of every request of the token service so far."""
+    return set((lab.dir / "tokens").read_text().splitlines())
+
+
+def test_dockerd_pulls_from_a_hub():
+    """Public images without a login, a private one with the Hub's: it is sent to the realm that the mirror names, and counts for that mirror."""
+    with hub_cluster() as lab:
+        public, private = push_runnable(lab, "public/app", 8 * MIB), push_runnable(lab, "library/app", 8 * MIB)
+        for node, source in zip(lab.nodes, ("origin", "mesh")):
+            for name, image, user in (("public/app:1", public, None), ("app:1", private, USER)):
+                with counted(node, image_bytes(image), source):
+                    node.dockerd.pull(name, user=user)
+                dockerd_has(node, name, image)
+            said = node.dockerd.docker("run", "--rm", "--network=none", "app:1").stdout
+            it.check(said == "hello from the image\n", f"container of dockerd on {node.name} said {said!r}")
+        asked = tokens_asked(lab)
+        it.check({"- 200 repository:public/app:pull", f"{USER} 200 repository:library/app:pull"} <= asked, f"{asked}")
+        it.check(not any(one.startswith(USER) and "public" in one for one in asked), f"a login where none is needed: {asked}")
+
+
+def test_dockerd_without_the_right_to_read():
+    with hub_cluster(nodes=1) as lab:
+        node, image = lab.nodes[0], push_runnable(lab, "library/app")
+        node.dockerd.pull("app:1")  # the agent holds it all
+        node.dockerd.docker("rmi", "app:1")
+        for user, password in ((None, PASSWORD), (USER, "wrong")):
+            asked = node.metric("shoal_requests_total")
+            done = node.dockerd.pull("app:1", user=user, password=password, check=False)
+            it.check(done.returncode != 0 and node.metric("shoal_requests_total") > asked, f"dockerd got a private image as {user}: {done.stderr}")
+            it.check(node.dockerd.docker("images", "-q").stdout == "", "dockerd kept something of a refused pull")
+        node.process.stop()
+        node.dockerd.pull("app:1")
+        dockerd_has(node, "app:1", image)  # from the Hub itself
 
 
 def test_multi_arch_index():

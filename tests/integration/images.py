@@ -51,17 +51,17 @@ class Layout:
         (self.dir / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
 
     def image(self, tars: list[bytes], architecture="amd64", command: list[str] | None = None) -> dict:
-        """Descriptor of an image of these layers; its manifest's own parts are in the extra keys config and layers."""
+        """Descriptor of an image of these layers; in the extra keys parts (config and layers of its manifest) and diff_ids."""
         packed = [gzip_stored(t) if len(t) > (4 << 20) else gzip.compress(t, 1, mtime=0) for t in tars]
         layers = [put_blob(self.blobs, p, LAYER) for p in packed]
         config = {"architecture": architecture, "os": "linux", "config": {"Cmd": command or ["/bin/true"], "Env": ["PATH=/bin"]},
                   "rootfs": {"type": "layers", "diff_ids": [put_digest(t) for t in tars]}}
         manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": put_blob(self.blobs, json.dumps(config).encode(), CONFIG), "layers": layers}
         descriptor = put_blob(self.blobs, json.dumps(manifest).encode(), MANIFEST)
-        return {**descriptor, "platform": {"architecture": architecture, "os": "linux"}, "parts": manifest}
+        return {**descriptor, "platform": {"architecture": architecture, "os": "linux"}, "parts": manifest, "diff_ids": config["rootfs"]["diff_ids"]}
 
     def index(self, images: list[dict]) -> dict:
-        manifests = [{k: v for k, v in image.items() if k != "parts"} for image in images]
+        manifests = [{k: v for k, v in image.items() if k not in ("parts", "diff_ids")} for image in images]
         return put_blob(self.blobs, json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}).encode(), INDEX)
 
     def push(self, lab, repository: str, descriptor: dict, tag="1"):

@@ -44,20 +44,22 @@ def start_registries(lab: Lab, *modes: str, behind=0):
                                "allowPrivate": True, "default": mode == modes[-1]})
 
 
-def start_token_server(lab: Lab) -> dict:
-    """Starts the token service; returns distribution's auth section."""
+def start_token_server(lab: Lab, tls: tuple[Path, Path] | None = None, host="auth.test") -> dict:
+    """Starts the token service, by HTTPS with this certificate and key; returns distribution's auth section."""
+    scheme = "https" if tls else "http"
     key, cert = lab.dir / "token.key", lab.dir / "token.crt"
     run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=token")
     server = Path(__file__).with_name("token_server.py")
     process = Process(lab.origin_exec(sys.executable, server, "--listen", f"{lab.origin_address}:{TOKEN_PORT}", "--key", key, "--cert", cert,
-                                      "--issuer", "lab-issuer", "--user", f"{USER}:{PASSWORD}"), lab.dir / "token.log")
+                                      "--issuer", "lab-issuer", "--user", f"{USER}:{PASSWORD}", "--log", lab.dir / "tokens",
+                                      *(("--tls", *tls) if tls else ())), lab.dir / "token.log")
     lab.processes.append(process)
     end = time.monotonic() + 10
-    while run(*lab.origin_exec("curl", "-s", "-o", "/dev/null", f"http://{lab.origin_address}:{TOKEN_PORT}/token"), check=False).returncode != 0:
+    while run(*lab.origin_exec("curl", "-sk", "-o", "/dev/null", f"{scheme}://{lab.origin_address}:{TOKEN_PORT}/token"), check=False).returncode != 0:
         if time.monotonic() > end or not process.alive():
             raise RuntimeError(f"token server did not start:\n{process.text()[-1000:]}")
         time.sleep(0.05)
-    return {"token": {"realm": f"http://auth.test:{TOKEN_PORT}/token", "service": "registry.test", "issuer": "lab-issuer", "rootcertbundle": str(cert)}}
+    return {"token": {"realm": f"{scheme}://{host}:{TOKEN_PORT}/token", "service": "registry.test", "issuer": "lab-issuer", "rootcertbundle": str(cert)}}
 
 
 def auth_file(path: Path, *hosts: str, user=USER, password=PASSWORD) -> Path:
@@ -73,7 +75,7 @@ class Sandbox:
     SETUP = """set -e
 mount --make-rprivate /
 for f in hosts resolv.conf; do mount --bind /etc/netns/$0/$f /etc/$f; done
-for d in /run/containerd /run/containers /var/lib/containers; do mkdir -p $d; mount -t tmpfs tmpfs $d; done
+for d in /run/containerd /run/containers /run/docker /var/lib/containers; do mkdir -p $d; mount -t tmpfs tmpfs $d; done
 touch "$1"
 exec sleep infinity"""
 
