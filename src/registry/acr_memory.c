@@ -39,6 +39,18 @@ static json_t *hosts_json(const struct acr *acr, unsigned i)
     return hosts;
 }
 
+/* With an endpoint among its own names; another instance may have taken that one. */
+static bool is_whole(const struct acr *acr, unsigned i)
+{
+    const struct acr_instance *instance = &acr->instances[i];
+
+    for (unsigned k = 0; instance->endpoint[0] != '\0' && k < acr->name_count; k++)
+        if (acr->names[k]->live && acr->names[k]->instance == i &&
+            strcmp(acr->names[k]->entry.name, endpoint_host(instance)) == 0)
+            return true;
+    return false;
+}
+
 static json_t *instance_json(const struct acr *acr, unsigned i)
 {
     const struct acr_instance *instance = &acr->instances[i];
@@ -79,8 +91,7 @@ int acr_remember(const struct acr *acr, char **out, size_t *out_bytes)
     int err = list == NULL ? E_NO_MEMORY : 0;
 
     for (unsigned i = 0; err == 0 && i < acr->config.instance_count; i++)
-        if (acr->instances[i].endpoint[0] != '\0' &&
-            json_array_append_new(list, instance_json(acr, i)) != 0)
+        if (is_whole(acr, i) && json_array_append_new(list, instance_json(acr, i)) != 0)
             err = E_NO_MEMORY;
     if (err != 0) {
         json_decref(list);

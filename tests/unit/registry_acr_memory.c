@@ -150,6 +150,27 @@ static void what_does_not_fit_is_left_out(void **state)
     assert_int_equal(recall(world, MEMORY(GOOD "," GOOD)), 0); /* twice is once */
 }
 
+/* Two that name the same host: the first one has it, and the other is not kept without its own. */
+static void a_name_is_of_one_instance(void **state)
+{
+    struct world *world = *state;
+    char *text = NULL;
+    size_t bytes = 0;
+
+    world->config.instances[1] = "cri-two";
+    world->config.instance_count = 2;
+    start(world);
+    assert_int_equal(
+        recall(world, MEMORY(GOOD "," ENTRY("cri-two", "cn-shanghai", VPC, "1767320000", "a.test",
+                                            "\"a.test\",\"c.test\""))),
+        0);
+    assert_non_null(acr_find(world->acr, "c.test"));
+    assert_int_equal(acr_remember(world->acr, &text, &bytes), 0);
+    assert_non_null(memmem(text, bytes, "cri-one", 7));
+    assert_null(memmem(text, bytes, "cri-two", 7));
+    (void)world->fake.env.alloc(world->fake.env.host, text, 0);
+}
+
 static void a_week_is_the_limit(void **state)
 {
     struct world *world = *state;
@@ -184,6 +205,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_answer_replaces_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(one_that_is_gone_is_forgotten, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_does_not_fit_is_left_out, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_name_is_of_one_instance, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_week_is_the_limit, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_no_text_of_ours_is_an_error, set_up, tear_down),
     };
