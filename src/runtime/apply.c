@@ -11,8 +11,8 @@
 struct apply {
     struct runtime_plan *plan;
     struct state state;
-    unsigned made;    /* directories of the plan, so far */
-    unsigned written; /* changes of the plan, so far */
+    unsigned made;    /* directories of the plan, so far, with one that failed */
+    unsigned written; /* changes of the plan, likewise */
 };
 
 static int step(const struct runtime_plan *plan, const char *what, struct runtime_error *error)
@@ -133,9 +133,10 @@ static int make_directories(struct apply *apply, struct runtime_error *error)
         err = plan__path(plan, plan->directories[apply->made], &path, error);
         if (err == 0)
             err = step(plan, path, error);
-        if (err == 0)
-            err = tree_make_directory(path, 0755, error);
-        apply->made += err == 0;
+        if (err != 0)
+            break;
+        apply->made++; /* perhaps made, should the next line fail */
+        err = tree_make_directory(path, 0755, error);
     }
     return err;
 }
@@ -147,9 +148,10 @@ static int write_files(struct apply *apply, struct runtime_error *error)
     while (err == 0 && apply->written < plan->change_count) {
         const struct change *change = &plan->changes[apply->written];
         err = step(plan, change->path, error);
-        if (err == 0)
-            err = tree_write(change->path, &change->after, &change->before, NULL, error);
-        apply->written += err == 0;
+        if (err != 0)
+            break;
+        apply->written++; /* perhaps written: put_back looks */
+        err = tree_write(change->path, &change->after, &change->before, NULL, error);
     }
     return err;
 }

@@ -9,6 +9,7 @@
 
 #include "toml.h"
 
+/* Never to be changed: files out there have them, and a later release must find them. */
 #define BLOCK_BEGIN "# BEGIN shoal (made by `shoal ... apply`, taken out by `shoal ... revert`)"
 #define BLOCK_END   "# END shoal"
 #define BLOCK_WAS   "#was:"

@@ -358,16 +358,46 @@ static int split_roots(struct runtime_plan *plan, const char *config_path, struc
     return 0;
 }
 
+/* What config_path is to be. containerd 2.2 looks into docker's directory, too, unless the file
+ * says something: then what is there must go on counting. */
+static int wanted_path(struct runtime_plan *plan, const struct containerd_config *config,
+                       const char **out, struct runtime_error *error)
+{
+    const char *path;
+    bool there = false;
+    *out = plan->options.hosts_dir != NULL ? plan->options.hosts_dir : CONTAINERD_CERTS_D;
+    if (plan->options.hosts_dir != NULL || config->version < 3)
+        return 0;
+    int err = plan__path(plan, DOCKER_CERTS_D, &path, error);
+    if (err == 0)
+        err = tree_directory(path, &there, error);
+    if (there)
+        *out = CONTAINERD_CERTS_D ":" DOCKER_CERTS_D;
+    return err;
+}
+
+static int no_config_path(const char *file, unsigned version, struct runtime_error *error)
+{
+    return runtime_fail(error, E_REFUSED,
+                        "%.300s: no config_path, so containerd%s reads no hosts.toml. "
+                        "--set-config-path adds it (containerd must be restarted then); "
+                        "--hosts-dir D says where hosts.toml are, whatever this file says%s",
+                        file, version < 3 ? "" : " before 2.2",
+                        version < 3 ? "" : "; for 2.2 " CONTAINERD_CERTS_D ":" DOCKER_CERTS_D);
+}
+
 /* What containerd's configuration says, or lets us add to it. */
 static int find_roots(struct runtime_plan *plan, struct roots *roots, struct runtime_error *error)
 {
     const struct runtime_options *options = &plan->options;
     const char *file = options->config_file != NULL ? options->config_file : CONTAINERD_CONFIG;
-    const char *wanted = options->hosts_dir != NULL ? options->hosts_dir : CONTAINERD_CERTS_D;
+    const char *wanted;
     struct containerd_config *config = pool_alloc(&plan->pool, sizeof *config);
     if (config == NULL)
         return plan__no_memory(error);
     int err = containerd__config(plan, file, config, error);
+    if (err == 0)
+        err = wanted_path(plan, config, &wanted, error);
     if (err != 0)
         return err;
     if (config->conflict[0] != '\0')
@@ -379,11 +409,7 @@ static int find_roots(struct runtime_plan *plan, struct roots *roots, struct run
     if (config->config_path[0] != '\0')
         return split_roots(plan, config->config_path, roots, error);
     if (!options->set_config_path)
-        return runtime_fail(error, E_REFUSED,
-                            "%.300s: no config_path, so containerd reads no hosts.toml. "
-                            "--set-config-path adds it (containerd must be restarted then); "
-                            "--hosts-dir D says where hosts.toml are, whatever this file says",
-                            file);
+        return no_config_path(file, config->version, error);
     err = containerd__set_config_path(plan, config, wanted, error);
     return err != 0 ? err : split_roots(plan, wanted, roots, error);
 }

@@ -13,6 +13,7 @@
 
 #define CONTAINERD_CONFIG  "/etc/containerd/config.toml"
 #define CONTAINERD_CERTS_D "/etc/containerd/certs.d"
+#define DOCKER_CERTS_D     "/etc/docker/certs.d"
 /* Main file and imports. */
 #define CONTAINERD_FILES_MAX 64
 /* Directories in config_path, parted by ':'. */

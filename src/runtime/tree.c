@@ -270,6 +270,17 @@ static int write_whole(int fd, const struct span *text)
     return 0;
 }
 
+/* Attributes that vouch for the bytes of the old file: on other bytes they would make the kernel
+ * refuse the file (IMA), or give rights to what nobody meant. */
+static bool is_of_bytes(const char *name)
+{
+    static const char *const names[] = {"security.ima", "security.evm", "security.capability"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
 /* One extended attribute; what the new file has already, by its directory's rules, is fine. */
 static int copy_xattr(int from, int to, const char *name, char *value)
 {
@@ -293,7 +304,7 @@ static int copy_xattrs(const char *path, int to)
     ssize_t bytes = flistxattr(from, names, sizeof names);
     int result = bytes < 0 && errno != ENOTSUP ? -1 : 0;
     for (ssize_t at = 0; result == 0 && at < bytes; at += (ssize_t)strlen(names + at) + 1)
-        result = copy_xattr(from, to, names + at, value);
+        result = is_of_bytes(names + at) ? 0 : copy_xattr(from, to, names + at, value);
     int code = errno;
     (void)close(from);
     errno = code;

@@ -50,10 +50,10 @@ MUST_USE int tree_list(struct pool *pool, const char *path, const char **out, un
 
 /*
  * Puts `text` in place of `old`, which must still be what `path` holds: beside it, with its mode,
- * owner and extended attributes (SELinux), synced, renamed, directory synced. `fresh` gives mode
- * and owner for a file that was not there; NULL: 0644, ours. What was left by a kill is removed
- * first. 0; E_AGAIN (something else is there now), E_DENIED (also if owner or attributes cannot be
- * kept), E_NO_SPACE, E_IO; the old file is untouched then.
+ * owner and extended attributes (SELinux, ACLs; none that vouch for bytes), synced, renamed,
+ * directory synced. `fresh` gives mode and owner for a file that was not there; NULL: 0644, ours.
+ * What was left by a kill is removed first. 0; E_AGAIN (something else is there now), E_DENIED
+ * (also if owner or attributes cannot be kept), E_NO_SPACE, E_IO; the old file is untouched then.
  */
 MUST_USE int tree_write(const char *path, const struct span *text, const struct image *old,
                         const struct image *fresh, struct runtime_error *error);

@@ -327,6 +327,24 @@ static void config_path_can_be_added(void **state)
     }
 }
 
+/* containerd 2.2 looks there by itself, as long as nothing is set. */
+static void dockers_certificates_go_on_counting(void **state)
+{
+    (void)state;
+    static const struct runtime_registry docker[] = {{"d.example.com", false}};
+    options.registries = docker;
+    tree_put(CONFIG, "version = 3\n");
+    tree_put("/etc/docker/certs.d/d.example.com/ca.crt", "D");
+    tree_refused(&options, E_REFUSED, "for 2.2 /etc/containerd/certs.d:/etc/docker/certs.d");
+    options.set_config_path = true;
+    tree_there_and_back(&options, 2);
+    assert_int_equal(tree_apply(&options), 2);
+    assert_non_null(strstr(tree_get(CONFIG),
+                           "config_path = \"/etc/containerd/certs.d:/etc/docker/certs.d\"\n"));
+    assert_string_equal(tree_get("/etc/docker/certs.d/d.example.com/hosts.toml"),
+                        BEGIN "ca = [\"ca.crt\"]\n" HOST END);
+}
+
 /* `containerd config default` has empty tables of what does not go with config_path. */
 static void empty_tables_are_no_conflict(void **state)
 {
@@ -421,6 +439,7 @@ int main(void)
         T(names_that_are_no_directory),
         T(without_config_path_nothing_is_written),
         T(config_path_can_be_added),
+        T(dockers_certificates_go_on_counting),
         T(empty_tables_are_no_conflict),
         T(what_would_break_the_runtime_is_refused),
         T(imports_count),
