@@ -330,6 +330,10 @@ static int revert(struct session *session)
         return cli_failed(session->context, session->command, "%s", error.text);
     if (done.restored + done.undone + done.left == 0)
         (void)fprintf(out, "nothing to revert\n");
+    if (session->options.kind == RUNTIME_DOCKER && done.restored + done.undone > 0)
+        (void)fprintf(out, "note: `systemctl reload docker` makes dockerd forget the agent if the "
+                           "file still has registry-mirrors, maybe an empty list; else it takes "
+                           "a restart\n");
     return CLI_OK;
 }
 

@@ -1,9 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""`shoal containerd|podman|docker plan|apply|revert` with real containerd and podman: what is written is read, what was there stays, and comes back.
-
-dockerd is not run: its tree is edited and compared only.
-"""
+"""`shoal containerd|podman|docker plan|apply|revert` with real containerd, podman and dockerd: what is written is read, what was there stays, and comes back."""
 import json
 import os
 import random
@@ -20,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import it
+from dockerhub import Dockerd, daemon_json, start_hub
 from images import push_runnable
 from lab import CLIENT_PORT, SHOAL, Lab, Process, inside, run
 from registries import TLS_PORT, make_certificate
@@ -469,6 +467,82 @@ def test_podman_reads_what_apply_wrote():
         (tree / "registries.conf.d/50-house.conf").unlink()  # now an entry of our own
         shoal(node, "podman", "apply")
         it.check(pull() >= 3, "podman went around the agent")
+
+
+@contextmanager
+def docker_node(mirrors: list[str] | None):
+    """A node whose daemon.json is for a dockerd with these mirrors, which runs; the agent knows the Hub."""
+    with Lab(1) as lab:
+        start_hub(lab)
+        push_runnable(lab, "public/run")
+        node = lab.nodes[0]
+        node.host = node.dir / "host"
+        node.start()
+        containerd = Containerd(Sandbox(node))
+        settings = {**daemon_json(containerd.sandbox, containerd), **({} if mirrors is None else {"registry-mirrors": mirrors})}
+        node.daemon_json = put(node.host, "/etc/docker/daemon.json", json.dumps(settings, indent=4) + "\n", 0o600)
+        node.dockerd = Dockerd(containerd, node.daemon_json)
+        yield node
+
+
+def docker_asks(node) -> int:
+    """Pulls anew; how many requests the agent got."""
+    asked = node.metric("shoal_requests_total")
+    node.dockerd.pull("public/run:1", user=None)
+    node.dockerd.docker("rmi", "public/run:1")
+    return int(node.metric("shoal_requests_total") - asked)
+
+
+def docker_reload(node, wanted: list[str]):
+    """As `systemctl reload docker` does it; dockerd has these mirrors then, in their order."""
+    reloads = node.dockerd.process.text().count("Reloaded configuration")
+    node.dockerd.signal("HUP")
+    end = time.monotonic() + 10
+    while node.dockerd.process.text().count("Reloaded configuration") == reloads and time.monotonic() < end:
+        time.sleep(0.05)
+    it.check(node.dockerd.mirrors() == [f"{one}/" for one in wanted], f"mirrors after the reload: {node.dockerd.mirrors()}, wanted {wanted}")
+
+
+def test_dockerd_reads_what_apply_wrote():
+    """A mirror of the house that is dead: after apply and a reload pulls go through the agent, which comes first; after revert and a reload around it."""
+    house = "http://127.0.0.1:9"
+    with docker_node([house]) as node:
+        before = picture(node.host)
+        it.check(docker_asks(node) == 0, "the agent was asked before apply")
+        shoal(node, "docker", "plan")
+        check_same(before, node.host)
+        shoal(node, "docker", "apply")
+        it.check(docker_asks(node) == 0, "dockerd reads its file without a reload: the README is wrong")
+        docker_reload(node, [MIRROR, house])
+        it.check(docker_asks(node) >= 5, "dockerd went around the agent")
+        it.check(shoal(node, "docker", "apply").stdout == "nothing to change\n", "apply again wrote again")
+        node.process.kill()
+        node.dockerd.pull("public/run:1", user=None)  # around a dead agent
+        node.dockerd.docker("rmi", "public/run:1")
+        shoal(node, "docker", "revert")
+        check_same(before, node.host)
+        docker_reload(node, [house])
+        node.start()
+        it.check(docker_asks(node) == 0, "the agent was asked after revert")
+
+
+def test_dockerd_without_mirrors_before():
+    """What revert says: a reload reads a list only if there is one, so dockerd keeps the agent until a restart, or an empty list."""
+    with docker_node(None) as node:
+        before, place = picture(node.host), node.daemon_json
+        shoal(node, "docker", "apply")
+        docker_reload(node, [MIRROR])
+        it.check(docker_asks(node) >= 5, "dockerd went around the agent")
+        both = node.dockerd.sandbox.run("dockerd", "--config-file", place, "--registry-mirror", MIRROR, check=False)
+        it.check(both.returncode != 0 and "registry-mirrors" in both.stderr, f"dockerd starts with a list and the flag: {both.stderr[-300:]}")
+        out = shoal(node, "docker", "revert").stdout
+        it.check(out.startswith("restored /etc/docker/daemon.json\nnote: ") and "else it takes a restart" in out, out)
+        check_same(before, node.host)
+        old = place.read_text()
+        for text, wanted in ((old.replace("{", '{"debug": true,', 1), [MIRROR]), (old.replace("{", '{"registry-mirrors": [],', 1), [])):
+            place.write_text(text)
+            docker_reload(node, wanted)
+        it.check(docker_asks(node) == 0, "the agent was asked after revert")
 
 
 def test_docker_tree():
