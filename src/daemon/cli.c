@@ -25,6 +25,7 @@ static int cli_help(const struct cli_context *context, int argc, char **argv);
     "  --config F, --set key=value\n"                                                              \
     "                     the agent's configuration: its client port and registries\n"             \
     "  --wait S           apply: waits up to S seconds for the agent\n"                            \
+    "  --hold             apply: stays until SIGTERM or SIGINT, then reverts\n"                    \
     "  --root D           where the host's / is mounted\n"                                         \
     "  --state D          what revert needs; default /var/lib/shoal-runtime below --root\n"        \
     "\n"                                                                                           \
@@ -49,6 +50,12 @@ static const struct cli_command commands[] = {
      "\n"
      "Give every node of a mesh the same secret, as a file (clusterSecretFile).\n",
      cli_keygen},
+    {"datadir", "DIR --owner UID[:GID]", "make the data directory for the agent's user",
+     "  --owner UID[:GID]  gives DIR to this user, with mode 0700; for root\n"
+     "\n"
+     "Says nothing if DIR is right already. A directory with files of another user in it\n"
+     "is left alone, and named.\n",
+     cli_datadir},
     {"containerd", "plan | apply | revert  [options]",
      "point containerd at the agent, or take that back",
      RUNTIME_VERBS

@@ -48,9 +48,10 @@ int cli_failed(const struct cli_context *context, const char *command, const cha
 int cli_config_option(const struct cli_context *context, const char *command, int argc, char **argv,
                       int *index, struct config_options *options);
 
-int cli_agent(const struct cli_context *context, int argc, char **argv);  /* cli_agent.c */
-int cli_config(const struct cli_context *context, int argc, char **argv); /* cli_config.c */
-int cli_keygen(const struct cli_context *context, int argc, char **argv); /* cli_keygen.c */
+int cli_agent(const struct cli_context *context, int argc, char **argv);   /* cli_agent.c */
+int cli_config(const struct cli_context *context, int argc, char **argv);  /* cli_config.c */
+int cli_keygen(const struct cli_context *context, int argc, char **argv);  /* cli_keygen.c */
+int cli_datadir(const struct cli_context *context, int argc, char **argv); /* cli_datadir.c */
 /* The runtimes' configuration: cli_runtime.c. */
 int cli_containerd(const struct cli_context *context, int argc, char **argv);
 int cli_podman(const struct cli_context *context, int argc, char **argv);

@@ -12,14 +12,17 @@
 
 #include "bytes.h"
 #include "health_probe.h"
+#include "hold.h"
 #include "loop.h"
 #include "net.h"
 #include "runtime.h"
 
-#define STATE_ROOT "/var/lib/shoal-runtime"
-#define STATE_XDG  "shoal-runtime"
-#define WAIT_MAX_S 3600
-#define PROBE_MS   2000
+#define STATE_ROOT   "/var/lib/shoal-runtime"
+#define STATE_XDG    "shoal-runtime"
+#define WAIT_MAX_S   3600
+#define PROBE_MS     2000
+#define HOLD_LOOK_MS 500   /* how late a stop is seen while the agent does not answer */
+#define HOLD_MS      60000 /* one wait; any number works */
 
 /* Large: on the heap, in one piece. */
 struct session {
@@ -36,6 +39,8 @@ struct session {
     struct peer_addr mirror_addr;
     const char *verb;
     uint64_t wait_ms;
+    bool hold;
+    bool stopped; /* a signal came while the agent was waited for */
 };
 
 /* ---- arguments ---- */
@@ -53,6 +58,7 @@ enum {
     OPTION_ROOT,
     OPTION_STATE,
     OPTION_WAIT,
+    OPTION_HOLD,
     OPTION_COUNT,
 };
 static const struct option option_table[OPTION_COUNT] = {
@@ -63,6 +69,7 @@ static const struct option option_table[OPTION_COUNT] = {
     [OPTION_ROOT] = {"--root", false, 0},
     [OPTION_STATE] = {"--state", false, 0},
     [OPTION_WAIT] = {"--wait", false, 0},
+    [OPTION_HOLD] = {"--hold", true, 0},
 };
 
 static int take_registry(struct session *session, const char *value)
@@ -114,6 +121,9 @@ static int take_option(struct session *session, int which, const char *value)
         return take_path(session, name, value, &session->options.root);
     case OPTION_STATE:
         return take_path(session, name, value, &session->options.state);
+    case OPTION_HOLD:
+        session->hold = true;
+        return CLI_OK;
     default:
         return take_wait(session, value);
     }
@@ -154,6 +164,8 @@ static int take_arguments(struct session *session, int argc, char **argv)
         if (code != CLI_OK)
             return code;
     }
+    if (session->hold && strcmp(session->verb, "apply") != 0)
+        return cli_usage(session->context, session->command, "--hold is for apply");
     return CLI_OK;
 }
 
@@ -289,14 +301,30 @@ static const char *unanswered(int err)
                : "nothing answers there; is the agent running, with this configuration?";
 }
 
+/* Waits for the agent as health_await does, or until a signal ends it. */
+static int await_agent(struct session *session)
+{
+    if (!session->hold)
+        return health_await(&session->mirror_addr, session->wait_ms);
+    for (uint64_t waited_ms = 0;; waited_ms += HOLD_LOOK_MS) {
+        int err = health_probe(&session->mirror_addr, PROBE_MS);
+        if (err == 0 || err == E_PROTOCOL || waited_ms >= session->wait_ms)
+            return err;
+        session->stopped = hold_stopped(HOLD_LOOK_MS);
+        if (session->stopped)
+            return err;
+    }
+}
+
 static int plan_or_apply(struct session *session)
 {
     struct runtime_error error;
     struct runtime_plan *plan = NULL;
     FILE *out = session->context->out;
     bool apply = strcmp(session->verb, "apply") == 0;
-    int health = apply ? health_await(&session->mirror_addr, session->wait_ms)
-                       : health_probe(&session->mirror_addr, PROBE_MS);
+    int health = apply ? await_agent(session) : health_probe(&session->mirror_addr, PROBE_MS);
+    if (session->stopped)
+        return CLI_OK;
     if (apply && health != 0)
         return cli_failed(session->context, session->command, "nothing was written: %s: %s",
                           session->mirror, unanswered(health));
@@ -337,6 +365,23 @@ static int revert(struct session *session)
     return CLI_OK;
 }
 
+/* What the runtime is told holds for as long as this process does. */
+static int apply_and_hold(struct session *session)
+{
+    hold_begin();
+    int code = plan_or_apply(session);
+    if (code == CLI_OK && !session->stopped) {
+        (void)fprintf(session->context->out, "held until SIGTERM or SIGINT\n");
+        (void)fflush(session->context->out);
+        while (!hold_stopped(HOLD_MS))
+            continue;
+    }
+    if (code == CLI_OK) /* stopped early, too: a run before this one may have been killed */
+        code = revert(session);
+    hold_end();
+    return code;
+}
+
 static int run(struct session *session, int argc, char **argv)
 {
     int code = take_arguments(session, argc, argv);
@@ -351,7 +396,7 @@ static int run(struct session *session, int argc, char **argv)
     choose_mirror(session);
     code = choose_registries(session);
     if (code == CLI_OK)
-        code = plan_or_apply(session);
+        code = session->hold ? apply_and_hold(session) : plan_or_apply(session);
     config_close(&session->config);
     return code;
 }

@@ -431,6 +431,41 @@ def test_another_reader_agrees():
         it.figure(f"{taken} files taken, {refused} refused, {strict} of them by a stricter reading than tomllib's (SEED={seed})")
 
 
+def test_hold_waits_applies_and_reverts():
+    """apply --hold, as the pod's container: waits for the agent, writes, stays; SIGTERM takes it back, and so does one that comes before the agent."""
+    with one_node(agent=False) as node:
+        put(node.host, "/etc/containerd/config.toml", 'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\n  config_path = "/etc/containerd/certs.d"\n')
+        (node.host / "var/lib").mkdir(parents=True)  # or the picture would show the state's parents, which stay
+        state = node.dir / "state"
+        before = picture(node.host)
+        hosts = node.host / f"etc/containerd/certs.d/{NAME}/hosts.toml"
+
+        def hold() -> Process:
+            return Process(node.exec(SHOAL, "containerd", "apply", "--hold", "--wait", "60", "--config", node.dir / "shoal.yaml", "--root", node.host,
+                                     "--state", state), node.dir / "hold.log")
+
+        def wait_for(path: Path, process: Process):
+            end = time.monotonic() + 15
+            while not path.exists():
+                it.check(process.alive() and time.monotonic() < end, f"not applied: {process.text()}")
+                time.sleep(0.05)
+        held = hold()
+        time.sleep(0.7)
+        it.check(held.alive() and not hosts.exists(), f"written without an agent: {held.text()}")
+        it.check(held.stop() == 0, held.text())
+        check_same(before, node.host)
+        held = hold()
+        node.start()
+        wait_for(hosts, held)
+        held.kill()  # the pod's container is killed and started again
+        it.check(hosts.exists(), "killed, and yet reverted")
+        held = hold()
+        time.sleep(0.7)
+        it.check(held.alive() and "nothing to change" in held.text(), held.text())
+        it.check(held.stop() == 0 and f"certs.d/{NAME}/hosts.toml" in held.text(), held.text())
+        check_same(before, node.host)
+
+
 # ---- CRI-O and podman, docker ----
 
 def test_podman_reads_what_apply_wrote():

@@ -3,6 +3,7 @@
  * The command line: usage errors with their exact text, help of every command, exit codes, keygen,
  * config show and check, and the agent's refusals before it opens any socket.
  */
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -13,6 +14,7 @@
 
 #include "daemon_scratch.h"
 #include "../../src/daemon/cli.h"
+#include "../../src/daemon/hold.h"
 
 static char *out_text;
 static char *err_text_;
@@ -62,7 +64,7 @@ static void no_command_is_a_usage_error(void **state)
 static void help_goes_to_the_output(void **state)
 {
     (void)state;
-    static const char *const commands[] = {"agent",  "config", "keygen",  "containerd",
+    static const char *const commands[] = {"agent",  "config", "keygen",  "datadir", "containerd",
                                            "podman", "docker", "version", "help"};
     assert_int_equal(shoal("help", NULL), CLI_OK);
     assert_string_equal(err_text_, "");
@@ -229,6 +231,87 @@ static void the_agent_wants_a_directory_of_its_own(void **state) /* DSK-5 */
     agent_in("/proc/nothing/here", "cannot make /proc/nothing/here: No such file or directory");
 }
 
+/* ---- datadir ---- */
+
+static void datadir_arguments(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {
+        "--owner=root", "--owner=",           "--owner=1:",   "--owner=:1",
+        "--owner=-1",   "--owner=4294967295", "--owner=1:2:3"};
+    assert_int_equal(shoal("datadir", "/x", NULL), CLI_USAGE);
+    assert_string_equal(err_text_, "shoal datadir: say a directory, by an absolute path, and "
+                                   "--owner; see `shoal datadir --help`\n");
+    assert_int_equal(shoal("datadir", "--owner=1", NULL), CLI_USAGE);
+    assert_int_equal(shoal("datadir", "--owner=1", "x", NULL), CLI_USAGE);
+    assert_int_equal(shoal("datadir", "--owner=1", "/x", "/y", NULL), CLI_USAGE);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_int_equal(shoal("datadir", "/x", bad[i], NULL), CLI_USAGE);
+        assert_string_equal(err_text_, "shoal datadir: --owner takes numbers, UID or UID:GID; see "
+                                       "`shoal datadir --help`\n");
+    }
+}
+
+/* A caller who is not root can give a directory to nobody but itself. */
+static void datadir_makes_a_private_directory(void **state)
+{
+    (void)state;
+    struct stat info;
+    char owner[64], path[300];
+    bool root = geteuid() == 0;
+    uid_t uid = root ? 65532 : geteuid();
+    gid_t gid = root ? 65531 : getegid();
+    (void)snprintf(path, sizeof path, "%s", scratch_path("data"));
+    (void)snprintf(owner, sizeof owner, "--owner=%u:%u", (unsigned)uid, (unsigned)gid);
+    for (int again = 0; again < 2; again++) {
+        assert_int_equal(shoal("datadir", path, owner, NULL), CLI_OK);
+        assert_string_equal(err_text_, "");
+        assert_int_equal(stat(path, &info), 0);
+        assert_int_equal(info.st_mode & 0777, 0700);
+        assert_int_equal(info.st_uid, uid);
+        assert_int_equal(info.st_gid, gid);
+    }
+    assert_int_equal(chmod(path, 0755), 0);
+    assert_int_equal(shoal("datadir", path, owner, NULL), CLI_FAILED);
+    assert_non_null(strstr(err_text_, "is open to others; run chmod 0700 on it"));
+    assert_int_equal(shoal("datadir", "/proc/none/here", owner, NULL), CLI_FAILED);
+    assert_non_null(strstr(err_text_, "cannot make /proc/none/here"));
+    assert_int_equal(shoal("datadir", scratch_file("plain", "", 0600), owner, NULL), CLI_FAILED);
+    assert_non_null(strstr(err_text_, "is not a directory"));
+}
+
+/* kubelet's own, empty: taken over whatever its mode. With files, or of a third user: left. */
+static void datadir_leaves_what_is_somebodys(void **state)
+{
+    (void)state;
+    struct stat info;
+    char path[300], file[320];
+    if (geteuid() != 0)
+        skip();
+    (void)snprintf(path, sizeof path, "%s", scratch_path("node"));
+    (void)snprintf(file, sizeof file, "%s/identity", path);
+    assert_int_equal(mkdir(path, 0755), 0);
+    FILE *made = fopen(file, "w");
+    assert_non_null(made);
+    (void)fclose(made);
+    assert_int_equal(shoal("datadir", path, "--owner=65532", NULL), CLI_FAILED);
+    assert_non_null(strstr(err_text_, "has files of another user in it"));
+    assert_int_equal(stat(path, &info), 0);
+    assert_int_equal(info.st_uid, 0);
+    assert_int_equal(info.st_mode & 0777, 0755);
+    assert_int_equal(unlink(file), 0);
+    assert_int_equal(shoal("datadir", path, "--owner=65532", NULL), CLI_OK);
+    assert_int_equal(stat(path, &info), 0);
+    assert_int_equal(info.st_uid, 65532);
+    assert_int_equal(info.st_gid, 65532);
+    assert_int_equal(info.st_mode & 0777, 0700);
+    assert_int_equal(shoal("datadir", path, "--owner=7", NULL), CLI_FAILED);
+    assert_non_null(strstr(err_text_, "belongs to user 65532"));
+    assert_int_equal(symlink(path, scratch_path("path")), 0);
+    assert_int_equal(shoal("datadir", scratch_path("path"), "--owner=7", NULL), CLI_FAILED);
+    assert_non_null(strstr(err_text_, "is not a directory"));
+}
+
 /* ---- containerd, podman, docker ---- */
 
 static void runtime_arguments(void **state)
@@ -254,6 +337,9 @@ static void runtime_arguments(void **state)
                                    "podman --help`\n");
     assert_int_equal(shoal("podman", "apply", "--wait=3601", NULL), CLI_USAGE);
     assert_int_equal(shoal("podman", "apply", "--rooted", NULL), CLI_USAGE);
+    assert_int_equal(shoal("containerd", "revert", "--hold", NULL), CLI_USAGE);
+    assert_string_equal(err_text_, "shoal containerd: --hold is for apply; see `shoal containerd "
+                                   "--help`\n");
 }
 
 static const char *const nobody = "--set=listen.client=127.0.0.1:1"; /* nothing listens there */
@@ -325,6 +411,25 @@ static void runtime_without_an_agent_writes_nothing(void **state)
     assert_non_null(strstr(err_text_, "no config_path, so containerd reads no hosts.toml"));
 }
 
+/* A stop that comes while the agent is waited for ends the wait; nothing was written. */
+static void a_hold_can_be_stopped_while_it_waits(void **state)
+{
+    (void)state;
+    char root[300];
+    char place[300];
+    (void)snprintf(root, sizeof root, "--root=%s", scratch_path("held"));
+    (void)snprintf(place, sizeof place, "--state=%s", scratch_path("held-state"));
+    assert_int_equal(mkdir(scratch_path("held"), 0755), 0);
+    hold_begin();
+    assert_int_equal(raise(SIGTERM), 0);
+    assert_int_equal(shoal("containerd", "apply", "--hold", "--wait=3600", root, place, nobody,
+                           "--hosts-dir=/certs.d", NULL),
+                     CLI_OK);
+    assert_string_equal(out_text, "nothing to revert\n");
+    assert_int_equal(shoal("containerd", "apply", "--hold", root, place, nobody, NULL), CLI_FAILED);
+    assert_non_null(strstr(err_text_, "nothing answers there"));
+}
+
 static int tear_down(void **state)
 {
     free(out_text);
@@ -345,9 +450,13 @@ int main(void)
         cmocka_unit_test(config_check_is_silent_or_says_one_line),
         cmocka_unit_test(the_agent_refuses_bad_configuration),
         cmocka_unit_test(the_agent_wants_a_directory_of_its_own),
+        cmocka_unit_test(datadir_arguments),
+        cmocka_unit_test(datadir_makes_a_private_directory),
+        cmocka_unit_test(datadir_leaves_what_is_somebodys),
         cmocka_unit_test(runtime_arguments),
         cmocka_unit_test(runtime_plans_for_the_agents_registries),
         cmocka_unit_test(runtime_without_an_agent_writes_nothing),
+        cmocka_unit_test(a_hold_can_be_stopped_while_it_waits),
     };
     return cmocka_run_group_tests(tests, scratch_make, tear_down);
 }
