@@ -459,6 +459,7 @@ void transfer__desk_return(struct transfer *transfer, uint16_t from, const struc
         return;
     desk->state = desk->holder_count > 0 ? DESK_HELD : DESK_FREE;
     desk->lessee = NODE_NONE;
+    desk->epoch++; /* a RENEW that is on its way must not bring the lease back */
     uint32_t pause_ms = lease->arg > 60000 ? 60000 : lease->arg;
     desk->not_before_us = transfer->now_us + pause_ms * (uint64_t)MS;
     replicate(transfer, desk, from, WIRE_LEASE_RETURNED);

@@ -442,6 +442,9 @@ void transfer__home_return(struct transfer *transfer, uint16_t from, const struc
     struct claim *claim = home == NULL ? NULL : find_claim(home, lease->zone);
     if (claim == NULL || claim->node != from || claim->state == CLAIM_HELD)
         return;
+    /* A RENEW that is on its way must not bring the claim back: nobody would read the segment until
+     * that is thought dead (3 nodes within 1 s, 128 MiB: one in six pulls 0.3 s late). */
+    claim->epoch = ++home->epoch;
     replicate(transfer, home, claim, from, WIRE_LEASE_RETURNED);
     reset_claim(claim);
     uint32_t pause_ms = lease->arg > 60000 ? 60000 : lease->arg;
@@ -492,6 +495,8 @@ void transfer__home_replica(struct transfer *transfer, uint16_t from,
     if (replica->arg == WIRE_LEASE_RETURNED) {
         if (claim->node == node && claim->state != CLAIM_HELD)
             reset_claim(claim);
+        if (claim->state == CLAIM_NONE && replica->epoch > claim->epoch)
+            claim->epoch = replica->epoch;
         return;
     }
     if (replica->arg != WIRE_LEASE_HELD && claim->state == CLAIM_HELD)

@@ -590,6 +590,33 @@ static void test_keeper_passes_a_returned_lease_on(void **state)
     t_close(&t);
 }
 
+/* Datagrams overtake one another: a RENEW that comes after the RETURN brings nothing back. Nobody
+ * would read the segment until the keeper thinks its lessee dead. */
+static void test_a_returned_lease_stays_returned(void **state)
+{
+    (void)state;
+    for (unsigned level = WIRE_LEVEL_ZONE; level <= WIRE_LEVEL_HOME; level++) {
+        struct t_host t;
+        t_open(&t, 2, T_PIECE);
+        struct wire_transfer ask = {.type = WIRE_TRANSFER_WANT};
+        ask.of.lease = (struct wire_lease){.blob = t.info.key, .level = (uint8_t)level};
+        t_receive(&t, 1, &ask);
+        assert_true(granted(&t, 1));
+        const struct wire_lease *grant = to(&t, WIRE_TRANSFER_GRANT, 1);
+        struct wire_transfer renew = {.type = WIRE_TRANSFER_RENEW};
+        renew.of.renew = (struct wire_renew){
+            .blob = t.info.key, .level = (uint8_t)level, .zone = ask.of.lease.zone, .count = 1};
+        renew.of.renew.renewals[0].epoch =
+            level == WIRE_LEVEL_ZONE ? grant->zone_epoch : grant->epoch;
+        t_lease(&t, 1, WIRE_TRANSFER_RETURN, (uint8_t)level, 0);
+        t_receive(&t, 1, &renew);
+        t_clear(&t);
+        t_receive(&t, 2, &ask);
+        assert_true(granted(&t, 2));
+        t_close(&t);
+    }
+}
+
 /* A keeper that lost its state knows from its own swarm who has the segment. */
 static void test_keeper_knows_its_neighbours(void **state)
 {
@@ -663,6 +690,7 @@ int main(void)
         cmocka_unit_test(test_a_refused_keeper_is_passed_over_at_once),
         cmocka_unit_test(test_keeper_gives_a_stuck_lessee_up),
         cmocka_unit_test(test_keeper_passes_a_returned_lease_on),
+        cmocka_unit_test(test_a_returned_lease_stays_returned),
         cmocka_unit_test(test_keeper_knows_its_neighbours),
         cmocka_unit_test(test_keeper_forgets_the_dead),
         cmocka_unit_test(test_ranks_two_and_three_know),
