@@ -19,6 +19,9 @@
 #define NEIGHBOUR_BYTES (4u * 1024 * 1024)
 #define NEIGHBOUR_US    (60 * MS)
 #define NEIGHBOUR_LEAST 2
+/* As long as the rate is unknown so many to all neighbours together, if they are few: with two a
+ * link to a single one was full to 84 %. */
+#define FIRST_REQUESTS  8
 #define UNHEARD_US      (2500 * MS)
 #define NEIGHBOURS_MANY 6
 /* With fewer requests under way than this a node asks beyond a zone border for what others on its
@@ -45,6 +48,10 @@ uint32_t transfer__neighbour_requests_max(const struct transfer *transfer, const
     /* One each, if that is enough of them (the main rule for speed in ALGORITHMS §3.4). */
     uint64_t least =
         blob->swarm->neighbour_count >= many_neighbours(transfer) ? 1 : NEIGHBOUR_LEAST;
+    uint32_t count = blob->swarm->neighbour_count;
+    if (transfer->nodes.live <= MESH_FEW_MEMBERS && transfer__rate_best(transfer) == 0 &&
+        count > 0 && least * count < FIRST_REQUESTS)
+        least = FIRST_REQUESTS / count;
     if (timed < least)
         timed = least;
     if (blob->layout.piece_bytes >= NEIGHBOUR_ONE_BYTES &&
