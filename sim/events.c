@@ -254,14 +254,6 @@ bool events_pop(struct event_queue *queue, struct event *out)
     return true;
 }
 
-uint32_t events_at(const struct event_queue *queue, uint64_t at_us)
-{
-    if (queue->wheel_count == 0 || at_us < queue->base_us ||
-        at_us - queue->base_us >= EVENT_WHEEL_US || !is_occupied(queue, list_of(at_us)))
-        return EVENT_NONE;
-    return queue->lists[list_of(at_us)].first;
-}
-
 /* The events of one list are linked both ways, of one time, and in order. Returns how many. */
 static size_t check_list(const struct event_queue *queue, uint32_t list)
 {

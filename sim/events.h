@@ -104,9 +104,6 @@ static inline uint64_t events_next_us(const struct event_queue *queue)
     uint64_t next_us = queue->wheel_count > 0 ? queue->wheel_us : UINT64_MAX;
     return queue->heap_count > 0 && queue->heap[0].at_us < next_us ? queue->heap[0].at_us : next_us;
 }
-/* Slot of the first event on the wheel at this time, EVENT_NONE if there is none: for a look ahead
- * at what comes, without those of the heap. */
-uint32_t events_at(const struct event_queue *queue, uint64_t at_us);
 /* Aborts if lists, heap and counts disagree. */
 void events_check(const struct event_queue *queue);
 /* Frees the queue, not what events point at. */
