@@ -8,6 +8,7 @@ faults of bodies meet GET of blobs.
 import argparse
 import json
 import re
+import ssl
 import threading
 import time
 from http.client import HTTPConnection
@@ -36,7 +37,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.counts[what]
 
     def registry(self, method: str, path: str, headers: dict):
-        client = HTTPConnection(self.server.server_address[0], self.server.server_address[1] + self.server.behind, timeout=30)
+        client = HTTPConnection(*self.server.registry, timeout=30)
         client.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
         for name, value in headers.items():
             if name.lower() not in HOP:
@@ -154,11 +155,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", required=True)
     parser.add_argument("--behind", type=int, required=True, help="ports to the registry that a port stands for")
+    parser.add_argument("--tls", nargs=2, metavar=("CERT", "KEY"), help="for --hub")
+    parser.add_argument("--hub", nargs=2, action="append", default=[], metavar=("ADDRESS", "PORT"), help="the gate of this port by HTTPS, at port 443 of an address")
     parser.add_argument("ports", type=int, nargs="+")
     options = parser.parse_args()
-    for port in options.ports:
-        server = ThreadingHTTPServer((options.host, port), Handler)
-        server.daemon_threads, server.behind = True, options.behind
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if options.tls:
+        context.load_cert_chain(*options.tls)
+    for address, port in [*((options.host, port) for port in options.ports), *options.hub]:
+        by_tls = [address, port] in options.hub
+        server = ThreadingHTTPServer((address, 443 if by_tls else port), Handler)
+        if by_tls:  # hands are shaken in the connection's own thread
+            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        server.daemon_threads, server.registry = True, (options.host, int(port) + options.behind)
         threading.Thread(target=server.serve_forever).start()
 
 

@@ -6,6 +6,7 @@ A gate before each registry makes the fault; agent and client meet it alike, so 
 must come through the agent where it promises them. Without ALL=1 each fault meets each client, with one authentication; with it all.
 """
 import contextlib
+import functools
 import hashlib
 import itertools
 import json
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import it
+from dockerhub import Dockerd, hub_certificate, know_hub
 from conformance import CONFIG, LAYER, MANIFEST, Server
 from lab import Lab, Process, gzip_stored, layer_tar, run
 from oci_registry import digest_of
@@ -28,12 +30,13 @@ from runtimes import PASSWORD, PORTS, USER, Containerd, Libpod, Sandbox, directo
 
 BEHIND = 100
 ALL = os.environ.get("ALL") == "1"
-CLIENTS = ("skopeo", "podman", "ctr")
+CLIENTS = ("skopeo", "podman", "ctr", "docker")
 # registry, and whether there is a login
 AUTHS = {"open": ("public", False), "basic": ("basic", True), "token": ("bearer", False), "token-login": ("bearer", True)}
 SIZES = (100000, 9 << 20)  # what is verified before its first byte leaves, and what streams (INT-2)
 STALL_SECONDS = 3          # limits.transferTimeout
 FROZEN_SECONDS = 3
+DOCKERD_TRIES, DOCKERD_PAUSE = 1, 5  # of a layer that broke off, and the seconds before it; by default 5 tries and 75 s in all
 
 
 @dataclass
@@ -71,7 +74,7 @@ class Node:
         self.lab, self.node, self.mode = lab, node, mode
         self.sandbox = Sandbox(node)
         self.containerd = Containerd(self.sandbox)
-        self.libpods, self.numbers = {}, itertools.count()
+        self.libpods, self.numbers, self.lock = {}, itertools.count(), threading.Lock()
 
     def start(self):
         entries = [{**entry, "default": entry["name"] == upstream(self.mode)} for entry in self.lab.registries]
@@ -82,6 +85,15 @@ class Node:
         if key not in self.libpods:
             self.libpods[key] = Libpod(self.sandbox, self.mode, mirror=mirror, user=USER if login else None)
         return self.libpods[key]
+
+    @functools.cached_property
+    def _dockerd(self) -> Dockerd:
+        return Dockerd(self.containerd, settings={"max-download-attempts": DOCKERD_TRIES})
+
+    def dockerd(self) -> Dockerd:
+        """Started by the first row that is for it."""
+        with self.lock:
+            return self._dockerd
 
     def push(self, fault: str, login: bool) -> tuple[str, dict]:
         """An image of its own for this fault: (repository, manifest with its digest). Around gate and agents."""
@@ -107,6 +119,8 @@ class Node:
         """The finished command. Which bytes it got is another question."""
         if client == "ctr":
             return self.containerd.pull(self.mode, f"{name}:1", mirror=mirror, user=None if not login else f"{USER}:{PASSWORD}", check=False)
+        if client == "docker":
+            return self.dockerd().pull(f"{name}:1", user=USER if login else None, mirror=mirror, check=False)
         pod = self.libpod(login, mirror)
         if client == "skopeo":
             return pod.skopeo(f"{name}:1", self.target(name, mirror), check=False)
@@ -125,6 +139,8 @@ class Node:
         if client == "skopeo":
             found = directory_hashes(self.target(name, True))
             return all(digest.split(":")[1] in found.values() for digest in wanted)
+        if client == "docker":
+            return self.dockerd().holds(f"{name}:1", image)
         pod, reference = self.libpod(login), f"{upstream(self.mode)}/{name}:1"
         if client == "buildah":
             return image["digest"] in pod.buildah("inspect", "--type", "image", "--format", "{{.FromImageDigest}}", reference).stdout
@@ -134,12 +150,19 @@ class Node:
 
 @contextmanager
 def cluster():
-    """A node for each registry: clients that send no ?ns= get the node's own."""
-    with Lab(3) as lab:
+    """A node for each authentication: clients that send no ?ns= get the registry of the node's own."""
+    with Lab(len(AUTHS)) as lab:
         start_registries(lab, "basic", "bearer", behind=BEHIND)
+        cert, key = hub_certificate(lab)
+        hubs = []  # dockerd asks nobody else: for each node the Hub is what the node's registry is
+        for node, (mode, _) in zip(lab.nodes, AUTHS.values()):
+            address = f"{lab.subnet}.0.{10 + node.index}"
+            run("ip", "-n", lab.origin_ns, "addr", "add", f"{address}/16", "dev", "e0")
+            know_hub(node, address)
+            hubs += ["--hub", address, PORTS[mode]]
         lab.processes.append(Process(lab.origin_exec(sys.executable, Path(__file__).with_name("fault_gate.py"), "--host", lab.origin_address,
-                                                     "--behind", BEHIND, *PORTS.values()), lab.dir / "gate.log"))
-        nodes = {mode: Node(lab, node, mode) for node, mode in zip(lab.nodes, PORTS)}
+                                                     "--behind", BEHIND, "--tls", cert, key, *hubs, "--", *PORTS.values()), lab.dir / "gate.log"))
+        nodes = {auth: Node(lab, node, AUTHS[auth][0]) for node, auth in zip(lab.nodes, AUTHS)}
         for node in nodes.values():
             node.start()
         lab.wait_members()
@@ -171,16 +194,17 @@ def origin_fault(node: Node, client: str, auth: str, fault: Fault) -> float:
     login, where = AUTHS[auth][1], f"{client} {auth} {fault.name}"
     name, image = node.push(fault.name, login)
     asked = node.node.metric("shoal_requests_total")
-    done, took = timed_pull(node, where, fault.seconds, client, name, login)
+    seconds = fault.seconds + (DOCKERD_PAUSE if client == "docker" and fault.name.startswith("wrong") else 0)
+    done, took = timed_pull(node, where, seconds, client, name, login)
     for _ in range(1, fault.tries):
         if done.returncode != 0:
-            done, _ = timed_pull(node, f"{where}, next try", fault.seconds, client, name, login)
+            done, _ = timed_pull(node, f"{where}, next try", seconds, client, name, login)
     it.check(node.node.metric("shoal_requests_total") > asked, f"{where}: the client went around the agent")
     if fault.right:
         it.check(done.returncode == 0, f"{where}: {done.stderr[-400:]}")
         it.check(node.holds(client, name, image, login), f"{where}: other bytes")
         it.check(not fault.agent_only or blob_askers(node, name) == {"shoal"}, f"{where}: blobs were asked for by {blob_askers(node, name)}")
-        it.check(client == "ctr" or fault not in SILENT or len(blob_askers(node, name)) == 1, f"{where}: it changed sides in mid-pull: {blob_askers(node, name)}")
+        it.check(client in ("ctr", "docker") or fault not in SILENT or len(blob_askers(node, name)) == 1, f"{where}: it changed sides in mid-pull: {blob_askers(node, name)}")
     else:
         it.check(done.returncode != 0, f"{where}: a pull that cannot be right succeeded")
         if fault.seconds <= 12 or ALL:
@@ -228,11 +252,11 @@ def agent_fault(node: Node, client: str, auth: str, what: str) -> float:
         process.kill()
     elif "frozen" in what:
         signal_agent(node, signal.SIGCONT)
-    thread.join(40)
-    took = time.monotonic() - started
-    it.check(not thread.is_alive() and took < 20, f"{where}: {took:.1f} s")
+    thread.join(50)
+    took, pause = time.monotonic() - started, DOCKERD_PAUSE if client == "docker" and what == "killed midway" else 0
+    it.check(not thread.is_alive() and took < 20 + pause, f"{where}: {took:.1f} s")
     if result[0].returncode != 0:  # a body that broke off ends a pull of containers/image (CLIENTS 8); the next try is served
-        it.check(what == "killed midway" and client != "ctr", f"{where}: {result[0].stderr[-400:]}")
+        it.check(what == "killed midway" and client not in ("ctr", "docker"), f"{where}: {result[0].stderr[-400:]}")
         done, _ = timed_pull(node, where, 20, client, name, login)
         it.check(done.returncode == 0, f"{where}, second try: {done.stderr[-400:]}")
     it.check(node.holds(client, name, image, login), f"{where}: other bytes")
@@ -265,10 +289,10 @@ def run_table(table: list[tuple], one, at_once: int):
             if not node.node.process.alive():
                 node.start()
     with cluster() as nodes, contextlib.ExitStack() as pools:
-        for mode, node in nodes.items():
+        for own, node in nodes.items():
             pool = pools.enter_context(ThreadPoolExecutor(at_once))
             for client, auth, fault in table:
-                if AUTHS[auth][0] == mode:
+                if auth == own:
                     pool.submit(work, node, client, auth, fault)
     for name, values in took.items():
         it.figure(f"{name}: {len(values)} pulls" + (f", {min(values):.1f} to {max(values):.1f} s" if values else ""))
