@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The admin port: /healthz, /readyz, /metrics (Prometheus text), /status (JSON). No secrets, no
- * repository names (HTTP-7). */
+ * repository names (HTTP-7). The control socket answers the
+ * same. */
 #ifndef SHOAL_DAEMON_ADMIN_H
 #define SHOAL_DAEMON_ADMIN_H
 

@@ -8,6 +8,7 @@
 
 #include "admin.h"
 #include "bytes.h"
+#include "control_socket.h"
 #include "log.h"
 
 /* Of the buffers' cap, what the memory tier may take at most: the rest is for what is in motion. */
@@ -106,6 +107,20 @@ static int make_tls(struct agent *agent, const struct server_config *client,
     return server_new(&part, &agent->tls_client, error);
 }
 
+static int make_control(struct agent *agent, struct config_error *error)
+{
+    struct server_config part = {
+        .loop = &agent->loop,
+        .name = "control",
+        .control = control_path(agent->config, agent->control_path),
+        .connections_max = CONTROL_CONNECTIONS_MAX,
+        .connections_per_address = CONTROL_CONNECTIONS_MAX,
+        .arg = agent,
+        .handle = admin_handle,
+    };
+    return server_new(&part, &agent->control, error);
+}
+
 static int make_servers(struct agent *agent, struct config_error *error)
 {
     const struct config *config = agent->config;
@@ -138,6 +153,8 @@ static int make_servers(struct agent *agent, struct config_error *error)
         err = make_tls(agent, &client, error);
     if (err == 0)
         err = server_new(&admin, &agent->admin, error);
+    if (err == 0)
+        err = make_control(agent, error);
     return err == 0 ? 0 : fail(error, "listen", err);
 }
 
@@ -206,6 +223,7 @@ static void say_ready(struct agent *agent)
 /* In reverse order; the loop has run out, so nothing is in flight. */
 static void release(struct agent *agent)
 {
+    server_free(agent->control);
     server_free(agent->admin);
     server_free(agent->tls_client);
     tls_free(agent->tls);

@@ -38,6 +38,8 @@ struct agent {
     struct tls *tls; /* NULL: no TLS port */
     struct server *tls_client;
     struct server *admin;
+    struct server *control; /* what `shoal status` asks */
+    char control_path[CONFIG_PATH_BYTES + 16];
     uint64_t started_us;
     bool ready; /* everything listens and the cache is recovered */
 };

@@ -98,6 +98,20 @@ void blobs_on_refusal(struct blobs *blobs, void (*refused)(void *arg, const stru
  * blobs, or E_*. */
 MUST_USE int blobs_recover(struct blobs *blobs);
 void blobs_counters(const struct blobs *blobs, struct blobs_counters *out);
+/* One blob that is being read, for status pages. */
+struct blob_view {
+    struct digest digest;
+    uint64_t size_bytes, have_bytes;
+    uint64_t origin_bytes, peer_bytes; /* arrived from there since it was opened */
+    uint32_t readers, fetches;
+    bool verified;      /* all of it, and its digest matched */
+    blob_handle handle; /* in transfer */
+};
+/* Copies up to `max` blobs with readers or reads of a registry under way; returns how many. Looks
+ * at every open blob, and at the pieces of those. */
+size_t blobs_active(const struct blobs *blobs, struct blob_view *out, size_t max);
+/* One blob as it is now, if it is open. False: it is not. */
+bool blobs_view(const struct blobs *blobs, const struct digest *digest, struct blob_view *out);
 /* Readers that somebody waits for are under way (orderly stop). */
 bool blobs_busy(const struct blobs *blobs);
 

@@ -326,6 +326,14 @@ uint64_t blob_fetch__bytes(const struct blob *blob, uint32_t piece)
     return 0;
 }
 
+uint32_t blob_fetch__count(const struct blob *blob)
+{
+    uint32_t count = 0;
+    for (const struct blob_fetch *fetch = blob->fetches; fetch != NULL; fetch = fetch->next)
+        count += !fetch->over;
+    return count;
+}
+
 bool blob_fetch__repair(struct blob *blob)
 {
     return fetch_new(blob, 0, 0, blob->layout.piece_count, false) == 0;

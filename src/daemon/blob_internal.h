@@ -174,6 +174,8 @@ void blob_fetch__start(struct blob *blob, const struct transfer_result *result);
 void blob_fetch__cancel(struct blob *blob, uint64_t fetch_id);
 /* Bytes so far of the running fetch that will bring `piece`, plus one; 0: there is none. */
 uint64_t blob_fetch__bytes(const struct blob *blob, uint32_t piece);
+/* Reads of the registry under way. */
+uint32_t blob_fetch__count(const struct blob *blob);
 /* Reads the whole blob from the origin again after a mismatch (INT-7). False if no caller may. */
 bool blob_fetch__repair(struct blob *blob);
 

@@ -38,6 +38,15 @@ static const struct cli_command commands[] = {
      "\n"
      "Without any configuration it works on one machine. SIGTERM stops it in order.\n",
      cli_agent},
+    {"status", "[--json] [--watch]  [--config F] [--set key=value]...",
+     "what the agent of this node does now",
+     "  --json             all of it, for programs\n"
+     "  --watch            again every second, until SIGINT\n"
+     "  --config F, --set key=value\n"
+     "                     as the agent was started: they say where its socket is\n"
+     "\n"
+     "For root and the agent's own user.\n",
+     cli_status},
     {"config", "show [--json|--markdown] | check  [--config F] [--set key=value]...",
      "print or check the configuration",
      "  show               effective values, each with where it came from\n"

@@ -51,6 +51,7 @@ int cli_config_option(const struct cli_context *context, const char *command, in
 int cli_agent(const struct cli_context *context, int argc, char **argv);   /* cli_agent.c */
 int cli_config(const struct cli_context *context, int argc, char **argv);  /* cli_config.c */
 int cli_keygen(const struct cli_context *context, int argc, char **argv);  /* cli_keygen.c */
+int cli_status(const struct cli_context *context, int argc, char **argv);  /* cli_status.c */
 int cli_datadir(const struct cli_context *context, int argc, char **argv); /* cli_datadir.c */
 /* The runtimes' configuration: cli_runtime.c. */
 int cli_containerd(const struct cli_context *context, int argc, char **argv);

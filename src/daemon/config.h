@@ -97,6 +97,7 @@ struct config {
     struct peer_addr listen_client;
     struct peer_addr listen_mesh; /* [::] falls back to 0.0.0.0 on hosts without IPv6 */
     struct peer_addr listen_admin;
+    struct config_path listen_control;                         /* "": see control_path */
     struct peer_addr listen_tls;                               /* port 0: no TLS client port */
     struct config_path tls_certificates[CONFIG_TLS_PAIRS_MAX]; /* the n-th key is the n-th one's */
     uint32_t tls_certificate_count;

@@ -89,6 +89,13 @@ static const struct config_key keys[] = {
      .fallback = "127.0.0.1:65003",
      .unit = CONFIG_ADMIN_PORT,
      .help = "Metrics, health, status."},
+    {.name = "listen.control",
+     .type = CONFIG_PATH,
+     .offset = AT(listen_control),
+     .fallback = "",
+     .help =
+         "Unix socket for `shoal status`, `explain` and `doctor`, for root and the agent's user "
+         "only; none: control.sock in dataDir."},
     {.name = "listen.tls",
      .type = CONFIG_ADDRESS,
      .offset = AT(listen_tls),

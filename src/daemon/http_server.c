@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "bytes.h"
+#include "control_socket.h"
 #include "http_socket.h"
 #include "log.h"
 #include "socket_addr.h"
@@ -719,6 +720,11 @@ static void on_accept(uv_poll_t *handle, int status, int events)
             return;
         }
         struct peer_addr peer;
+        if (server->config.control != NULL && !control_peer_allowed(fd)) {
+            server->counters.refused++;
+            (void)close(fd);
+            continue;
+        }
         socket_addr_from(&from, &peer);
         tune(fd, &peer);
         bool room = handshake_room(server, &peer) &&
@@ -809,6 +815,8 @@ static void part_close(void *arg)
         conn_close(server->connections);
     uv_close((uv_handle_t *)&server->poll, NULL);
     uv_close((uv_handle_t *)&server->timer, NULL);
+    if (server->config.control != NULL)
+        control_remove(server->config.control, server->fd);
     (void)close(server->fd);
     server->fd = -1;
 }
@@ -816,6 +824,8 @@ static void part_close(void *arg)
 static int listen_on(struct server *server, struct config_error *error)
 {
     char text[PEER_ADDR_TEXT_BYTES];
+    if (server->config.control != NULL)
+        return control_listen(server->config.control, &server->fd, error);
     int err = socket_listen(&server->config.listen, SOCK_STREAM, &server->fd, &server->addr);
     if (err == 0 && listen(server->fd, LISTEN_BACKLOG) != 0)
         err = errno == EADDRINUSE ? E_IN_USE : E_IO;

@@ -33,6 +33,9 @@ struct server_config {
     struct peer_addr listen;
     const char *name; /* for log lines: "client", "tls", "admin" */
     struct tls *tls;  /* borrowed; NULL: plain */
+    /* A control socket (control_socket.h) instead of `listen`: root and our own user only, all of
+       them one address. Borrowed; NULL: TCP. */
+    const char *control;
     uint32_t connections_max;
     uint32_t connections_per_address;
     void *arg;

@@ -10,6 +10,7 @@
 
 #define LINKS_SHOWN_MAX   64
 #define MEMBERS_SHOWN_MAX 2000
+#define SWARMS_SHOWN_MAX  64
 
 static json_int_t number(uint64_t value)
 {
@@ -96,6 +97,40 @@ static json_t *swarm_figures(struct agent *agent)
                      number(transfer.bytes_sent), "fetches", fetches);
 }
 
+/* Blobs on their way. */
+static json_t *swarms(struct agent *agent)
+{
+    struct blob_view views[SWARMS_SHOWN_MAX];
+    size_t count = blobs_active(agent->blobs, views, SWARMS_SHOWN_MAX);
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++) {
+        char text[DIGEST_TEXT_BYTES];
+        const struct blob_view *view = &views[i];
+        (void)json_array_append_new(
+            list,
+            json_pack("{s:s,s:I,s:I,s:I,s:I,s:i,s:i}", "digest", digest_text(&view->digest, text),
+                      "size_bytes", number(view->size_bytes), "have_bytes",
+                      number(view->have_bytes), "origin_bytes", number(view->origin_bytes),
+                      "peer_bytes", number(view->peer_bytes), "readers", (int)view->readers,
+                      "fetches", (int)view->fetches));
+    }
+    return list;
+}
+
+/* What the mesh port meets: `shoal doctor` tells a blocked port from a secret that differs by it.
+ */
+static json_t *mesh_figures(struct agent *agent)
+{
+    struct node_counters now;
+    node_counters(agent->node, &now);
+    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "datagrams_in", number(now.datagrams_in),
+                     "datagrams_out", number(now.datagrams_out), "datagrams_auth",
+                     number(now.datagrams_auth), "connects", number(now.connects),
+                     "connects_failed", number(now.connects_failed), "handshakes",
+                     number(now.handshakes), "handshakes_auth", number(now.handshakes_auth),
+                     "bootstrap_failures", number(now.bootstrap_failures));
+}
+
 /* ACR instances: how they are reached, and what is wrong. */
 static json_t *acr_instances(struct agent *agent)
 {
@@ -148,6 +183,8 @@ char *status_json(struct agent *agent)
     if (root == NULL)
         return NULL;
     (void)json_object_set_new(root, "acr", acr_instances(agent));
+    (void)json_object_set_new(root, "swarms", swarms(agent));
+    (void)json_object_set_new(root, "mesh", mesh_figures(agent));
     char *text = json_dumps(root, JSON_INDENT(1));
     json_decref(root);
     return text;
