@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""README's table of metrics, held against what src/daemon/metrics.c prints: names, labels, meanings. `--write` makes it anew.
+"""What src/daemon/metrics.c prints, held against README's table (names, labels, meanings; `--write` makes it anew) and against what the
+dashboard and the alert rules of deploy/ ask for (names, labels, values).
 
 usage: tools/metrics.py [--write]
 """
@@ -9,6 +10,9 @@ import sys
 from pathlib import Path
 
 SOURCE, README = Path("src/daemon/metrics.c"), Path("README.md")
+ASKING = (Path("deploy/grafana/shoal.json"), Path("deploy/prometheus/rules.yaml"))
+ASKED = re.compile(r"\bshoal_(\w+)(?:\{([^{}]*)\})?")
+GIVEN_BY_PROMETHEUS = {"instance", "job", "node", "le"}
 TEXT = r'(?:"(?:\\.|[^"\\])*"\s*)+'
 FAMILY = re.compile(rf'\b(family|one)\(page,\s*"(\w+)",\s*"(counter|gauge|histogram)",\s*({TEXT})')
 LINE = re.compile(r'\b(?:family|one)\(page,\s*"(\w+)"|\blabelled\(page,\s*"(\w+)"')
@@ -43,12 +47,33 @@ def rows() -> list[str]:
     return sorted(found)
 
 
+def check_asking(path: Path, text: str) -> list[str]:
+    """Metrics, labels and labels' values of one file that the agent does not have."""
+    source = SOURCE.read_text()
+    kinds = {name: kind for _, name, kind, _ in FAMILY.findall(source)}
+    labels = labels_of(source)
+    said = set(re.findall(r'"([\w-]+)"', "".join(p.read_text() for p in sorted(Path("src").rglob("*.c")))))
+    bad = []
+    for name, selector in ASKED.findall(text.replace('\\"', '"')):
+        whole = re.sub(r"_(bucket|sum|count)$", "", name)
+        family = whole if kinds.get(whole) == "histogram" else name
+        if family not in kinds or (kinds[family] == "histogram") != (family != name):
+            bad.append(f"{path}: the agent has no shoal_{name}")
+            continue
+        for label, values in re.findall(r'(\w+)\s*=~?\s*"([^"]*)"', selector):
+            if label not in {*labels.get(family, []), *GIVEN_BY_PROMETHEUS}:
+                bad.append(f"{path}: shoal_{name} has no label {label}")
+            bad += [f"{path}: no {label} {value} of shoal_{name}" for value in values.split("|") if label not in GIVEN_BY_PROMETHEUS and value not in said]
+    return bad
+
+
 def check() -> list[str]:
     """One line for each difference."""
     wanted = set(rows())
     there = set(re.findall(r"^\| `shoal_.*\|$", README.read_text(), re.M))
     return [f"{README}: not in the table of metrics, or different there (tools/metrics.py --write): {row}" for row in sorted(wanted - there)] + \
-           [f"{README}: no such metric in {SOURCE}: {row}" for row in sorted(there - wanted)]
+           [f"{README}: no such metric in {SOURCE}: {row}" for row in sorted(there - wanted)] + \
+           [line for path in ASKING for line in check_asking(path, path.read_text())]
 
 
 def write():
@@ -62,5 +87,5 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["--write"]:
         write()
     found = check()
-    print("\n".join(found) or "metrics: README names them all, and no others")
+    print("\n".join(found) or "metrics: README names them all, and no others; deploy/ asks for none but these")
     sys.exit(1 if found else 0)
