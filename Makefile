@@ -16,7 +16,7 @@ BUILD_PACKAGES := build-essential pkg-config libuv1-dev libsodium-dev libmsgpack
   libssl-dev libyaml-dev libjansson-dev uthash-dev node-llhttp
 TEST_PACKAGES := libcmocka-dev clang clang-format clang-tidy libclang-rt-14-dev universal-ctags docker-registry skopeo \
   podman buildah containerd docker.io runc umoci nginx-light apache2-utils busybox-static conmon iproute2 procps curl jq python3 \
-  python3-jwt python3-cryptography nftables openssl ca-certificates chromium
+  python3-jwt python3-cryptography python3-yaml python3-jsonschema prometheus nftables openssl ca-certificates chromium
 BENCH_PACKAGES := aria2 python3-libtorrent
 
 PKGS := libuv libsodium msgpack libcurl openssl yaml-0.1 jansson
@@ -169,11 +169,12 @@ boundaries: $(BUILD)/libcore.a ## includes and object symbols keep to the one-wa
 	$(Q)tools/boundaries.py $(BUILD)
 lint: ## banned calls, lengths, doc comments, leftovers, format
 	$(Q)tools/lint.py
+	$(Q)tools/chart.py check
 format: ## rewrite layout with clang-format
 	$(Q)git ls-files '*.c' '*.h' | xargs clang-format -i
 
 # ---- set-up, demo, bench ----
-.PHONY: deps demo bench calibrate sim install clean help
+.PHONY: deps demo bench calibrate sim image chart install clean help
 deps: ## install what is missing from Debian
 	$(Q)tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
 demo: deps ## 5 nodes, 2 zones, a real registry, a real image: where each byte came from
@@ -188,6 +189,10 @@ calibrate: deps ## the same crowd for real and simulated, side by side (ARGS="--
 	$(Q)/usr/bin/python3 bench/calibrate.py $(ARGS)
 sim: $(BUILD)/shoal-sim ## one simulated pull (SEED=n)
 	$(Q)$(BUILD)/shoal-sim run --seed $(or $(SEED),1)
+image: $(BUILD)/shoal ## a small OCI image of the agent in build/image, and its SBOM
+	$(Q)/usr/bin/python3 tools/image.py $(BUILD)/shoal build/image
+chart: ## make deploy/kubernetes anew from deploy/chart
+	$(Q)/usr/bin/python3 tools/chart.py write
 PREFIX ?= /usr/local
 install: $(BUILD)/shoal $(BUILD)/shoal-sim ## copy the programs to PREFIX/bin, shipped scenarios to PREFIX/share/shoal/scenarios
 	install -D -m 0755 $(BUILD)/shoal $(DESTDIR)$(PREFIX)/bin/shoal
