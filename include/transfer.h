@@ -256,6 +256,16 @@ void transfer_advance(struct transfer *transfer, uint64_t now_us);
 uint64_t transfer_deadline_us(const struct transfer *transfer);
 bool transfer_next_result(struct transfer *transfer, struct transfer_result *out);
 void transfer_stats(const struct transfer *transfer, struct transfer_stats *out);
+/* Who has pieces of a blob, as far as its swarm knows now: neighbours, and whole copies elsewhere
+ * that provider records name. Copies up to `max`, returns how many; 0 for a blob nobody here reads.
+ */
+struct transfer_holder {
+    struct node_id id;
+    struct peer_addr addr;
+    uint32_t pieces;
+};
+size_t transfer_holders(const struct transfer *transfer, blob_handle blob,
+                        struct transfer_holder *out, size_t max);
 void transfer__check_invariants(const struct transfer *transfer);
 
 #endif

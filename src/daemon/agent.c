@@ -8,6 +8,7 @@
 
 #include "admin.h"
 #include "bytes.h"
+#include "control.h"
 #include "control_socket.h"
 #include "log.h"
 
@@ -116,7 +117,7 @@ static int make_control(struct agent *agent, struct config_error *error)
         .connections_max = CONTROL_CONNECTIONS_MAX,
         .connections_per_address = CONTROL_CONNECTIONS_MAX,
         .arg = agent,
-        .handle = admin_handle,
+        .handle = control_handle,
     };
     return server_new(&part, &agent->control, error);
 }

@@ -86,11 +86,12 @@ int blobs_new(const struct blobs_config *config, struct blobs **out)
     if (blobs == NULL)
         return E_NO_MEMORY;
     *blobs = (struct blobs){.config = *config};
-    int err = 0;
-    if (config->content_path[0] != '\0')
+    int err = history_new(config->loop, &blobs->history);
+    if (err == 0 && config->content_path[0] != '\0')
         err = content_new(blobs, config->loop, config->content_path, config->data_dir,
                           &blobs->content);
     if (err != 0) {
+        history_free(blobs->history);
         (void)loop_alloc(NULL, blobs, 0);
         return err;
     }
@@ -144,6 +145,7 @@ void blobs_free(struct blobs *blobs)
         blob_free(blob);
     }
     content_free(blobs->content);
+    history_free(blobs->history);
     (void)loop_alloc(NULL, blobs, 0);
 }
 
@@ -385,6 +387,11 @@ void blobs_counters(const struct blobs *blobs, struct blobs_counters *out)
     out->content_wrong = content->wrong;
     out->content_gone = content->gone;
     out->content_given_up_bytes = content->given_up_bytes;
+}
+
+struct history *blobs_history(struct blobs *blobs)
+{
+    return blobs->history;
 }
 
 bool blobs_busy(const struct blobs *blobs)

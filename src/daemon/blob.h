@@ -98,6 +98,8 @@ void blobs_on_refusal(struct blobs *blobs, void (*refused)(void *arg, const stru
  * blobs, or E_*. */
 MUST_USE int blobs_recover(struct blobs *blobs);
 void blobs_counters(const struct blobs *blobs, struct blobs_counters *out);
+/* What happened to blobs here, for `explain` (history.h). */
+struct history *blobs_history(struct blobs *blobs);
 /* One blob that is being read, for status pages. */
 struct blob_view {
     struct digest digest;

@@ -68,6 +68,8 @@ static void fetch_finish(struct blob_fetch *fetch)
         return;
     struct blob *blob = fetch->blob;
     struct blobs *blobs = blob->blobs;
+    if (fetch->status != 0 && fetch->status != E_CANCELLED)
+        history_fetch_failed(blobs->history, &blob->info.digest, fetch->status);
     if (fetch->id != 0)
         transfer_fetch_end(node_transfer(blobs->config.node), loop_now_us(blobs->config.loop),
                            fetch->id, fetch->status, fetch->retry_after_ms);
@@ -308,13 +310,16 @@ void blob_fetch__start(struct blob *blob, const struct transfer_result *result)
 {
     struct blobs *blobs = blob->blobs;
     int err = E_INVALID;
+    history_fetch(blobs->history, &blob->info.digest, result->reason);
     if (result->piece_count > 0 && result->piece_count <= blob->layout.piece_count &&
         result->piece <= blob->layout.piece_count - result->piece_count)
         err = fetch_new(blob, result->id, result->piece, result->piece_count,
                         result->reason == FETCH_LEASE && !blob->lease_spared);
-    if (err != 0)
-        transfer_fetch_end(node_transfer(blobs->config.node), loop_now_us(blobs->config.loop),
-                           result->id, err, 0);
+    if (err == 0)
+        return;
+    history_fetch_failed(blobs->history, &blob->info.digest, err);
+    transfer_fetch_end(node_transfer(blobs->config.node), loop_now_us(blobs->config.loop),
+                       result->id, err, 0);
 }
 
 uint64_t blob_fetch__bytes(const struct blob *blob, uint32_t piece)
@@ -336,6 +341,7 @@ uint32_t blob_fetch__count(const struct blob *blob)
 
 bool blob_fetch__repair(struct blob *blob)
 {
+    history_fetch(blob->blobs->history, &blob->info.digest, FETCH_REPAIR);
     return fetch_new(blob, 0, 0, blob->layout.piece_count, false) == 0;
 }
 

@@ -6,6 +6,7 @@
 
 #include "blob.h"
 #include "blob_blame.h"
+#include "history.h"
 #include "loop.h"
 #include "prefix_hash.h"
 #include "table.h"
@@ -94,6 +95,7 @@ struct blobs {
     uint64_t memory_bytes;
     struct blob_scrub scrub;
     struct content *content; /* owned; NULL: no content store */
+    struct history *history; /* owned */
     void (*refused)(void *arg, const struct blob_caller *caller); /* may be NULL */
     void *refused_arg;
     uint32_t refused_count; /* blobs with refused_us */

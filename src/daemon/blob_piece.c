@@ -213,6 +213,19 @@ static void find_suspect(struct blob *blob, const struct piece_job *job)
                         node_id_equal(&before->signer, node_self_id(node)));
 }
 
+static void note_arrival(struct blob *blob, const struct piece_source *source, uint32_t bytes)
+{
+    struct history *history = blob->blobs->history;
+    if (source->origin != PIECE_FROM_PEER) {
+        history_origin(history, &blob->info.digest, bytes);
+        return;
+    }
+    struct member member;
+    struct history_peer *peer = history_peer(history, &blob->info.digest, &source->peer, bytes);
+    if (peer != NULL && gossip_find(node_gossip(blob->blobs->config.node), &source->peer, &member))
+        peer->addr = member.addr;
+}
+
 static void count_arrival(struct blob *blob, const struct piece_job *job)
 {
     bool peer = job->arrival.source.origin == PIECE_FROM_PEER;
@@ -220,6 +233,7 @@ static void count_arrival(struct blob *blob, const struct piece_job *job)
     counters->piece_bytes[peer ? BLOB_FROM_PEER : BLOB_FROM_ORIGIN] += job->buffer->used;
     *(peer ? &blob->sources.peer : &blob->sources.origin) += job->buffer->used;
     blob->pieces[job->piece].tier = peer ? BLOB_FROM_PEER : BLOB_FROM_ORIGIN;
+    note_arrival(blob, &job->arrival.source, job->buffer->used);
 }
 
 static void take_stored(struct piece_job *job)

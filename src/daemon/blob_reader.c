@@ -162,6 +162,18 @@ static uint32_t *counter_of(const struct blob_reader *reader)
     return reader->ahead ? &counters->ahead : &counters->readers;
 }
 
+static void note_began(const struct blob *blob, const struct blob_reader *reader)
+{
+    const struct blob_caller *caller = reader->caller;
+    const struct history_subject subject = {
+        .digest = &blob->info.digest,
+        .size_bytes = blob->info.size_bytes,
+        .registry = caller == NULL ? "" : caller->registry->name,
+        .repository = caller == NULL ? "" : caller->repository,
+    };
+    history_began(blob->blobs->history, &subject, reader->ahead);
+}
+
 int blob_read_start(struct blob *blob, struct blob_reader *reader, uint64_t first, uint64_t end,
                     enum transfer_read_mode mode, struct blob_caller *caller)
 {
@@ -181,6 +193,7 @@ int blob_read_start(struct blob *blob, struct blob_reader *reader, uint64_t firs
     blob->readers = reader;
     (*counter_of(reader))++;
     reader->held = held_place(blob);
+    note_began(blob, reader);
     if (caller != NULL)
         add_caller(blob, caller);
     int err = reader->ahead && reader->held == NULL ? E_NO_SPACE : 0;
@@ -212,6 +225,7 @@ void blob_read_stop(struct blob_reader *reader)
         cache_unhold(blobs->config.cache, reader->held);
     blobs__evictions(blobs);
     (*counter_of(reader))--;
+    history_ended(blobs->history, &blob->info.digest);
     reader->blob = NULL;
     blob_piece__hash_on(blob);
     blob__unref(blob);
@@ -370,6 +384,7 @@ int blob_read_next(struct blob_reader *reader, uint32_t max_bytes, struct blob_c
     out->tier = tier_of(slot, out->fd >= 0);
     reader->offset += out->byte_count;
     blob->blobs->counters.client_bytes[out->tier] += out->byte_count;
+    history_given(blob->blobs->history, &blob->info.digest, out->tier, out->byte_count);
     return 0;
 }
 

@@ -47,6 +47,17 @@ static const struct cli_command commands[] = {
      "\n"
      "For root and the agent's own user.\n",
      cli_status},
+    {"explain", "[DIGEST | IMAGE] [--json]  [--config F] [--set key=value]...",
+     "where the bytes of a pull came from, and why",
+     "  DIGEST             of a blob or manifest, sha256:...\n"
+     "  IMAGE              as the runtime was told: registry/name:tag, with or without @digest;\n"
+     "                     none: the last pulls of this node\n"
+     "  --json             for programs\n"
+     "\n"
+     "Tells what of it is here, who else has it as far as is known now, which peer sent how\n"
+     "much, and why the registry was read or the mesh was gone around. The last 128 pulls\n"
+     "since the agent started are kept. For root and the agent's own user.\n",
+     cli_explain},
     {"config", "show [--json|--markdown] | check  [--config F] [--set key=value]...",
      "print or check the configuration",
      "  show               effective values, each with where it came from\n"

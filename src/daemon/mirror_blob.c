@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "bytes.h"
+#include "history.h"
 #include "log.h"
 #include "mirror_internal.h"
 
@@ -132,7 +133,21 @@ static void stream(struct blob_answer *answer)
                     &source);
 }
 
-static void go_direct(struct blob_answer *answer)
+static void note_around(const struct mirror_request *request, uint64_t size_bytes,
+                        enum history_around why, int error)
+{
+    const struct history_subject subject = {
+        .digest = &request->route.digest,
+        .size_bytes = size_bytes,
+        .registry = request->registry->name,
+        .repository = request->route.repository,
+    };
+    if (!request->opaque) /* no digest names it */
+        history_around(blobs_history(request->mirror->config.blobs), &subject, why, error);
+}
+
+/* `error`: why the mesh gave it up; 0: there was no first byte in time. */
+static void go_direct(struct blob_answer *answer, int error)
 {
     struct mirror_request *request = answer->request;
     struct blob_span span = answer->span;
@@ -142,6 +157,7 @@ static void go_direct(struct blob_answer *answer)
            short_hex(request->route.digest.bytes, name),
            (mirror__now_us(request->mirror) - request->started_us) / 1000,
            !answer->reader.ended && blob_read_fetching(&answer->reader));
+    note_around(request, span.size, error == 0 ? AROUND_NO_FIRST_BYTE : AROUND_FAILED, error);
     answer_close(answer);
     request->mirror->counters.direct_fallback++;
     mirror_direct(request, &span);
@@ -156,7 +172,7 @@ static void try_first(struct blob_answer *answer)
     if (err == E_AGAIN)
         return;
     if (err != 0) {
-        go_direct(answer);
+        go_direct(answer, err);
         return;
     }
     answer->has_chunk = true;
@@ -182,7 +198,7 @@ static void on_failed(void *arg, int status)
     if (answer->streaming)
         exchange_wake(answer->request->exchange); /* its next span is the error: a short end */
     else
-        go_direct(answer);
+        go_direct(answer, status);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -195,7 +211,7 @@ static void on_timer(uv_timer_t *timer)
     uint64_t took_us = mirror__now_us(request->mirror) - request->started_us;
     bool patient = took_us < FETCH_PATIENCE_US && blob_read_fetching(&answer->reader);
     if (progress <= answer->progress && !patient) {
-        go_direct(answer);
+        go_direct(answer, 0);
         return;
     }
     answer->progress = progress;
@@ -203,7 +219,7 @@ static void on_timer(uv_timer_t *timer)
     if (left_us < PROGRESS_TICK_US / 2 && progress > answer->opened + 1)
         stream(answer); /* bytes came, and it is too late for another look at what moves */
     else if (left_us < PROGRESS_TICK_US / 2)
-        go_direct(answer);
+        go_direct(answer, 0);
     else
         (void)uv_timer_start(timer, on_timer,
                              (left_us < PROGRESS_TICK_US ? left_us : PROGRESS_TICK_US) / 1000, 0);
@@ -304,6 +320,16 @@ static bool is_shared(const struct mirror_request *request)
     return registry_p2p(registry, request->route.repository);
 }
 
+/* What keeps it off the mesh from the start; 0: nothing. */
+static enum history_around around_of(const struct mirror_request *request, uint64_t size)
+{
+    if (request->mirror->config.config->mode == CONFIG_MODE_PASSTHROUGH)
+        return AROUND_PASSTHROUGH;
+    if (!is_shared(request))
+        return AROUND_PRIVATE;
+    return size > BLOB_BYTES_MAX ? AROUND_TOO_LARGE : (enum history_around)0;
+}
+
 /* The caller may read this blob of this size. */
 static void serve(struct mirror_request *request, uint64_t size)
 {
@@ -325,14 +351,18 @@ static void serve(struct mirror_request *request, uint64_t size)
         span.part = true;
         break;
     }
-    bool around = request->mirror->config.config->mode == CONFIG_MODE_PASSTHROUGH ||
-                  !is_shared(request) || size > BLOB_BYTES_MAX;
-    if (!around)
+    enum history_around around = around_of(request, size);
+    int err = 0;
+    if (around == 0) {
         blobs_content_seen(request->mirror->config.blobs, &request->route.digest);
-    if (around || open_answer(request, &span) != 0) {
-        request->mirror->counters.direct++;
-        mirror_direct(request, &span);
+        err = open_answer(request, &span);
+        if (err == 0)
+            return;
+        around = AROUND_NOT_OPENED;
     }
+    note_around(request, size, around, err);
+    request->mirror->counters.direct++;
+    mirror_direct(request, &span);
 }
 
 static bool is_linked(const struct mirror_request *request, uint64_t *size)

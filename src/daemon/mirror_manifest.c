@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "bytes.h"
+#include "history.h"
 #include "log.h"
 #include "mirror_internal.h"
 
@@ -58,6 +59,7 @@ static void link_references(struct mirror_request *request, const struct digest 
                 blobs_content_seen(request->mirror->config.blobs, &found[i].digest);
         }
         mirror_prefetch__manifest(request, manifest, found, count);
+        history_manifest(blobs_history(request->mirror->config.blobs), manifest, found, count);
     }
     (void)loop_alloc(NULL, found, 0);
 }

@@ -15,6 +15,7 @@
 
 #include "bytes.h"
 #include "log.h"
+#include "history.h"
 #include "mirror_internal.h"
 
 static struct tag_name name_of(const struct mirror_request *request)
@@ -101,6 +102,8 @@ void mirror_tags__learn(const struct mirror_request *request, const struct diges
     if (etag == NULL || text_copy(fact.etag, sizeof fact.etag, etag) != 0)
         fact.etag[0] = '\0';
     note_move(request, &fact);
+    history_tag(blobs_history(request->mirror->config.blobs), request->registry->name,
+                request->route.repository, request->route.reference, digest);
     tag_memory_put(request->mirror->tags, &name, &fact);
 }
 

@@ -25,5 +25,8 @@ const char *json_text_at(const json_t *object, const char *key);
 /* The page of `shoal status` from the object of /status (borrowed). Writes each zone once, at most
  * 40, with members that are not alive by address; at most 20 swarms. */
 void status_text(const json_t *status, FILE *out);
+/* The page of `shoal explain` from the object of /explain (borrowed), which is bounded (control.h).
+ */
+void explain_text(const json_t *answer, FILE *out);
 
 #endif

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the control socket answers: all of the admin port, and with names of repositories
+ *   /explain                 the last pulls, newest first
+ *   /explain/<digest>        a blob, or the blobs of a manifest
+ *   /explain/<image>         an image as people write it (image_name.h)
+ * as JSON: {asked, digest, blobs: [{digest, size_bytes, here: {bytes, verified}, holders: [{addr,
+ * id, bytes}], pulls: [...]}], left_out}. 404 with one line of text where nothing is known, 400
+ * where it is no name. Credentials are in none of it.
+ */
+#ifndef SHOAL_DAEMON_CONTROL_H
+#define SHOAL_DAEMON_CONTROL_H
+
+#include "agent.h"
+
+#define EXPLAIN_BLOBS_MAX   128
+#define EXPLAIN_PULLS_MAX   4 /* of each blob, newest first */
+#define EXPLAIN_HOLDERS_MAX 16
+
+/* Handler for server_new; `arg` is the struct agent. */
+void control_handle(void *arg, struct exchange *exchange);
+
+#endif

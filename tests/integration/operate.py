@@ -1,0 +1,120 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""What the commands for operators say of a mesh that runs: status, explain. Asked as an operator would, over the control socket."""
+import json
+import sys
+import time
+from contextlib import contextmanager
+
+import it
+from lab import CLIENT_PORT, REGISTRY_NAME, Lab
+
+NS = f"?ns={REGISTRY_NAME.replace(':', '%3A')}"
+
+
+def shoal(node, *words, code=0) -> str:
+    """What a command prints inside a node, with the agent's own configuration."""
+    done = node.run("build/shoal", words[0], "--config", node.dir / "shoal.yaml", *words[1:], check=False)
+    it.check(done.returncode == code, f"shoal {' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout + done.stderr
+
+
+def pull(node, image):
+    """The manifest by its tag, then every layer, checked."""
+    node.run("curl", "-sf", "-o", "/dev/null", "-H", f"Accept: {image['mediaType']}", f"http://127.0.0.1:{CLIENT_PORT}/v2/lib/app/manifests/1{NS}")
+    for layer in image["layers"]:
+        path = f"/v2/lib/app/blobs/{layer['digest']}{NS}"
+        done = node.run("sh", "-c", f"curl -s 'http://127.0.0.1:{CLIENT_PORT}{path}' | sha256sum")
+        it.check(done.stdout.split()[0] == layer["digest"][7:], f"{node.name} pulled other bytes")
+
+
+@contextmanager
+def mesh(layers, nodes=3, zones=2):
+    with Lab(nodes, zones=zones) as lab:
+        lab.start_registry()
+        image = lab.push_image("lib/app", layers)
+        lab.start_nodes()
+        lab.wait_members()
+        yield lab, image
+
+
+def test_status_and_explain_of_a_pull():
+    with mesh([6 << 20, 3 << 20]) as (lab, image):
+        first, second, other = lab.nodes
+        pull(first, image)
+        pull(second, image)
+        status = json.loads(shoal(other, "status", "--json"))
+        it.check(len(status["members"]) == 3 and status["swarms"] == [], f"{status}")
+        text = shoal(second, "status")
+        it.check("zone-a                 2 alive of 2" in text or "zone-a                 1 alive of 1" in text, text)
+        it.check("from peers" in text and "swarms    none" in text, text)
+        took = json.loads(shoal(second, "status", "--json"))["bytes"]
+
+        answer = json.loads(shoal(second, "explain", f"{REGISTRY_NAME}/lib/app:1", "--json"))
+        it.check(answer["digest"] == image["digest"], "the tag means another manifest")
+        pulled = {b["digest"]: b for b in answer["blobs"]}
+        it.check(set(pulled) == {layer["digest"] for layer in image["layers"]}, f"{set(pulled)}")
+        it.check(answer["not_pulled"] == 1, "the configuration was not asked for")
+        peers = origin = 0
+        for layer in image["layers"]:
+            blob = pulled[layer["digest"]]
+            one = blob["pulls"][0]
+            it.check(blob["here"] == {"bytes": layer["size"], "verified": True}, f"{blob['here']}")
+            it.check(one["registry"] == REGISTRY_NAME and one["repository"] == "lib/app", f"{one}")
+            it.check(sum(one["given_bytes"].values()) == layer["size"], f"{one['given_bytes']}")
+            sent = {p["addr"]: p["bytes"] for p in one["peers"]}
+            it.check(sum(sent.values()) + one["other_peer_bytes"] + one["registry_bytes"] >= layer["size"], f"{one}")
+            it.check(f"{first.address}:{first.mesh_port}" in sent, f"the one that had it is not named: {sent}")
+            peers, origin = peers + sum(sent.values()), origin + one["registry_bytes"]
+        it.check((peers, origin) == (took["peer"], took["origin"]), f"explained {peers}, {origin}, counted {took}")
+        text = shoal(second, "explain", image["layers"][0]["digest"])
+        it.check(f"{first.address}:{first.mesh_port}" in text and "digest verified" in text, text)
+        it.check("pull" in shoal(second, "explain"), "the last pulls are not listed")
+        for what in ("other.test/lib/app:1", "sha256:" + "0" * 64):
+            it.check("nothing is known of it" in shoal(second, "explain", what, code=1), what)
+        it.check("neither a digest" in shoal(second, "explain", "no name", code=2), "an odd name was taken")
+        # HTTP-7: names of repositories are for the socket's owner alone
+        it.check(second.get("/explain", admin=True).startswith("404"), "the admin port explains")
+        it.check("lib/app" not in second.get("/status", admin=True), "the admin port names a repository")
+        mode = second.run("stat", "-c", "%a", second.dir / "data" / "control.sock").stdout.strip()
+        it.check(mode == "600", f"mode {mode}")
+        denied = second.run("setpriv", "--reuid", "65534", "--clear-groups", "build/shoal", "status", "--set", f"dataDir={second.dir / 'data'}", check=False)
+        it.check(denied.returncode == 1 and "only root" in denied.stderr, denied.stdout + denied.stderr)
+
+
+def test_watch_prints_lines_without_a_terminal():
+    with mesh([1 << 20], nodes=1, zones=1) as (lab, _):
+        node = lab.nodes[0]
+        done = node.run("timeout", "-s", "INT", "2.5", "build/shoal", "status", "--watch", "--config", node.dir / "shoal.yaml", check=False)
+        lines = done.stdout.splitlines()
+        it.check(2 <= len(lines) <= 4 and all(line.startswith("members 1 ") for line in lines), done.stdout)
+        node.process.kill()
+        it.check("is gone" in shoal(node, "status", code=1), "a dead agent answers")
+        node.start()
+        it.check("1 alive of 1" in shoal(node, "status"), "no socket after kill -9")
+        node.process.stop()
+        it.check("no agent runs" in shoal(node, "status", code=1), "the socket stays behind")
+
+
+def test_explain_why_with_the_mesh_port_blocked():
+    with mesh([4 << 20], zones=1) as (lab, image):
+        first, _, cut = lab.nodes
+        pull(first, image)
+        rules = ["add table inet cut", "add chain inet cut in { type filter hook input priority 0; }",
+                 f"add rule inet cut in udp dport {cut.mesh_port} drop", f"add rule inet cut in tcp dport {cut.mesh_port} drop",
+                 f"add rule inet cut in udp sport {cut.mesh_port} drop", f"add rule inet cut in tcp sport {cut.mesh_port} drop"]
+        cut.run("nft", "-f", "-", input="\n".join(rules) + "\n")
+        began = time.monotonic()
+        pull(cut, image)
+        blob = json.loads(shoal(cut, "explain", image["layers"][0]["digest"], "--json"))["blobs"][0]
+        one = blob["pulls"][0]
+        reasons = {r["reason"] for r in one["registry_reads"]}
+        it.check(one["peers"] == [] and one["registry_bytes"] >= image["layers"][0]["size"], f"{one}")
+        it.check(reasons & {"no-keeper", "no-progress", "alone"}, f"{one}")
+        text = shoal(cut, "explain", image["layers"][0]["digest"])
+        it.check("shoal doctor" in text, text)
+        it.figure(f"with the mesh port blocked: {time.monotonic() - began:.1f} s, {sorted(reasons)}")
+
+
+if __name__ == "__main__":
+    sys.exit(it.main(globals()))
