@@ -58,6 +58,15 @@ static const struct cli_command commands[] = {
      "much, and why the registry was read or the mesh was gone around. The last 128 pulls\n"
      "since the agent started are kept. For root and the agent's own user.\n",
      cli_explain},
+    {"doctor", "[--json] [--root D]  [--config F] [--set key=value]...",
+     "look for what is wrong on this node",
+     "  --json             for programs\n"
+     "  --root D           where the host's / is mounted, for the runtime's configuration\n"
+     "\n"
+     "Looks at configuration, secret, disk, ports, peers, registries, clock and the runtime,\n"
+     "whether the agent runs or not; each finding says what to do. Exits 1 if something is\n"
+     "wrong. Run it as root or the agent's user, where the agent runs.\n",
+     cli_doctor},
     {"config", "show [--json|--markdown] | check  [--config F] [--set key=value]...",
      "print or check the configuration",
      "  show               effective values, each with where it came from\n"

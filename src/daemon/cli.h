@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "config.h"
+#include "runtime.h"
 
 #define CLI_OK     0
 #define CLI_FAILED 1
@@ -53,11 +54,16 @@ int cli_config(const struct cli_context *context, int argc, char **argv);  /* cl
 int cli_keygen(const struct cli_context *context, int argc, char **argv);  /* cli_keygen.c */
 int cli_status(const struct cli_context *context, int argc, char **argv);  /* cli_status.c */
 int cli_explain(const struct cli_context *context, int argc, char **argv); /* cli_explain.c */
+int cli_doctor(const struct cli_context *context, int argc, char **argv);  /* cli_doctor.c */
 int cli_datadir(const struct cli_context *context, int argc, char **argv); /* cli_datadir.c */
 /* The runtimes' configuration: cli_runtime.c. */
 int cli_containerd(const struct cli_context *context, int argc, char **argv);
 int cli_podman(const struct cli_context *context, int argc, char **argv);
 int cli_docker(const struct cli_context *context, int argc, char **argv);
+/* How many files `apply` would write for this kind with this configuration, on the host whose / is
+ * at `root` ("" here). CLI_OK with *changes, or CLI_FAILED after a message. */
+int cli_runtime_changes(const struct cli_context *context, enum runtime_kind kind,
+                        const struct config_options *options, const char *root, unsigned *changes);
 
 #define SHOAL_VERSION "0.1.0"
 

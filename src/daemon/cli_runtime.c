@@ -401,18 +401,62 @@ static int run(struct session *session, int argc, char **argv)
     return code;
 }
 
-static int start(const struct cli_context *context, enum runtime_kind kind, int argc, char **argv)
+/* NULL: memory is short. */
+static struct session *session_make(const struct cli_context *context, enum runtime_kind kind,
+                                    const char *command)
 {
     struct session *session = loop_alloc(NULL, NULL, sizeof *session);
     if (session == NULL)
-        return cli_failed(context, argv[0], "%s", err_text(E_NO_MEMORY));
+        return NULL;
     memset(session, 0, sizeof *session);
     session->context = context;
-    session->command = argv[0];
+    session->command = command;
     session->config_options.environment = context->environment;
     session->env.alloc = loop_alloc;
     session->options = (struct runtime_options){.env = &session->env, .kind = kind, .root = ""};
+    return session;
+}
+
+static int start(const struct cli_context *context, enum runtime_kind kind, int argc, char **argv)
+{
+    struct session *session = session_make(context, kind, argv[0]);
+    if (session == NULL)
+        return cli_failed(context, argv[0], "%s", err_text(E_NO_MEMORY));
     int code = run(session, argc, argv);
+    (void)loop_alloc(NULL, session, 0);
+    return code;
+}
+
+static int count_changes(struct session *session, unsigned *changes)
+{
+    struct runtime_error error;
+    struct runtime_plan *plan = NULL;
+    if (runtime_plan_new(&session->options, &plan, &error) != 0)
+        return cli_failed(session->context, session->command, "%s", error.text);
+    *changes = runtime_plan_changes(plan);
+    runtime_plan_free(plan);
+    return CLI_OK;
+}
+
+int cli_runtime_changes(const struct cli_context *context, enum runtime_kind kind,
+                        const struct config_options *options, const char *root, unsigned *changes)
+{
+    struct session *session = session_make(context, kind, "doctor");
+    if (session == NULL)
+        return cli_failed(context, "doctor", "%s", err_text(E_NO_MEMORY));
+    session->config_options = *options;
+    session->options.root = root;
+    int code = choose_state(session);
+    if (code == CLI_OK &&
+        config_load(&session->config_options, &session->config, &session->config_error) != 0)
+        code = cli_failed(context, "doctor", "%s", session->config_error.text);
+    else if (code == CLI_OK) {
+        choose_mirror(session);
+        code = choose_registries(session);
+        if (code == CLI_OK)
+            code = count_changes(session, changes);
+        config_close(&session->config);
+    }
     (void)loop_alloc(NULL, session, 0);
     return code;
 }

@@ -1,43 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One question over the control socket, blocking and with a deadline; see control_socket.h. */
-#include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "blocking.h"
 #include "control_internal.h"
 #include "loop.h"
 
 #define HEAD_BYTES_MAX 4096
 #define READ_BYTES     (64U * 1024)
-
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-    if (clock_gettime(CLOCK_MONOTONIC, &now) != 0)
-        return 0;
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-static int await(int fd, short events, uint64_t deadline_ms)
-{
-    for (;;) {
-        uint64_t now = now_ms();
-        if (now >= deadline_ms)
-            return E_TIMEOUT;
-        struct pollfd one = {.fd = fd, .events = events};
-        int ready = poll(&one, 1, (int)(deadline_ms - now));
-        if (ready > 0)
-            return 0;
-        if (ready < 0 && errno != EINTR)
-            return E_IO;
-    }
-}
 
 static int send_request(int fd, const char *target, uint64_t deadline_ms)
 {
@@ -46,19 +20,8 @@ static int send_request(int fd, const char *target, uint64_t deadline_ms)
                          "GET %s HTTP/1.1\r\nHost: shoal\r\nConnection: close\r\n\r\n", target);
     if (bytes < 0 || (size_t)bytes >= sizeof text)
         return E_TOO_LARGE;
-    for (size_t sent = 0; sent < (size_t)bytes;) {
-        ssize_t n = send(fd, text + sent, (size_t)bytes - sent, MSG_NOSIGNAL);
-        if (n > 0) {
-            sent += (size_t)n;
-            continue;
-        }
-        if (errno != EAGAIN && errno != EINTR)
-            return errno == EPIPE || errno == ECONNRESET ? E_DENIED : E_IO;
-        int err = await(fd, POLLOUT, deadline_ms);
-        if (err != 0)
-            return err;
-    }
-    return 0;
+    int err = blocking_send(fd, text, (size_t)bytes, deadline_ms);
+    return err == E_CLOSED ? E_DENIED : err; /* closed before a word was said */
 }
 
 /* Reads until the agent closes. */
@@ -77,13 +40,13 @@ static int read_all(int fd, uint64_t deadline_ms, char **out, size_t *out_bytes)
             bytes = more;
             room += READ_BYTES;
         }
-        ssize_t n = recv(fd, bytes + used, room - used - 1, 0);
-        if (n == 0)
+        size_t got = 0;
+        err = blocking_recv(fd, bytes + used, room - used - 1, deadline_ms, &got);
+        used += got;
+        if (err == E_CLOSED) {
+            err = 0;
             break;
-        if (n < 0)
-            err = errno == EAGAIN || errno == EINTR ? await(fd, POLLIN, deadline_ms) : E_IO;
-        else
-            used += (size_t)n;
+        }
         if (used > CONTROL_ANSWER_BYTES_MAX + HEAD_BYTES_MAX)
             err = E_TOO_LARGE;
     }
@@ -124,7 +87,7 @@ int control_get(const char *path, const char *target, uint32_t timeout_ms,
                 struct control_answer *out)
 {
     struct control_place place;
-    uint64_t deadline_ms = now_ms() + timeout_ms;
+    uint64_t deadline_ms = blocking_now_ms() + timeout_ms;
     char *text = NULL;
     size_t bytes = 0;
     int fd = -1;

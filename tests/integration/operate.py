@@ -1,13 +1,13 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands for operators say of a mesh that runs: status, explain. Asked as an operator would, over the control socket."""
+"""What the commands for operators say of a mesh that runs: status, explain, doctor. Asked as an operator would, over the control socket."""
 import json
 import sys
 import time
 from contextlib import contextmanager
 
 import it
-from lab import CLIENT_PORT, REGISTRY_NAME, Lab
+from lab import CLIENT_PORT, REGISTRY_NAME, Lab, Process, run
 
 NS = f"?ns={REGISTRY_NAME.replace(':', '%3A')}"
 
@@ -15,7 +15,7 @@ NS = f"?ns={REGISTRY_NAME.replace(':', '%3A')}"
 def shoal(node, *words, code=0) -> str:
     """What a command prints inside a node, with the agent's own configuration."""
     done = node.run("build/shoal", words[0], "--config", node.dir / "shoal.yaml", *words[1:], check=False)
-    it.check(done.returncode == code, f"shoal {' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}")
+    it.check(done.returncode == code, f"shoal {' '.join(map(str, words))}: {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout + done.stderr
 
 
@@ -100,10 +100,8 @@ def test_explain_why_with_the_mesh_port_blocked():
     with mesh([4 << 20], zones=1) as (lab, image):
         first, _, cut = lab.nodes
         pull(first, image)
-        rules = ["add table inet cut", "add chain inet cut in { type filter hook input priority 0; }",
-                 f"add rule inet cut in udp dport {cut.mesh_port} drop", f"add rule inet cut in tcp dport {cut.mesh_port} drop",
-                 f"add rule inet cut in udp sport {cut.mesh_port} drop", f"add rule inet cut in tcp sport {cut.mesh_port} drop"]
-        cut.run("nft", "-f", "-", input="\n".join(rules) + "\n")
+        port = cut.mesh_port
+        block(cut, [f"tcp sport {port}", f"tcp dport {port}", f"udp sport {port}", f"udp dport {port}"])
         began = time.monotonic()
         pull(cut, image)
         blob = json.loads(shoal(cut, "explain", image["layers"][0]["digest"], "--json"))["blobs"][0]
@@ -114,6 +112,99 @@ def test_explain_why_with_the_mesh_port_blocked():
         text = shoal(cut, "explain", image["layers"][0]["digest"])
         it.check("shoal doctor" in text, text)
         it.figure(f"with the mesh port blocked: {time.monotonic() - began:.1f} s, {sorted(reasons)}")
+
+
+def doctor(node, code: int, *words) -> dict:
+    """Findings by check that are no good, after a look at what people see."""
+    report = json.loads(shoal(node, "doctor", "--json", "--root", str(node.lab.dir), *words, code=code))
+    for finding in report["findings"]:
+        it.check(finding["what"] and (finding["level"] == "ok" or finding["do"]), f"it does not say what to do: {finding}")
+    bad = {}
+    for finding in report["findings"]:
+        if finding["level"] == "error":
+            bad.setdefault(finding["check"], []).append(finding)
+    it.check(report["errors"] == sum(map(len, bad.values())), f"{report}")
+    return bad
+
+
+def block(node, ports):
+    rules = ["add table inet cut", "add chain inet cut in { type filter hook input priority 0; }"]
+    rules += [f"add rule inet cut in {rule} drop" for rule in ports]
+    node.run("nft", "-f", "-", input="\n".join(rules) + "\n")
+
+
+def test_doctor_finds_nothing_wrong():
+    with mesh([1 << 20]) as (lab, _):
+        for node in lab.nodes:
+            it.check(doctor(node, 0) == {}, "healthy, but something is wrong")
+        text = shoal(lab.nodes[0], "doctor")
+        it.check("has our secret, member: alive" in text and "clock" in text and "ERROR" not in text, text)
+        it.check(lab.nodes[1].metric("shoal_members") == 3, "asking peers cost a member")
+
+
+def test_doctor_finds_blocked_ports():
+    with mesh([1 << 20], zones=1) as (lab, _):
+        first, second, third = lab.nodes
+        port = first.mesh_port
+        block(third, [f"tcp sport {port}", f"tcp dport {port}", f"udp sport {port}", f"udp dport {port}"])
+        bad = doctor(third, 1)
+        it.check(set(bad) == {"peers"} and len(bad["peers"]) == 2, f"{bad}")
+        it.check(all("blocked" in f["what"] and "TCP and UDP" in f["do"] for f in bad["peers"]), f"{bad}")
+        third.run("nft", "flush", "ruleset")
+        block(second, [f"udp dport {port}"])
+        second.process.stop()
+        second.start()  # only UDP is blocked: it finds nobody
+        bad = doctor(second, 1)
+        it.check(set(bad) == {"peers"} and all("UDP is blocked" in f["what"] for f in bad["peers"]), f"{bad}")
+
+
+def test_doctor_finds_secret_disk_registry_and_dead_agents():
+    with mesh([1 << 20], zones=1) as (lab, _):
+        first, second, third = lab.nodes
+        other = lab.dir / "other-secret"
+        third.run("build/shoal", "keygen", "--out", other)
+        third.process.stop()
+        third.start({"clusterSecretFile": [str(other)]})
+        bad = doctor(third, 1)
+        it.check(set(bad) == {"peers"} and all("its secret or clusterId differs" in f["what"] for f in bad["peers"]), f"{bad}")
+        it.check(other.read_text().strip() not in shoal(third, "doctor", code=1), "the secret is shown")
+        weak = lab.dir / "weak"
+        weak.write_text("ab" * 32)
+        weak.chmod(0o644)
+        it.check("secret" in doctor(third, 1, "--set", f"clusterSecretFile={weak}"), "a secret for all to read")
+        weak.chmod(0o400)
+        it.check("not drawn at random" in str(doctor(third, 1, "--set", f"clusterSecretFile={weak}")["secret"]), "a weak secret")
+        third.process.stop()
+
+        registry = [{"name": REGISTRY_NAME, "endpoint": f"http://{lab.origin_address}:1", "plainHttp": True, "allowPrivate": True}]
+        first.config({"registries": registry})
+        bad = doctor(first, 1)
+        it.check(set(bad) == {"registry", "peers"} and "refused" in bad["registry"][0]["what"], f"{bad}")
+        it.check([f["where"] for f in bad["peers"]] == [f"{third.address}:{third.mesh_port}"] and "nobody listens" in str(bad["peers"]), f"{bad}")
+        first.config()
+
+        small = lab.dir / "small"
+        small.mkdir(mode=0o700)
+        run("mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs", small)
+        try:
+            (small / "full").write_bytes(b"x" * (1 << 20))
+            bad = doctor(third, 1, "--set", f"dataDir={small}")
+            it.check({"disk", "agent"} <= set(bad) and "cannot be written" in bad["disk"][0]["what"], f"{bad}")
+            it.check("are to stay free" in bad["disk"][1]["what"], f"{bad}")
+            run("mount", "-o", "remount,ro", small)
+            it.check("ead-only" in str(doctor(third, 1, "--set", f"dataDir={small}")["disk"]), "a read-only disk")
+        finally:
+            run("umount", small)
+
+        # Nobody answers: what it can, it finds by itself
+        bad = doctor(third, 1)
+        it.check("no agent runs" in str(bad["agent"]) and "ports" not in bad, f"{bad}")
+        listener = Process(third.exec(sys.executable, "-m", "http.server", str(third.client_port), "--bind", "127.0.0.1"), third.dir / "other.log")
+        lab.processes.append(listener)
+        time.sleep(0.5)
+        it.check("another program has the port" in str(doctor(third, 1)["ports"]), "a taken port")
+        (third.dir / "shoal.yaml").write_text("no: such key\n")
+        it.check(set(doctor(third, 1)) == {"config"}, "a broken configuration")
 
 
 if __name__ == "__main__":
