@@ -13,6 +13,7 @@
 #include "doctor.h"
 #include "health_probe.h"
 #include "net.h"
+#include "port_owner.h"
 #include "secret_file.h"
 #include "socket_addr.h"
 #include "status_text.h"
@@ -139,6 +140,7 @@ static void port_free(const struct doctor *doctor, const char *key, const struct
                       int type)
 {
     char text[PEER_ADDR_TEXT_BYTES];
+    char who[96];
     struct peer_addr bound;
     int fd = -1;
     int err = addr->port == 0 ? 0 : socket_listen(addr, type, &fd, &bound);
@@ -148,12 +150,16 @@ static void port_free(const struct doctor *doctor, const char *key, const struct
         (void)close(fd);
     if (err == 0)
         return;
+    bool known = err == E_IN_USE && port_owner(addr->port, type == SOCK_STREAM, who, sizeof who);
     doctor_add(doctor->report, FINDING_ERROR, peer_addr_text(addr, text),
-               err == E_IN_USE ? "see `ss -lntup` for who has it; stop that, or choose another port"
+               err == E_IN_USE      ? "stop that program, or choose another port"
                : err == E_NOT_FOUND ? "choose an address that this host has"
                                     : "ports below 1024 need CAP_NET_BIND_SERVICE",
-               "%s cannot listen there: %s", key,
-               err == E_IN_USE ? "another program has the port" : err_text(err));
+               "%s cannot listen there: %s%s", key,
+               err == E_IN_USE ? "another program has the port: " : err_text(err),
+               err != E_IN_USE ? ""
+               : known         ? who
+                               : "which one only root sees");
 }
 
 static void all_free(const struct doctor *doctor)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the commands for operators say of a mesh that runs: status, explain, doctor. Asked as an operator would, over the control socket."""
 import json
+import socket
 import sys
 import time
 from contextlib import contextmanager
@@ -88,6 +89,17 @@ def test_watch_prints_lines_without_a_terminal():
         done = node.run("timeout", "-s", "INT", "2.5", "build/shoal", "status", "--watch", "--config", node.dir / "shoal.yaml", check=False)
         lines = done.stdout.splitlines()
         it.check(2 <= len(lines) <= 4 and all(line.startswith("members 1 ") for line in lines), done.stdout)
+        many = []
+        for _ in range(17):
+            many.append(socket.socket(socket.AF_UNIX))
+            many[-1].connect(str(node.dir / "data" / "control.sock"))
+        many[-1].settimeout(5)
+        it.check(many[-1].recv(4096).startswith(b"HTTP/1.1 429"), "more connections than there may be")
+        for one in many:
+            one.close()
+        long = node.run("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--unix-socket", node.dir / "data" / "control.sock",
+                        "http://shoal/explain/" + "a" * 4000, check=False).stdout
+        it.check(long == "414", f"a target of 4 KB: {long}")
         node.process.kill()
         it.check("is gone" in shoal(node, "status", code=1), "a dead agent answers")
         node.start()
@@ -202,7 +214,8 @@ def test_doctor_finds_secret_disk_registry_and_dead_agents():
         listener = Process(third.exec(sys.executable, "-m", "http.server", str(third.client_port), "--bind", "127.0.0.1"), third.dir / "other.log")
         lab.processes.append(listener)
         time.sleep(0.5)
-        it.check("another program has the port" in str(doctor(third, 1)["ports"]), "a taken port")
+        ports = str(doctor(third, 1)["ports"])
+        it.check("another program has the port: python3" in ports and f"(pid {listener.pid})" in ports, ports)
         (third.dir / "shoal.yaml").write_text("no: such key\n")
         it.check(set(doctor(third, 1)) == {"config"}, "a broken configuration")
 

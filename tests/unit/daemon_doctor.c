@@ -11,6 +11,8 @@
 
 #include "daemon_scratch.h"
 #include "../../src/daemon/doctor.h"
+#include "../../src/daemon/port_owner.h"
+#include "../../src/daemon/socket_addr.h"
 
 static struct doctor_report report;
 static struct config config;
@@ -184,6 +186,31 @@ static void without_registries_that_is_said(void **state)
     assert_int_equal(found("peers")->level, FINDING_OK);
 }
 
+static void ports_have_owners(void **state)
+{
+    (void)state;
+    static const char listening[] = "   3: 0100007F:FDE9 00000000:0000 0A 00000000:00000000 "
+                                    "00:00000000 00000000     0        0 31337 1 0 100 0 0 10 0\n";
+    static const char connected[] = "   3: 0100007F:FDE9 0100007F:9999 01 00000000:00000000 "
+                                    "00:00000000 00000000     0        0 31337 1 0 100 0 0 10 0\n";
+    assert_int_equal(port_owner_line(listening, 65001, true), 31337);
+    assert_int_equal(port_owner_line(listening, 65002, true), 0);
+    assert_int_equal(port_owner_line(connected, 65001, true), 0);
+    assert_int_equal(port_owner_line(connected, 65001, false), 31337); /* UDP has no such state */
+    assert_int_equal(port_owner_line("  sl  local_address rem_address", 0, true), 0);
+    assert_int_equal(port_owner_line("", 65001, true), 0);
+    char who[96], own[32];
+    struct peer_addr any = {.ip = {[10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1}}, bound;
+    int fd = -1;
+    assert_int_equal(socket_listen(&any, SOCK_STREAM, &fd, &bound), 0);
+    assert_int_equal(listen(fd, 1), 0);
+    assert_true(port_owner(bound.port, true, who, sizeof who));
+    (void)snprintf(own, sizeof own, "(pid %ld)", (long)getpid());
+    assert_non_null(strstr(who, own));
+    (void)close(fd);
+    assert_false(port_owner(bound.port, true, who, sizeof who));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -193,6 +220,7 @@ int main(void)
         cmocka_unit_test(dates_are_read),
         cmocka_unit_test(secrets_are_judged),
         cmocka_unit_test(disk_is_tried),
+        cmocka_unit_test(ports_have_owners),
         cmocka_unit_test(without_registries_that_is_said),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
