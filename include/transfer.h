@@ -83,7 +83,6 @@ enum fetch_reason {
     FETCH_NO_KEEPER,   /* no keeper of any rank answered */
     FETCH_NO_PROGRESS, /* peers or lessee too slow */
     FETCH_REPAIR,      /* the whole digest did not match */
-    FETCH_SPARE,       /* few nodes: others bring it in, too, but the own link ran idle */
     FETCH_REASON_COUNT,
 };
 const char *fetch_reason_name(enum fetch_reason reason); /* "lease", "alone", ... */

@@ -193,14 +193,9 @@ uint32_t transfer__wanting(const struct swarm *swarm)
 
 /* A node's share of the window: leases spread over those who pull, so that the first copies leave
  * from as many uplinks as possible. */
-static uint32_t fair_share(const struct transfer *transfer, const struct blob *blob)
-{
-    return lease_window(transfer, blob) / (1 + transfer__wanting(blob->swarm)) + 1;
-}
-
 static uint32_t fair_leases(const struct transfer *transfer, const struct blob *blob)
 {
-    uint32_t share = fair_share(transfer, blob);
+    uint32_t share = lease_window(transfer, blob) / (1 + transfer__wanting(blob->swarm)) + 1;
     return share < transfer->lease_budget ? share : transfer->lease_budget;
 }
 
@@ -228,28 +223,14 @@ static bool is_supplied(const struct transfer *transfer)
     return bytes > rate * SUPPLIED_US / S;
 }
 
-/* With few nodes a lease is taken whenever the own link has room, and only then: whoever is ahead
- * reads at its full rate, and nobody takes what would be slow beside all that comes from others. A
- * slow origin leaves every link room: there no more than a share. */
-static bool has_budget_of_few(struct transfer *transfer, const struct blob *blob, uint32_t used)
-{
-    uint32_t most = transfer->config.leases_max;
-    if (!transfer__origin_is_soon(blob) && fair_share(transfer, blob) < most)
-        most = fair_share(transfer, blob);
-    return used < most && transfer->lease_pause_us <= transfer->now_us &&
-           imports(transfer) < IMPORTS_MAX && !is_supplied(transfer) &&
-           transfer__has_room(transfer);
-}
-
 static bool has_budget(struct transfer *transfer, const struct blob *blob, bool solo)
 {
     uint32_t used = budget_before(transfer, blob);
-    if (!solo && transfer__is_few(transfer))
-        return has_budget_of_few(transfer, blob, used);
     if (!solo) /* what is cheap to find out first */
         return used < transfer->lease_budget && transfer->lease_pause_us <= transfer->now_us &&
                transfer->lease_backoff_us <= transfer->now_us && imports(transfer) < IMPORTS_MAX &&
-               !link_is_busy(transfer, blob) && used < fair_leases(transfer, blob);
+               !link_is_busy(transfer, blob) && used < fair_leases(transfer, blob) &&
+               !is_supplied(transfer);
     uint64_t leased = (uint64_t)used * segment_bytes(blob);
     return leased + segment_bytes(blob) <= 2 * (uint64_t)blob->swarm->run_bytes;
 }
@@ -377,8 +358,6 @@ void transfer__lease_done(struct transfer *transfer, struct lease *lease)
         swarm->lease_us = transfer__mean(0, (uint64_t)segment_bytes(lease->blob) * S / rate);
     uint64_t took_us = transfer->now_us - lease->granted_us;
     swarm->took_us = transfer__mean(swarm->took_us, took_us);
-    if (lease->state == LEASE_FETCHING)
-        swarm->read_us = transfer__mean(swarm->read_us, took_us);
     uint64_t best_us = swarm->lease_best_us + swarm->lease_best_us / 128;
     best_us = best_us == 0 || took_us < best_us ? took_us : best_us;
     swarm->lease_best_us = best_us;
@@ -415,7 +394,6 @@ void transfer__leases_pump(struct transfer *transfer)
         repair_all(transfer, blob);
     }
     ask_all(transfer);
-    transfer__spare_read(transfer);
     for (struct blob *blob = transfer->active; blob != NULL; blob = blob->next_active)
         transfer__runs_begin(transfer, blob);
 }

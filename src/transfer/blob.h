@@ -34,8 +34,6 @@
 #define BRIEF_BLOB_BYTES   (64u * 1024 * 1024)
 #define BRIEF_SECONDS      2u
 #define MESH_SMALL_MEMBERS 32
-/* See transfer__is_few. */
-#define MESH_FEW_MEMBERS 5
 /* HAVE messages a swarm may save up, and begins with: 12 rounds to 32 neighbours. */
 #define HAVE_CREDIT_MAX 384u
 
@@ -133,8 +131,6 @@ struct swarm {
     uint32_t piece_us;                /* mean from request to piece */
     uint32_t lease_us;      /* what a segment would take at our best rate; neighbours are told */
     uint32_t took_us;       /* mean of what they took; neighbours are told */
-    uint32_t read_us;       /* mean of what reads from the origin took */
-    uint64_t spare_bytes;   /* read from the origin although others bring them in, too */
     uint64_t lease_best_us; /* shortest of late from grant to held */
     uint32_t run_bytes;     /* how much is leased in one go while nobody else is interested */
     int origin_status;

@@ -138,8 +138,6 @@ struct loopback {
 /* A rate is believed after so long. Pulls over fast cards last a second or two: with 800 ms they
  * kept half of the requests in flight that they could have, for half of the time. */
 #define RATE_SETTLED_US (3 * RATE_SLOT_US)
-/* A guess at it after so long. */
-#define RATE_EARLY_US (20 * MS)
 /* Bytes had in each of the last slots of time: how fast this node gets what it asks for. */
 struct rate {
     uint64_t bytes[RATE_SLOTS];
@@ -147,11 +145,6 @@ struct rate {
     uint64_t asked_us; /* since when something is asked for */
     uint64_t started_us;
     uint64_t best; /* best rate seen, bytes/s */
-    /* Since the link was idle: first bytes at, those after them, best mean of these. */
-    uint64_t first_us, after_first, early;
-    /* What the link could have carried more than it did while something was asked for, as of then.
-     */
-    uint64_t lag_bytes, lag_us;
 };
 
 struct transfer {
@@ -172,7 +165,6 @@ struct transfer {
     uint32_t peer_count;
     uint64_t connect_due_us; /* earliest of the peers' */
     uint64_t heard_us;       /* any message at all */
-    uint32_t answer_us;      /* mean time that other keepers took to answer; 0: unknown */
     uint64_t mesh_quiet_us;  /* since when asked keepers have all been silent; 0: not so */
 
     struct blob *blobs_by_key;    /* uthash */
@@ -374,11 +366,6 @@ uint64_t transfer__rate_bytes(const struct transfer *transfer);
 uint64_t transfer__rate(struct transfer *transfer);
 /* Best of the last minutes: what the network seems able to give. */
 uint64_t transfer__rate_best(const struct transfer *transfer);
-/* The same, or while it is unknown what came in the first tens of milliseconds, which may be too
- * much by half; 0: not even that is known. */
-uint64_t transfer__rate_guess(const struct transfer *transfer);
-/* Bytes that came less than at that rate, of late (see LAG_MAX_US). */
-uint64_t transfer__rate_lag(const struct transfer *transfer);
 
 /* Mean that moves by an eighth; the first value counts whole. */
 uint32_t transfer__mean(uint32_t mean, uint64_t value);

@@ -406,25 +406,14 @@ static void granted(struct transfer *transfer, struct lease *lease)
     transfer__touch(transfer);
 }
 
-/* How far other keepers are. */
-static void note_answer(struct transfer *transfer, uint16_t from, const struct lease *lease)
-{
-    if (from != NODE_SELF && lease->state == LEASE_ASKING)
-        transfer->answer_us =
-            transfer__mean(transfer->answer_us, transfer->now_us - lease->rank_us);
-}
-
 /* The lease an answer is about; NULL if there is none that still waits. */
-static struct lease *lease_of(struct transfer *transfer, uint16_t from,
-                              const struct wire_lease *answer, struct blob **blob)
+static struct lease *lease_of(const struct transfer *transfer, const struct wire_lease *answer,
+                              struct blob **blob)
 {
     *blob = transfer__blob_by_key(transfer, &answer->blob);
     if (*blob == NULL || (*blob)->swarm == NULL || answer->segment >= (*blob)->layout.segment_count)
         return NULL;
-    struct lease *lease = transfer__lease_find(transfer, *blob, answer->segment);
-    if (lease != NULL)
-        note_answer(transfer, from, lease);
-    return lease;
+    return transfer__lease_find(transfer, *blob, answer->segment);
 }
 
 static bool is_asked(const struct lease *lease)
@@ -446,7 +435,7 @@ static void refuse_grant(struct transfer *transfer, uint16_t from, const struct 
 void transfer__on_grant(struct transfer *transfer, uint16_t from, const struct wire_lease *answer)
 {
     struct blob *blob;
-    struct lease *lease = lease_of(transfer, from, answer, &blob);
+    struct lease *lease = lease_of(transfer, answer, &blob);
     if (lease == NULL) {
         refuse_grant(transfer, from, answer);
         return;
@@ -478,7 +467,7 @@ void transfer__on_grant(struct transfer *transfer, uint16_t from, const struct w
 void transfer__on_pending(struct transfer *transfer, uint16_t from, const struct wire_lease *answer)
 {
     struct blob *blob;
-    struct lease *lease = lease_of(transfer, from, answer, &blob);
+    struct lease *lease = lease_of(transfer, answer, &blob);
     if (lease == NULL || !is_asked(lease))
         return;
     uint32_t wait_ms = answer->arg < PENDING_MIN_MS ? PENDING_MIN_MS : answer->arg;
@@ -527,7 +516,7 @@ static void referred(struct transfer *transfer, struct blob *blob, uint32_t segm
     swarm->retry_ms[segment] = retry_ms(transfer, swarm, 1000);
     transfer__candidate(transfer, blob, holder, true);
     /* What a neighbour would refuse waits until it takes it: refused, it would be left alone for a
-     * while (a pull of 16 MiB from one node: 0.25 s, then 0.14). */
+     * while. */
     const struct peer *peer = transfer->nodes.slots[holder].peer;
     bool takes = transfer__neighbour(swarm, holder) == NULL || peer == NULL ||
                  peer->requests + (end - first) <= UPLOADS_PER_PEER;
@@ -564,7 +553,7 @@ static void refuse_referral(struct transfer *transfer, struct lease *lease,
 void transfer__on_refer(struct transfer *transfer, uint16_t from, const struct wire_lease *answer)
 {
     struct blob *blob;
-    struct lease *lease = lease_of(transfer, from, answer, &blob);
+    struct lease *lease = lease_of(transfer, answer, &blob);
     if (blob == NULL || blob->swarm == NULL || answer->segment >= blob->layout.segment_count ||
         (answer->flags & WIRE_LEASE_CONTACT) == 0)
         return;
@@ -604,7 +593,7 @@ void transfer__on_held(struct transfer *transfer, uint16_t from, const struct wi
 {
     (void)from;
     struct blob *blob;
-    struct lease *lease = lease_of(transfer, from, answer, &blob);
+    struct lease *lease = lease_of(transfer, answer, &blob);
     if (lease == NULL || lease->state != LEASE_HELD)
         return;
     if (answer->level == WIRE_LEVEL_ZONE)

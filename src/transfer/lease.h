@@ -6,8 +6,6 @@
  *   ask.c       which segments to ask for, how many at a time
  *   missing.c   what of a segment is to be brought in
  *   run.c       reads from the origin and imports
- *   room.c      whether the own link has room for more
- *   spare.c     reads without a lease, when few uplinks are too few
  *   fallback.c  reads without a lease, when the mesh gives nothing
  *   desk.c      keeper of a zone: one lessee per segment, then who holds it
  *   home.c      keeper for the mesh: which zone reads the origin, which imports from which
@@ -184,26 +182,6 @@ void transfer__fetches_close(struct transfer *transfer);
 void transfer__remote_remove(struct swarm *swarm, uint16_t node);
 /* Next time a grant that is held back may go on. */
 uint64_t transfer__runs_deadline(struct transfer *transfer);
-
-/* ---- room.c ---- */
-
-/* So few members that each one's link counts, and what one of them reads the others wait for. With
- * more of them leases are bounded by what they took (ask.c): 8 nodes at a registry as fast as one
- * took 10-11.6 s on real links instead of 9.6, though 10 were sooner in the simulator. */
-bool transfer__is_few(const struct transfer *transfer);
-/* What is under way will leave the own link idle in the next tens of milliseconds. Costs a look at
- * each request, read and lease. */
-bool transfer__has_room(const struct transfer *transfer);
-
-/* The origin brings a byte no later than peers do, as far as is known. Where it is slow, each read
- * more makes all others late. */
-bool transfer__origin_is_soon(const struct blob *blob);
-
-/* ---- spare.c ---- */
-
-/* In a mesh of few: reads what others bring in, too, while the own link runs idle for want of it.
- */
-void transfer__spare_read(struct transfer *transfer);
 
 /* ---- fallback.c ---- */
 

@@ -15,11 +15,6 @@
 #define RELEASE_US (20 * S)
 /* A record nobody used for so long is forgotten. */
 #define FORGET_US (60 * S)
-/* The first bytes of a pull cannot come sooner, whatever is done. */
-#define LAG_GRACE_US (25 * MS)
-/* What was lost before is not to be made good for. */
-#define LAG_MAX_US    (200 * MS)
-#define LAG_MAX_BYTES (4u * 1024 * 1024)
 
 struct peer *transfer__peer(struct transfer *transfer, uint16_t slot)
 {
@@ -268,54 +263,14 @@ uint64_t transfer__rate(struct transfer *transfer)
 
 void transfer__rate_asked(struct transfer *transfer)
 {
-    if (transfer->inflight > 0 || transfer->fetch_count > 0)
-        return;
-    transfer->rate.asked_us = transfer->now_us;
-    transfer->rate.first_us = 0;
-    transfer->rate.lag_bytes = 0;
-    transfer->rate.lag_us = transfer->now_us + LAG_GRACE_US;
-}
-
-uint64_t transfer__rate_lag(const struct transfer *transfer)
-{
-    const struct rate *rate = &transfer->rate;
-    uint64_t guess = transfer__rate_guess(transfer);
-    uint64_t span_us = transfer->now_us > rate->lag_us ? transfer->now_us - rate->lag_us : 0;
-    uint64_t most = guess * LAG_MAX_US / S + LAG_MAX_BYTES;
-    uint64_t lag = rate->lag_bytes + guess * (span_us < S ? span_us : S) / S;
-    return lag < most ? lag : most;
-}
-
-static void note_lag(struct transfer *transfer, uint64_t bytes)
-{
-    struct rate *rate = &transfer->rate;
-    uint64_t lag = transfer__rate_lag(transfer);
-    rate->lag_bytes = lag > bytes ? lag - bytes : 0;
-    if (rate->lag_us < transfer->now_us)
-        rate->lag_us = transfer->now_us;
-}
-
-/* Small blobs are over before the rate is known. */
-static void note_early(struct transfer *transfer, uint64_t bytes)
-{
-    struct rate *rate = &transfer->rate;
-    if (rate->first_us == 0) {
-        rate->first_us = transfer->now_us;
-        rate->after_first = 0;
-        return;
-    }
-    rate->after_first += bytes;
-    uint64_t span_us = transfer->now_us - rate->first_us;
-    if (span_us >= RATE_EARLY_US && rate->after_first * S / span_us > rate->early)
-        rate->early = rate->after_first * S / span_us;
+    if (transfer->inflight == 0 && transfer->fetch_count == 0)
+        transfer->rate.asked_us = transfer->now_us;
 }
 
 void transfer__rate_add(struct transfer *transfer, uint64_t bytes)
 {
     struct rate *rate = &transfer->rate;
     rate_turn(transfer);
-    note_lag(transfer, bytes);
-    note_early(transfer, bytes);
     uint64_t before = transfer__rate(transfer);
     if (before == 0)
         rate->started_us = rate->asked_us; /* idle until then */
@@ -330,11 +285,6 @@ void transfer__rate_add(struct transfer *transfer, uint64_t bytes)
 uint64_t transfer__rate_best(const struct transfer *transfer)
 {
     return transfer->rate.best;
-}
-
-uint64_t transfer__rate_guess(const struct transfer *transfer)
-{
-    return transfer->rate.best > 0 ? transfer->rate.best : transfer->rate.early;
 }
 
 uint32_t transfer__mean(uint32_t mean, uint64_t value)

@@ -455,16 +455,6 @@ static void hand_back_if_late(struct transfer *transfer, struct fetch *fetch)
         transfer->lease_backoff_us = transfer->now_us + HAND_BACK_US;
 }
 
-/* Peers have what it reads, or will: they are asked again if the origin lets it wait. */
-static void give_spare_up_if_late(struct transfer *transfer, struct fetch *fetch)
-{
-    uint64_t rate = transfer__rate_guess(transfer);
-    uint64_t bytes = (uint64_t)fetch->count * fetch->blob->layout.piece_bytes;
-    uint64_t patience_us = LATE_LEASE_US + (rate == 0 ? 0 : LATE_FACTOR * bytes * S / rate);
-    if (fetch->reason == FETCH_SPARE && transfer->now_us - fetch->started_us > patience_us)
-        transfer__fetch_cancel(transfer, fetch);
-}
-
 /* Others came while a long run is being read: if it would take long yet, its rest is shared. */
 static void split_if_long(struct transfer *transfer, struct fetch *fetch)
 {
@@ -476,10 +466,6 @@ static void split_if_long(struct transfer *transfer, struct fetch *fetch)
         return;
     blob->swarm->run_bytes = RUN_BYTES_MIN;
     uint64_t left_us = (total - fetch->bytes) * age_us / fetch->bytes;
-    /* It may be slow for what else this node reads now; few others can do without for a while. */
-    uint64_t guess = transfer__rate_guess(transfer);
-    if (transfer__is_few(transfer) && guess > 0 && (total - fetch->bytes) * S / guess < left_us)
-        left_us = (total - fetch->bytes) * S / guess;
     if (left_us > SPLIT_US)
         transfer__fetch_cancel(transfer, fetch);
 }
@@ -493,7 +479,6 @@ void transfer__fetches_tick(struct transfer *transfer)
         if (!fetch->ended && fetch->blob != NULL && fetch->blob->swarm != NULL) {
             split_if_long(transfer, fetch);
             hand_back_if_late(transfer, fetch);
-            give_spare_up_if_late(transfer, fetch);
         }
         bool late = transfer->now_us - fetch->progress_us > VERIFY_US;
         if (fetch->ended && (late || !has_open_lease(transfer, fetch))) {

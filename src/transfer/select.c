@@ -19,8 +19,9 @@
 #define NEIGHBOUR_BYTES (4u * 1024 * 1024)
 #define NEIGHBOUR_US    (60 * MS)
 #define NEIGHBOUR_LEAST 2
-/* As long as the rate is unknown so many to all neighbours together, if they are few: with two a
- * link to a single one was full to 84 %. */
+/* In a mesh of so few, as long as the rate is unknown, so many to all neighbours together: with two
+ * a link to a single one was full to 84 %. */
+#define FEW_MEMBERS     5
 #define FIRST_REQUESTS  8
 #define UNHEARD_US      (2500 * MS)
 #define NEIGHBOURS_MANY 6
@@ -49,8 +50,8 @@ uint32_t transfer__neighbour_requests_max(const struct transfer *transfer, const
     uint64_t least =
         blob->swarm->neighbour_count >= many_neighbours(transfer) ? 1 : NEIGHBOUR_LEAST;
     uint32_t count = blob->swarm->neighbour_count;
-    if (transfer->nodes.live <= MESH_FEW_MEMBERS && transfer__rate_best(transfer) == 0 &&
-        count > 0 && least * count < FIRST_REQUESTS)
+    if (transfer->nodes.live <= FEW_MEMBERS && transfer__rate_best(transfer) == 0 && count > 0 &&
+        least * count < FIRST_REQUESTS)
         least = FIRST_REQUESTS / count;
     if (timed < least)
         timed = least;

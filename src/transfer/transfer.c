@@ -699,8 +699,6 @@ const char *fetch_reason_name(enum fetch_reason reason)
         return "no-progress";
     case FETCH_REPAIR:
         return "repair";
-    case FETCH_SPARE:
-        return "spare";
     case FETCH_REASON_COUNT:
         break;
     }

@@ -138,23 +138,22 @@ static void two_nodes(void **state)
 }
 
 /* With a registry that gives each its full rate a mesh of few has nothing to gain: it must not cost
- * much (sim_few.c has more of that). From one that gives them together what a node could take alone
- * they read little twice. */
+ * much. Two nodes were at 1.27-1.32, for the one asked the other for more than it takes. */
 static void few_nodes(void **state)
 {
     (void)state;
     static const struct {
         uint32_t nodes;
         double p99_max;
-    } few[] = {{2, 1.1}, {3, 1.17}, {5, 1.2}, {10, 1.45}};
+    } few[] = {{2, 1.1}, {3, 1.2}, {5, 1.3}, {10, 1.45}};
     for (size_t i = 0; i < sizeof few / sizeof few[0]; i++) {
         char name[80];
         (void)snprintf(name, sizeof name, "%u nodes, 128 MiB, registry 20 Gbit/s", few[i].nodes);
         show(&(struct crowd){name, few[i].nodes, 1, 128, 4, 1000, 20000, SECOND_US,
-                             TRANSFER_COPIES_MESH, few[i].p99_max, 1.5, 0});
+                             TRANSFER_COPIES_MESH, few[i].p99_max, 1.05, 0});
         (void)snprintf(name, sizeof name, "%u nodes, 128 MiB, registry 1 Gbit/s", few[i].nodes);
         show(&(struct crowd){name, few[i].nodes, 1, 128, 4, 1000, 1000, SECOND_US,
-                             TRANSFER_COPIES_MESH, 1.6, 1.25, 0});
+                             TRANSFER_COPIES_MESH, 1.6, 1.05, 0});
     }
 }
 
@@ -167,7 +166,7 @@ static void small_zones(void **state)
         char name[80];
         (void)snprintf(name, sizeof name, "%u nodes, 3 zones, 128 MiB", nodes[i]);
         show(&(struct crowd){name, nodes[i], 3, 128, 4, 1000, 10000, SECOND_US,
-                             TRANSFER_COPIES_MESH, 1.7, 1.5, 2.2});
+                             TRANSFER_COPIES_MESH, 1.9, 1.05, 2.2});
     }
 }
 

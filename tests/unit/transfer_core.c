@@ -594,7 +594,6 @@ static void test_names_of_reasons(void **state)
     assert_string_equal(fetch_reason_name(FETCH_NO_KEEPER), "no-keeper");
     assert_string_equal(fetch_reason_name(FETCH_NO_PROGRESS), "no-progress");
     assert_string_equal(fetch_reason_name(FETCH_REPAIR), "repair");
-    assert_string_equal(fetch_reason_name(FETCH_SPARE), "spare");
     assert_string_equal(fetch_reason_name(FETCH_REASON_COUNT), "unknown");
 }
 
