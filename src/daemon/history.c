@@ -63,7 +63,6 @@ const char *history_fetch_text(enum fetch_reason reason)
         [FETCH_NO_KEEPER] = "no other node answered in time; is the mesh port open? run `shoal "
                             "doctor`",
         [FETCH_NO_PROGRESS] = "peers that had it, or were to read it, were too slow",
-        [FETCH_SPARE] = "others bring it in, too, but this node's own link ran idle",
         [FETCH_REPAIR] = "bytes did not match the digest and were read again",
     };
     const char *text = reason > 0 && reason < FETCH_REASON_COUNT ? texts[reason] : NULL;
