@@ -158,6 +158,8 @@ def check_runs(lab, layout: Path):
     pid = sandbox.run("pgrep", "-f", "shoal agent --config=/etc/shoal/shoal.yaml").stdout.split()[-1]
     status = sandbox.run("cat", f"/proc/{pid}/status").stdout
     it.check(re.search(rf"^Uid:\s+{USER}\s+{USER}", status, re.M) and re.search(r"^CapEff:\s+0+$", status, re.M), f"HRD-1: {status}")
+    told = json.loads(run(*podman(sandbox, "exec", "agent", "shoal", "status", "--json")).stdout)  # as NOTES.txt says it
+    it.check(told.keys() >= {"members", "cache"}, f"shoal status in the container: {sorted(told)}")
     run(*podman(sandbox, "stop", "-t", "20", "runtime"))
     it.check(held.popen.wait(timeout=20) == 0 and not hosts.exists(), f"not reverted: {held.text()}")
     run(*podman(sandbox, "stop", "-t", "30", "agent"))
@@ -177,7 +179,7 @@ EVERYTHING = {
     "imagePullSecrets": [{"name": "pull"}], "affinity": {"nodeAffinity": {}}, "podAnnotations": {"a": "b"}, "podLabels": {"c": "d"}, "env": [{"name": "A", "value": "b"}],
     "throttleLimitMB": 512, "topology": {"vswitchLabel": "example.com/vswitch"}, "serviceAccount": {"annotations": {"e": "f"}}, "clusterSecret": {"existingSecret": "mine", "keys": ["new", "old"]},
 }
-LEAST = {"runtime": {"configure": False}, "topology": {"nodeLabels": False}, "podDisruptionBudget": {"enable": False}}
+LEAST = {"runtime": {"configure": False}, "topology": {"nodeLabels": False, "podLabels": True}, "podDisruptionBudget": {"enable": False}}
 COMPONENT = {  # as the ACR component's users have it (ACR.md, Settings), keys without a meaning here included
     "acrInstances": "cri-abc123", "region": "", "vpcId": "", "accessKey": "", "accessKeySecret": "",
     "rrsa": {"enable": True, "rrsaRoleARN": "acs:ram::1:role/a", "rrsaOIDCProviderRoleARN": "acs:ram::1:oidc-provider/b", "assumeRoleARN": "", "expireDuration": 3600},

@@ -49,9 +49,9 @@ bootstrap:
   - {{ . | quote }}
 {{- end }}
 topology:
-  labelsFile: /etc/podinfo/labels
-{{- if .Values.topology.vswitchLabel }}
   vswitchLabel: {{ .Values.topology.vswitchLabel | quote }}
+{{- if .Values.topology.podLabels }}
+  labelsFile: /etc/podinfo/labels
 {{- end }}
 cache:
   mode: {{ .Values.p2p.v2.cache.mode }}
