@@ -127,6 +127,7 @@ static void blob_free(struct blob *blob)
     content_copy_put(blob->content);
     if (blob->cached != NULL)
         cache_put(blobs->config.cache, blob->cached);
+    blobs->lined_bytes -= blob->lined_bytes;
     prefix_hash_free(blob->prefix);
     (void)loop_alloc(NULL, blob->proven, 0);
     (void)loop_alloc(NULL, blob->pieces, 0);

@@ -56,6 +56,7 @@ struct blob {
     uint32_t hashed;            /* pieces collected from it */
     struct piece_hash *proven;  /* owned: of the pieces in the prefix hash, and all when it matched;
                                    zero: unknown. NULL: nobody hashed it in this life */
+    uint64_t lined_bytes;       /* in its line when last looked at */
     bool draining;              /* a job hashes what is in line */
     bool verified;              /* the whole digest matched */
     bool sealed;                /* told to the cache */
@@ -93,6 +94,7 @@ struct blobs {
     struct blobs_counters counters;
     struct memory_entry *oldest, *newest;
     uint64_t memory_bytes;
+    uint64_t lined_bytes; /* the sum of the blobs' */
     struct blob_scrub scrub;
     struct content *content; /* owned; NULL: no content store */
     struct history *history; /* owned */

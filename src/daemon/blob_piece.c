@@ -12,10 +12,10 @@
 #include "content.h"
 #include "log.h"
 
-/* So much of a blob is lined up for its hash at most, and kept in memory for it. With half of it a
- * worker in a hundred finds nothing to take along; when the last piece is here, what is left takes
- * 10 ms. */
-#define LINE_BYTES_MAX (16U * 1024 * 1024)
+/* What all blobs have lined up for their hashes is a third of the memory tier, 16 MiB by default,
+ * and one piece of each: lines hold buffers that arriving pieces need, and wait for those. A whole
+ * line takes 9 ms when the last piece is here. */
+#define LINES_PART 3
 /* Pieces read back at a time for the hash, when memory has lost them. */
 #define LOADS_AHEAD 4
 
@@ -490,10 +490,23 @@ static void hash_done(struct loop_work *work, int status)
     job_free(job);
 }
 
+/* Pieces; the most that others leave, and one. */
 static uint32_t line_max(const struct blob *blob)
 {
-    uint32_t pieces = LINE_BYTES_MAX / blob->layout.piece_bytes;
-    return pieces < PREFIX_HASH_LINE_MAX ? pieces : PREFIX_HASH_LINE_MAX;
+    uint64_t most = blob->blobs->config.memory_bytes / LINES_PART;
+    uint64_t others = blob->blobs->lined_bytes - blob->lined_bytes;
+    uint64_t pieces = others < most ? (most - others) / blob->layout.piece_bytes : 0;
+    if (pieces == 0)
+        return 1;
+    return pieces < PREFIX_HASH_LINE_MAX ? (uint32_t)pieces : PREFIX_HASH_LINE_MAX;
+}
+
+static void note_line(struct blob *blob)
+{
+    uint64_t waiting = prefix_hash_waiting(blob->prefix);
+    blob->blobs->lined_bytes -= blob->lined_bytes;
+    blob->lined_bytes = waiting * blob->layout.piece_bytes;
+    blob->blobs->lined_bytes += blob->lined_bytes;
 }
 
 /* Lines up the pieces in memory that are next, and reads back those that memory has lost. */
@@ -501,7 +514,8 @@ static void line_up(struct blob *blob)
 {
     uint32_t count = blob->layout.piece_count;
     uint32_t piece = prefix_hash_next(blob->prefix);
-    uint32_t room = line_max(blob) - prefix_hash_waiting(blob->prefix);
+    uint32_t most = line_max(blob), waiting = prefix_hash_waiting(blob->prefix);
+    uint32_t room = waiting < most ? most - waiting : 0;
     for (; room > 0 && piece < count && blob->pieces[piece].memory != NULL; piece++, room--) {
         const struct memory_entry *entry = blob->pieces[piece].memory;
         if (!prefix_hash_push(blob->prefix, piece, entry->buffer, &entry->hash))
@@ -540,10 +554,14 @@ void blob_piece__hash_on(struct blob *blob)
 {
     if (blob->blobs->closing)
         return;
-    if (wanted_prefix(blob) != NULL) {
+    bool wanted = wanted_prefix(blob) != NULL;
+    if (blob->prefix == NULL)
+        return;
+    if (wanted) {
         line_up(blob);
         drain(blob);
-    } else if (blob->prefix != NULL) {
+    } else {
         prefix_hash_trim(blob->prefix);
     }
+    note_line(blob);
 }

@@ -6,9 +6,10 @@
  * (hasher_update_beside). Who finds the line empty and has the next piece itself hashes that one
  * into both (hasher_update_piece). What no arrival takes along, prefix_hash_drain does.
  *
- * Which piece is next is found when a worker runs, not when its job is queued: a queue of jobs does
- * not hold the hash up, nor the hash a job. One mutex, held for a few instructions twice per piece,
- * never while hashing.
+ * Which piece is next is found when a worker runs, not when its job is queued, so that a queue of
+ * jobs does not hold the hash up. A worker may wait until another has hashed its piece, 1-3 ms, if
+ * there is one in line for it then: alone both would cost more. One mutex, held for a few
+ * instructions twice per piece, never while hashing.
  */
 #ifndef SHOAL_DAEMON_PREFIX_HASH_H
 #define SHOAL_DAEMON_PREFIX_HASH_H
@@ -61,7 +62,7 @@ struct prefix_hash_piece {
  * of the line. */
 bool prefix_hash_take(struct prefix_hash *prefix, const struct prefix_hash_piece *piece,
                       struct piece_hash *out);
-/* Hashes what is in line until `leave` are left or another worker is at it. */
+/* Hashes what is in line until `leave` are left, or other workers have taken the rest. */
 void prefix_hash_drain(struct prefix_hash *prefix, uint32_t leave);
 
 #endif

@@ -7,9 +7,11 @@ import json
 import re
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import it
 import marks
+import measure
 from lab import REGISTRY_NAME, ROOT, Lab, run
 
 PASSWORD = marks.secret("password")
@@ -108,6 +110,25 @@ def test_second_node_pulls_from_the_first():
         origin = [n.sources()["origin_bytes"] for n in lab.nodes]
         it.check(origin[0] > layer["size"], f"first node read {origin[0]} from the registry")
         it.check(origin[1] < layer["size"] // 10, f"second node read {origin[1]} from the registry")
+
+
+def test_many_blobs_at_once_with_few_buffers():
+    """Blobs that wait for their next pieces leave buffers for those to arrive in."""
+    with Lab(4) as lab:
+        lab.start_registry()
+        layers = lab.push_image("lib/app", [40 << 20] * 8)["layers"]
+        lab.start_nodes({"limits.buffers": "32MiB"})
+        lab.wait_members()
+        holder, others = lab.nodes[0], lab.nodes[1:]
+        measure.build_tools()
+        for layer in layers:
+            measure.drain(holder, holder.client_port, measure.layer_path(layer))
+        with ThreadPoolExecutor(len(others) * len(layers)) as pool:
+            pulls = [pool.submit(measure.drain, node, node.client_port, measure.layer_path(layer)) for node in others for layer in layers]
+            last = max(pull.result()["seconds"] for pull in pulls)
+        origin = sum(node.status()["bytes"]["origin"] for node in others)
+        it.figure(f"3 x 8 blobs of 40 MiB through 32 MiB of buffers each: {last:.1f} s, {origin} bytes from the registry")
+        it.check(origin == 0, f"{origin} bytes were read from the registry, which the first node had")
 
 
 def test_metrics_page():
