@@ -13,9 +13,9 @@ BUILD ?= build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)),)
 
 # Packages: what the agent needs to build and run, then what tests and demo need, then whom the benchmarks compare with.
 BUILD_PACKAGES := build-essential pkg-config libuv1-dev libsodium-dev libmsgpack-dev libcurl4-openssl-dev \
-  libssl-dev libyaml-dev libjansson-dev uthash-dev node-llhttp
+  libssl-dev libyaml-dev libjansson-dev uthash-dev node-llhttp python3
 TEST_PACKAGES := libcmocka-dev clang clang-format clang-tidy libclang-rt-14-dev universal-ctags docker-registry skopeo \
-  podman buildah containerd docker.io runc umoci nginx-light apache2-utils busybox-static conmon iproute2 procps curl jq python3 \
+  podman buildah containerd docker.io runc umoci nginx-light apache2-utils busybox-static conmon iproute2 procps curl jq man-db \
   python3-jwt python3-cryptography python3-yaml python3-jsonschema prometheus nftables openssl ca-certificates chromium
 BENCH_PACKAGES := aria2 python3-libtorrent
 
@@ -174,7 +174,7 @@ format: ## rewrite layout with clang-format
 	$(Q)git ls-files '*.c' '*.h' | xargs clang-format -i
 
 # ---- set-up, demo, bench ----
-.PHONY: deps demo bench calibrate sim image chart install clean help
+.PHONY: deps demo bench calibrate sim image chart man install clean help
 deps: ## install what is missing from Debian
 	$(Q)tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
 demo: deps ## 5 nodes, 2 zones, a real registry, a real image: where each byte came from
@@ -193,12 +193,17 @@ image: $(BUILD)/shoal ## a small OCI image of the agent in build/image, and its 
 	$(Q)/usr/bin/python3 tools/image.py $(BUILD)/shoal build/image
 chart: ## make deploy/kubernetes anew from deploy/chart
 	$(Q)/usr/bin/python3 tools/chart.py write
+man: $(BUILD)/shoal $(BUILD)/shoal-sim ## manual pages in build/man, from what the programs say of themselves
+	$(Q)rm -rf $(BUILD)/man && /usr/bin/python3 tools/man.py $(BUILD) $(BUILD)/man
+# The agent looks for /etc/shoal/shoal.yaml, whatever PREFIX is; the example beside it is never read.
 PREFIX ?= /usr/local
-install: $(BUILD)/shoal $(BUILD)/shoal-sim ## copy the programs to PREFIX/bin, shipped scenarios to PREFIX/share/shoal/scenarios
-	install -D -m 0755 $(BUILD)/shoal $(DESTDIR)$(PREFIX)/bin/shoal
-	install -D -m 0755 $(BUILD)/shoal-sim $(DESTDIR)$(PREFIX)/bin/shoal-sim
-	install -d $(DESTDIR)$(PREFIX)/share/shoal/scenarios
-	install -m 0644 $(wildcard sim/scenarios/*.yaml) $(DESTDIR)$(PREFIX)/share/shoal/scenarios/
+SYSCONFDIR ?= /etc
+install: all man ## programs, manual pages and shipped scenarios below PREFIX (/usr/local), an example configuration in SYSCONFDIR (/etc)
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/shoal $(BUILD)/shoal-sim
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/shoal/scenarios $(wildcard sim/scenarios/*.yaml)
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 $(BUILD)/man/*.1
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man5 $(BUILD)/man/*.5
+	install -D -m 0644 -t $(DESTDIR)$(SYSCONFDIR)/shoal deploy/shoal.yaml.example
 clean: ## remove build/
 	rm -rf build
 help: ## this list

@@ -43,7 +43,8 @@ void scenario_args_help(FILE *to)
 {
     fprintf(to, "  --set KEY=VALUE   any key; lists as a,b; `shoal-sim example` shows all keys\n");
     for (size_t i = 0; i < sizeof short_flags / sizeof short_flags[0]; i++)
-        fprintf(to, "  %-13s N   %s\n", short_flags[i].flag, short_flags[i].help);
+        fprintf(to, "  %s N%*s%s\n", short_flags[i].flag, 16 - (int)strlen(short_flags[i].flag), "",
+                short_flags[i].help);
 }
 
 int scenario_args_number(const char *flag, const char *text, uint64_t min, uint64_t max,

@@ -90,7 +90,8 @@ static const struct cli_command commands[] = {
      RUNTIME_VERBS
      "  --registry R       these registries, or _default; default: all of the agent's, and\n"
      "                     _default if it has patterns. May be repeated\n"
-     "  --runtime-config F containerd's file; default /etc/containerd/config.toml\n"
+     "  --runtime-config F\n"
+     "                     containerd's file; default /etc/containerd/config.toml\n"
      "  --set-config-path  adds config_path to it, if there is none. containerd reads\n"
      "                     that at its start; restarting it is left to you\n"
      "  --hosts-dir D      where hosts.toml files are, whatever containerd's file "
@@ -99,14 +100,16 @@ static const struct cli_command commands[] = {
     {"podman", "plan | apply | revert  [options]",
      "point CRI-O, podman and buildah at the agent, or take that back",
      RUNTIME_VERBS
-     "  --runtime-config F default /etc/containers/registries.conf; drop-ins in F.d\n"
+     "  --runtime-config F\n"
+     "                     default /etc/containers/registries.conf; drop-ins in F.d\n"
      "  --registry R       the agent's default registry, which is the only one it can\n"
      "                     stand for here\n" RUNTIME_OPTIONS,
      cli_podman},
     {"docker", "plan | apply | revert  [options]",
      "point dockerd at the agent for Docker Hub, or take that back",
      RUNTIME_VERBS
-     "  --runtime-config F default /etc/docker/daemon.json\n"
+     "  --runtime-config F\n"
+     "                     default /etc/docker/daemon.json\n"
      "  --registry R       docker.io, which must be the agent's default\n" RUNTIME_OPTIONS,
      cli_docker},
     {"version", "", "print the version", NULL, cli_version},
@@ -126,7 +129,7 @@ static void print_list(FILE *out)
 {
     (void)fprintf(out, "usage: shoal COMMAND [options]\n\n");
     for (size_t i = 0; i < COMMAND_COUNT; i++)
-        (void)fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
+        (void)fprintf(out, "  %-10s  %s\n", commands[i].name, commands[i].summary);
     (void)fprintf(out, "\n`shoal COMMAND --help` tells more. "
                        "Exit codes: 0 done, 1 failed, 2 usage.\n");
 }
