@@ -244,7 +244,10 @@ void transfer_providers(struct transfer *transfer, uint64_t now_us, const struct
 /* A node signed a false hash: nothing is asked of it or given to it for an hour; own evidence only
  * (INT-7). */
 void transfer_peer_lied(struct transfer *transfer, uint64_t now_us, const struct node_id *peer);
-/* Drain: no new uploads are accepted, leases are handed back; running uploads finish. */
+/*
+ * Drain: no new uploads are accepted, all leases are handed back; running uploads finish. Clients
+ * of this node get their rest: from others that pull the same, else from the origin. May send.
+ */
 void transfer_drain(struct transfer *transfer, uint64_t now_us);
 
 /* ---- the sans-IO shape ---- */

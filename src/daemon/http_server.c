@@ -790,11 +790,24 @@ static void on_timer(uv_timer_t *timer)
     accept_again(server);
 }
 
+static void listener_close(struct server *server)
+{
+    if (server->fd < 0)
+        return;
+    uv_close((uv_handle_t *)&server->poll, NULL);
+    if (server->config.control != NULL)
+        control_remove(server->config.control, server->fd);
+    (void)close(server->fd);
+    server->fd = -1;
+}
+
+/* A closed port sends runtimes to the registry at once; one that is open and not accepted from
+ * would hold them until the last answer is out. */
 static void part_drain(void *arg)
 {
     struct server *server = arg;
     server->draining = true;
-    (void)uv_poll_stop(&server->poll);
+    listener_close(server);
     for (struct exchange *conn = server->connections, *next; conn != NULL; conn = next) {
         next = conn->next;
         if (conn->state == CONN_READING || conn->state == CONN_HANDSHAKE)
@@ -813,12 +826,8 @@ static void part_close(void *arg)
     struct server *server = arg;
     while (server->connections != NULL)
         conn_close(server->connections);
-    uv_close((uv_handle_t *)&server->poll, NULL);
+    listener_close(server);
     uv_close((uv_handle_t *)&server->timer, NULL);
-    if (server->config.control != NULL)
-        control_remove(server->config.control, server->fd);
-    (void)close(server->fd);
-    server->fd = -1;
 }
 
 static int listen_on(struct server *server, struct config_error *error)

@@ -240,6 +240,9 @@ static bool ask_one(struct transfer *transfer, struct blob *blob)
     uint32_t segment;
     if (blob->swarm->absent.set_count == 0 || !transfer__can_fetch(transfer, blob))
         return false;
+    /* A node that leaves has no leases: what others bring in comes from them. */
+    if (transfer->draining && transfer__crowd(transfer, blob))
+        return false;
     bool solo = transfer__is_solo(transfer, blob);
     if (!has_budget(transfer, blob, solo) || !pick_segment(transfer, blob, solo, &segment))
         return false;

@@ -246,7 +246,7 @@ void transfer__blob_changed(struct transfer *transfer, struct blob *blob, uint32
 bool transfer__can_fetch(const struct transfer *transfer, const struct blob *blob)
 {
     const struct swarm *swarm = blob->swarm;
-    return swarm != NULL && swarm->fetchers > 0 && !swarm->origin_denied && !transfer->draining &&
+    return swarm != NULL && swarm->fetchers > 0 && !swarm->origin_denied &&
            swarm->origin_pause_us <= transfer->now_us;
 }
 

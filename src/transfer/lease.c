@@ -278,15 +278,23 @@ bool transfer__lease_ask(struct transfer *transfer, struct blob *blob, uint32_t 
 
 /* ---- the end of a lease ---- */
 
-void transfer__lease_drop(struct transfer *transfer, struct lease *lease, uint32_t pause_ms)
+/* Tells those who granted it and do not know better yet. */
+static void return_to_keepers(struct transfer *transfer, const struct lease *lease,
+                              uint32_t pause_ms)
 {
     struct wire_lease zone = about(transfer, lease, WIRE_LEVEL_ZONE);
     struct wire_lease home = about(transfer, lease, WIRE_LEVEL_HOME);
     zone.arg = home.arg = pause_ms;
-    if (lease->home_epoch != 0 && lease->state != LEASE_HELD)
+    if (lease->home_epoch != 0 && !lease->home_told)
         transfer__send_lease(transfer, lease->home_keeper, WIRE_TRANSFER_RETURN, &home);
-    if (lease->zone_epoch != 0 && lease->state != LEASE_HELD)
+    if (lease->zone_epoch != 0 && !lease->zone_told)
         transfer__send_lease(transfer, lease->zone_keeper, WIRE_TRANSFER_RETURN, &zone);
+}
+
+void transfer__lease_drop(struct transfer *transfer, struct lease *lease, uint32_t pause_ms)
+{
+    if (lease->state != LEASE_HELD)
+        return_to_keepers(transfer, lease, pause_ms);
     lease_remove(transfer, lease);
 }
 
@@ -684,18 +692,47 @@ void transfer__leases_unwanted(struct transfer *transfer, struct blob *blob)
     }
 }
 
-void transfer__leases_forget(struct transfer *transfer, uint16_t node)
+void transfer__leases_hand_back(struct transfer *transfer)
+{
+    struct lease *lease = transfer->leases;
+    while (lease != NULL) {
+        struct lease *next = lease->next;
+        return_to_keepers(transfer, lease, 0);
+        lease->keeperless = true;
+        lease->zone_epoch = lease->home_epoch = 0;
+        if (lease->state != LEASE_FETCHING)
+            lease_remove(transfer, lease);
+        else if (lease->blob->swarm->readers == 0)
+            transfer__fetch_cancel(transfer, lease->fetch);
+        lease = next;
+    }
+}
+
+void transfer__leases_keeper_gone(struct transfer *transfer, uint16_t node)
 {
     for (struct lease *lease = transfer->leases; lease != NULL; lease = lease->next) {
-        if (lease->zone_keeper == node)
+        bool zone = lease->zone_keeper == node, home = lease->home_keeper == node;
+        if (zone)
             lease->zone_keeper = NODE_NONE;
-        if (lease->home_keeper == node)
+        if (home)
             lease->home_keeper = NODE_NONE;
+        if (!zone && !home)
+            continue;
+        transfer->renew_due_us = transfer->now_us;
+        if (!is_asked(lease))
+            continue;
+        /* Whoever answers in its place is asked at once. */
+        lease->tries = 0;
+        lease->rank_us = lease->due_us = transfer->now_us;
+    }
+}
+
+void transfer__leases_forget(struct transfer *transfer, uint16_t node)
+{
+    transfer__leases_keeper_gone(transfer, node);
+    for (struct lease *lease = transfer->leases; lease != NULL; lease = lease->next) {
         if (lease->holder == node)
             lease->holder = NODE_NONE;
-        /* Whoever answers in its place is asked at once. */
-        if (is_asked(lease) && (lease->zone_keeper == NODE_NONE || lease->home_keeper == NODE_NONE))
-            lease->due_us = transfer->now_us;
     }
     for (struct blob *blob = transfer->active; blob != NULL; blob = blob->next_active) {
         transfer__avoid_no_more(blob->swarm, node);
@@ -892,8 +929,22 @@ static bool taken_along(const struct lease *lease, uint8_t level)
     return between % WIRE_RENEWALS_MAX != 0;
 }
 
+/* A keeper that is no more is succeeded by the next in order, which has its replicas: it must hear
+ * that the lease lives, or grants it once more. */
+static void find_successors(struct transfer *transfer, struct lease *lease)
+{
+    if (lease->keeperless || lease->state == LEASE_HELD)
+        return;
+    if (lease->zone_epoch != 0 && lease->zone_keeper == NODE_NONE)
+        lease->zone_keeper = keeper_of(transfer, lease, WIRE_LEVEL_ZONE, 0);
+    if (lease->home_epoch != 0 && lease->home_keeper == NODE_NONE && lease->state >= LEASE_GRANTED)
+        lease->home_keeper = keeper_of(transfer, lease, WIRE_LEVEL_HOME, 0);
+}
+
 static void renew_all(struct transfer *transfer)
 {
+    for (struct lease *lease = transfer->leases; lease != NULL; lease = lease->next)
+        find_successors(transfer, lease);
     for (const struct lease *lease = transfer->leases; lease != NULL; lease = lease->next) {
         for (uint8_t level = WIRE_LEVEL_ZONE; level <= WIRE_LEVEL_HOME; level++) {
             if (renews(lease, level) && !taken_along(lease, level))

@@ -106,6 +106,11 @@ void transfer__import_later(struct transfer *transfer, struct blob *blob, uint32
 void transfer__leases_end(struct transfer *transfer, struct blob *blob);
 void transfer__leases_unwanted(struct transfer *transfer, struct blob *blob);
 void transfer__leases_forget(struct transfer *transfer, uint16_t node);
+/* This node leaves: keepers get all of them back. Reads that run go on for clients of this node, as
+ * nobody's lease; without one they are cancelled. May send. */
+void transfer__leases_hand_back(struct transfer *transfer);
+/* A keeper died or leaves: who takes its place is asked, and told of what it granted. */
+void transfer__leases_keeper_gone(struct transfer *transfer, uint16_t node);
 /* It turned out not to answer: what it was asked for as keeper, the next one is asked at once. */
 void transfer__leases_silent(struct transfer *transfer, uint16_t node);
 void transfer__leases_tick(struct transfer *transfer);

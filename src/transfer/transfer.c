@@ -397,12 +397,27 @@ void transfer__node_gone(struct transfer *transfer, uint16_t node)
     transfer__touch(transfer);
 }
 
+/* It has given its leases back, serves nobody any more and keeps nothing. Datagrams get lost, so
+ * its own word is not waited for. */
+static void node_leaves(struct transfer *transfer, uint16_t node)
+{
+    transfer__desks_forget(transfer, node);
+    transfer__homes_forget(transfer, node);
+    transfer__leases_keeper_gone(transfer, node);
+}
+
 int transfer_member_up(struct transfer *transfer, uint64_t now_us, const struct member *member)
 {
     transfer__enter(transfer, now_us);
     int err = 0;
+    uint16_t node = transfer__node_find(transfer, &member->id);
+    bool known = node != NODE_NONE && node != NODE_SELF;
+    bool leaves = known && member->state == MEMBER_LEAVING &&
+                  transfer->nodes.slots[node].state != MEMBER_LEAVING;
     if (member->state != MEMBER_DEAD && member->state != MEMBER_LEFT)
         err = transfer__node_member(transfer, member);
+    if (leaves)
+        node_leaves(transfer, node);
     transfer__touch(transfer);
     transfer__leave(transfer);
     return err;
@@ -502,8 +517,8 @@ void transfer_drain(struct transfer *transfer, uint64_t now_us)
     transfer__enter(transfer, now_us);
     transfer->draining = true;
     transfer->nodes.stale = true;
+    transfer__leases_hand_back(transfer);
     for (struct blob *blob = transfer->active; blob != NULL; blob = blob->next_active) {
-        transfer__leases_unwanted(transfer, blob);
         for (uint32_t i = 0; i < blob->swarm->neighbour_count; i++)
             blob->swarm->neighbours[i].sent_us = 0; /* tell them that we have nothing to give */
     }

@@ -648,6 +648,149 @@ static void test_keeper_forgets_the_dead(void **state)
     t_close(&t);
 }
 
+static void member_leaves(struct t_host *t, uint32_t node)
+{
+    struct member member = t_member(node);
+    member.state = MEMBER_LEAVING;
+    assert_int_equal(transfer_member_up(t->core, t->now_us, &member), 0);
+    t_drain(t);
+}
+
+/* Its RETURN may be lost: that it leaves says the same. */
+static void test_keeper_frees_what_a_leaving_node_had(void **state)
+{
+    (void)state;
+    struct t_host t;
+    t_open(&t, 2, T_PIECE);
+    want(&t, 1, 0);
+    want(&t, 2, 0);
+    assert_false(granted(&t, 2));
+    member_leaves(&t, 1);
+    t_clear(&t);
+    want(&t, 2, 0);
+    assert_true(granted(&t, 2));
+    t_close(&t);
+}
+
+static void test_drain_hands_leases_back(void **state)
+{
+    (void)state;
+    struct t_host t;
+    asking(&t);
+    uint32_t asked = keeper(&t);
+    t_lease(&t, asked, WIRE_TRANSFER_GRANT, WIRE_LEVEL_HOME, 1000);
+    assert_non_null(t_result(&t, TRANSFER_FETCH, 0));
+    t_clear(&t);
+    transfer_drain(t.core, t.now_us);
+    t_drain(&t);
+    assert_non_null(to(&t, WIRE_TRANSFER_RETURN, asked));
+    assert_null(t_result(&t, TRANSFER_FETCH_CANCEL, 0)); /* a client of ours waits for it */
+    t_clear(&t);
+    t_wait(&t, 600 * T_MS);
+    t_piece(&t, 0, PIECE_FROM_ORIGIN, 0, 0);
+    t_wait(&t, 300 * T_MS);
+    assert_null(t_sent(&t, WIRE_TRANSFER_RENEW, 0));
+    assert_null(t_sent(&t, WIRE_TRANSFER_HOLD, 0));
+    t_lease(&t, asked, WIRE_TRANSFER_GRANT, WIRE_LEVEL_HOME, 1000); /* late, and of no use */
+    assert_non_null(to(&t, WIRE_TRANSFER_RETURN, asked));
+    t_close(&t);
+}
+
+/* What is held and not yet acknowledged, too: nobody is to be referred to us. */
+static void test_drain_takes_back_what_was_not_heard(void **state)
+{
+    (void)state;
+    struct t_host t;
+    asking(&t);
+    uint32_t asked = keeper(&t);
+    t_lease(&t, asked, WIRE_TRANSFER_GRANT, WIRE_LEVEL_HOME, 1000);
+    t_piece(&t, 0, PIECE_FROM_ORIGIN, 0, 0);
+    t_lease(&t, asked, WIRE_TRANSFER_HELD, WIRE_LEVEL_ZONE, 0);
+    t_clear(&t);
+    transfer_drain(t.core, t.now_us);
+    t_drain(&t);
+    const struct wire_lease *back = to(&t, WIRE_TRANSFER_RETURN, asked);
+    assert_non_null(back);
+    assert_int_equal(back->level, WIRE_LEVEL_HOME);
+    assert_null(t_sent(&t, WIRE_TRANSFER_RETURN, 1));
+    t_clear(&t);
+    t_wait(&t, 600 * T_MS);
+    assert_null(t_sent(&t, WIRE_TRANSFER_HOLD, 0));
+    t_close(&t);
+}
+
+static void test_drain_ends_what_no_client_waits_for(void **state)
+{
+    (void)state;
+    struct t_host t;
+    t_open(&t, 40, T_PIECE);
+    uint64_t reader = t_read(&t, TRANSFER_READ_STREAM, true);
+    transfer_providers(t.core, t.now_us, &t.info.key, NULL, 0);
+    t_lease(&t, keeper(&t), WIRE_TRANSFER_GRANT, WIRE_LEVEL_HOME, 1000);
+    assert_non_null(t_result(&t, TRANSFER_FETCH, 0));
+    transfer_read_stop(t.core, t.now_us, reader);
+    t_clear(&t);
+    transfer_drain(t.core, t.now_us);
+    t_drain(&t);
+    assert_non_null(t_result(&t, TRANSFER_FETCH_CANCEL, 0));
+    t_close(&t);
+}
+
+/* A client of a node that leaves gets its rest though nobody grants leases any more. */
+static void test_a_leaving_node_reads_for_its_clients(void **state)
+{
+    (void)state;
+    struct t_host t;
+    t_open(&t, 40, 64 * T_PIECE);
+    (void)t_read(&t, TRANSFER_READ_STREAM, true);
+    transfer_providers(t.core, t.now_us, &t.info.key, NULL, 0);
+    t_clear(&t);
+    transfer_drain(t.core, t.now_us);
+    t_wait(&t, 300 * T_MS);
+    const struct transfer_result *fetch = t_result(&t, TRANSFER_FETCH, 0);
+    assert_non_null(fetch);
+    assert_int_equal(fetch->reason, FETCH_ALONE);
+    assert_null(t_sent(&t, WIRE_TRANSFER_WANT, 0));
+    t_close(&t);
+}
+
+/* Who takes the place of a keeper that leaves hears at once that the lease lives, or would grant it
+ * once more. */
+static void test_a_keepers_successor_hears_of_its_leases(void **state)
+{
+    (void)state;
+    struct t_host t;
+    asking(&t);
+    uint32_t asked = keeper(&t);
+    t_lease(&t, asked, WIRE_TRANSFER_GRANT, WIRE_LEVEL_HOME, 1000);
+    t_clear(&t);
+    member_leaves(&t, asked);
+    t_wait(&t, 20 * T_MS);
+    const struct t_sent *renew = t_sent(&t, WIRE_TRANSFER_RENEW, 0);
+    assert_non_null(renew);
+    assert_int_not_equal(renew->to, asked);
+    assert_int_equal(renew->message.of.renew.renewals[0].epoch, 1);
+    t_piece(&t, 0, PIECE_FROM_ORIGIN, 0, 0);
+    assert_non_null(to(&t, WIRE_TRANSFER_HOLD, renew->to));
+    t_close(&t);
+}
+
+/* A question to a keeper that leaves goes to the next one without waiting for the first's silence.
+ */
+static void test_a_leaving_keeper_is_passed_over_at_once(void **state)
+{
+    (void)state;
+    struct t_host t;
+    asking(&t);
+    uint32_t first = keeper(&t);
+    t_clear(&t);
+    member_leaves(&t, first);
+    t_wait(&t, 20 * T_MS);
+    assert_int_equal(wants(&t, first), 0);
+    assert_non_null(t_sent(&t, WIRE_TRANSFER_WANT, 0));
+    t_close(&t);
+}
+
 static void test_ranks_two_and_three_know(void **state)
 {
     (void)state;
@@ -693,6 +836,13 @@ int main(void)
         cmocka_unit_test(test_a_returned_lease_stays_returned),
         cmocka_unit_test(test_keeper_knows_its_neighbours),
         cmocka_unit_test(test_keeper_forgets_the_dead),
+        cmocka_unit_test(test_keeper_frees_what_a_leaving_node_had),
+        cmocka_unit_test(test_drain_hands_leases_back),
+        cmocka_unit_test(test_drain_takes_back_what_was_not_heard),
+        cmocka_unit_test(test_drain_ends_what_no_client_waits_for),
+        cmocka_unit_test(test_a_leaving_node_reads_for_its_clients),
+        cmocka_unit_test(test_a_keepers_successor_hears_of_its_leases),
+        cmocka_unit_test(test_a_leaving_keeper_is_passed_over_at_once),
         cmocka_unit_test(test_ranks_two_and_three_know),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
