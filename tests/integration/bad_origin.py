@@ -22,10 +22,10 @@ STORE_PORT = 5001
 ACCEPT = f"Accept: {stub.MANIFEST}"
 
 
-def start_stub(lab) -> Process:
+def start_stub(lab, port=None, store_port=STORE_PORT) -> Process:
     script = Path(__file__).with_name("stub_registry.py")
-    return Process(lab.origin_exec(sys.executable, script, "--host", lab.origin_address, "--port", lab.registry_port, "--store-port", STORE_PORT),
-                   lab.dir / "stub.log")
+    return Process(lab.origin_exec(sys.executable, script, "--host", lab.origin_address, "--port", port or lab.registry_port, "--store-port", store_port),
+                   lab.dir / f"stub-{store_port}.log")
 
 
 @contextmanager
@@ -387,6 +387,37 @@ def test_o_2_a_rest_costs_no_pull():
             it.check(status == 200 and body == bytes_ and took < 3, f"{which}: {status}, {len(body)} bytes after {took:.1f} s")
         status, _, _, _ = timed(node, f"/v2/lib/other/manifests/1{NS}", "-H", ACCEPT)
         it.check(status == 200, f"it answered others: {status}")
+
+
+def test_o_2_a_silent_registry_slows_no_other():
+    """Eight blobs of a registry that stays silent are awaited: what another registry has comes all the same."""
+    name, port = "silent.test:5002", 5002
+    ns = f"?ns={name.replace(':', '%3A')}"
+    with Lab(2) as lab:
+        lab.processes.append(start_stub(lab))
+        silent = start_stub(lab, port, STORE_PORT + 2)
+        lab.processes.append(silent)
+        for endpoint in (lab.endpoint, f"http://{lab.origin_address}:{port}"):
+            run(*lab.origin_exec("curl", "-sf", "--retry", "5", "--retry-connrefused", f"{endpoint}/v2/"))
+        lab.registries.append({"name": name, "endpoint": f"http://{lab.origin_address}:{port}", "plainHttp": True, "allowPrivate": True})
+        lab.start_nodes()
+        lab.wait_members()
+        node = lab.nodes[0]
+        alone = pulls_right(node, "lib/alone", "big")
+        for i in range(4):
+            fetch(node, f"/v2/lib/s{i}/manifests/1{ns}", "-H", ACCEPT)
+        os.kill(silent.pid, signal.SIGSTOP)
+        waiting = [subprocess.Popen(node.exec("curl", "-s", "-o", "/dev/null", "-w", "%{http_code} %{time_total}",
+                                              f"http://127.0.0.1:{node.client_port}/v2/lib/s{i}/blobs/{stub.digest_of(stub.blob(f'lib/s{i}', which))}{ns}"),
+                                    stdout=subprocess.PIPE, text=True) for i in range(4) for which in stub.SIZES]
+        time.sleep(0.3)
+        took = [pulls_right(node, f"lib/beside{i}", "big", 3) for i in range(3)]
+        it.check(all(pull.poll() is None for pull in waiting), "they ended before: the test shows nothing")
+        it.figure(f"20 MiB beside eight blobs of a silent registry: {', '.join(f'{t:.1f}' for t in took)} s, alone {alone:.1f} s")
+        os.kill(silent.pid, signal.SIGCONT)
+        for pull in waiting:
+            status, seconds = pull.communicate(timeout=30)[0].split()
+            it.check(status in ("200", "503") and float(seconds) < 12, f"{status} after {seconds} s")
 
 
 def test_o_2_a_restart_costs_no_pull():

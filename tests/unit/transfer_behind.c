@@ -141,6 +141,43 @@ static void test_leases_go_to_what_clients_wait_for(void **state)
     t_close(&t);
 }
 
+/* Whether the second of two blobs that clients wait for is asked for, 0.9 s after the read of the
+ * first began; `grows`: this read brings bytes. */
+static bool second_is_asked_for(bool grows)
+{
+    struct t_host t;
+    struct blob_info info;
+    t_open(&t, 40, T_PIECE);
+    blob_handle next = second(&t, &info);
+    (void)read_blob(&t, t.blob, TRANSFER_READ_STREAM);
+    const struct t_sent *want = t_sent(&t, WIRE_TRANSFER_WANT, 0);
+    assert_non_null(want);
+    (void)read_blob(&t, next, TRANSFER_READ_STREAM);
+    t_lease(&t, want->to, WIRE_TRANSFER_GRANT, WIRE_LEVEL_HOME, 1000);
+    t_wait(&t, 50 * T_MS);
+    const struct transfer_result *fetch = t_result(&t, TRANSFER_FETCH, 0);
+    assert_non_null(fetch);
+    uint64_t id = fetch->id;
+    t_wait(&t, 400 * T_MS);
+    assert_int_equal(wants(&t, &info), 0);
+    for (uint64_t bytes = 1; bytes <= 10; bytes++) {
+        if (grows)
+            transfer_fetch_progress(t.core, t.now_us, id, bytes);
+        t_wait(&t, 50 * T_MS);
+    }
+    bool asked = wants(&t, &info) > 0;
+    t_close(&t);
+    return asked;
+}
+
+/* A registry that is silent holds up its own blobs, not those of others. */
+static void test_a_silent_read_keeps_no_other_blob_waiting(void **state)
+{
+    (void)state;
+    assert_true(second_is_asked_for(false));
+    assert_false(second_is_asked_for(true));
+}
+
 /* A read whose pieces are all here, and its leases settled, while its end is still to come: its
  * blob's swarm may be gone. */
 static void test_a_read_may_outlive_its_swarm(void **state)
@@ -167,6 +204,7 @@ int main(void)
         cmocka_unit_test(test_what_waits_behind_does_not_fall_back),
         cmocka_unit_test(test_what_is_behind_nothing_falls_back),
         cmocka_unit_test(test_leases_go_to_what_clients_wait_for),
+        cmocka_unit_test(test_a_silent_read_keeps_no_other_blob_waiting),
         cmocka_unit_test(test_a_read_may_outlive_its_swarm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
