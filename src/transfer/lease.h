@@ -2,13 +2,15 @@
 /*
  * Leases: who brings a segment into a zone and into the mesh (ALGORITHMS §3.3).
  *
- *   lease.c     our side: asking, answers, repetition, what comes after a grant
- *   ask.c       which segments to ask for, how many at a time
- *   missing.c   what of a segment is to be brought in
- *   run.c       reads from the origin and imports
- *   fallback.c  reads without a lease, when the mesh gives nothing
- *   desk.c      keeper of a zone: one lessee per segment, then who holds it
- *   home.c      keeper for the mesh: which zone reads the origin, which imports from which
+ *   lease.c         our side: states, questions, and how leases end
+ *   lease_answer.c  what keepers answer, and imports
+ *   lease_time.c    repetition, patience, renewal
+ *   ask.c           which segments to ask for, how many at a time
+ *   missing.c       what of a segment is to be brought in
+ *   run.c           reads from the origin and imports
+ *   fallback.c      reads without a lease, when the mesh gives nothing
+ *   desk.c          keeper of a zone: one lessee per segment, then who holds it
+ *   home.c          keeper for the mesh: which zone reads the origin, which imports from which
  *
  * A pull asks its zone's keeper (WANT, level 0). If the segment is to be had in the zone, that one
  * refers to a holder or names who is at it; else it makes the asker the zone's importer and hands
@@ -22,6 +24,9 @@
 #include "blob.h"
 
 #define LEASES_MAX 256
+#define RETRY_US   (100 * MS) /* until a question is repeated; then 150 ms */
+/* A segment another is at is not asked for again before the keeper said; at least: */
+#define PENDING_MIN_MS 50
 
 enum lease_state {
     LEASE_ASKING = 1, /* the zone keeper; ends by its answer or the silence of all */
@@ -74,7 +79,7 @@ struct lease {
     struct fetch *fetch;
 };
 
-/* ---- lease.c ---- */
+/* ---- lease.c, lease_answer.c, lease_time.c ---- */
 
 /* This node's lease of a segment, asked for or held; NULL if there is none. */
 struct lease *transfer__lease_find(const struct transfer *transfer, const struct blob *blob,
@@ -121,6 +126,28 @@ void transfer__on_pending(struct transfer *transfer, uint16_t from,
                           const struct wire_lease *answer);
 void transfer__on_refer(struct transfer *transfer, uint16_t from, const struct wire_lease *answer);
 void transfer__on_held(struct transfer *transfer, uint16_t from, const struct wire_lease *answer);
+
+/* For lease_answer.c and lease_time.c. Waits for a keeper's answer. */
+static inline bool lease_is_asked(const struct lease *lease)
+{
+    return lease->state <= LEASE_WAITING;
+}
+
+/* Its pieces are (not) asked of others. */
+void transfer__lease_mark(struct lease *lease, bool leased);
+/* Forgets it without a word to its keepers. */
+void transfer__lease_remove(struct transfer *transfer, struct lease *lease);
+/* The zone that it is for. */
+uint64_t transfer__lease_zone_id(struct transfer *transfer, const struct lease *lease);
+/* Keeper of `rank` for it at a level; NODE_NONE if there are none at all. */
+uint16_t transfer__lease_keeper(struct transfer *transfer, const struct lease *lease, uint8_t level,
+                                uint8_t rank);
+/* Asks the keeper whose turn it is; tells both keepers that the segment is here. */
+void transfer__lease_want(struct transfer *transfer, struct lease *lease);
+void transfer__lease_hold(struct transfer *transfer, struct lease *lease);
+/* A span from now, as the swarm notes when a segment may be asked for again. */
+uint32_t transfer__lease_retry_ms(const struct transfer *transfer, const struct swarm *swarm,
+                                  uint64_t ms);
 
 /* ---- ask.c ---- */
 
