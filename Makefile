@@ -15,7 +15,7 @@ BUILD ?= build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)),)
 BUILD_PACKAGES := build-essential pkg-config libuv1-dev libsodium-dev libmsgpack-dev libcurl4-openssl-dev \
   libssl-dev libyaml-dev libjansson-dev uthash-dev node-llhttp python3
 TEST_PACKAGES := libcmocka-dev clang clang-format clang-tidy libclang-rt-14-dev universal-ctags docker-registry skopeo \
-  podman buildah containerd docker.io runc umoci nginx-light apache2-utils busybox-static conmon iproute2 procps curl jq man-db \
+  podman buildah containerd docker.io runc umoci nginx-light apache2-utils busybox-static conmon iproute2 procps curl jq man-db systemd \
   python3-jwt python3-cryptography python3-yaml python3-jsonschema prometheus nftables openssl ca-certificates chromium
 BENCH_PACKAGES := aria2 python3-libtorrent
 
@@ -198,11 +198,14 @@ man: $(BUILD)/shoal $(BUILD)/shoal-sim ## manual pages in build/man, from what t
 # The agent looks for /etc/shoal/shoal.yaml, whatever PREFIX is; the example beside it is never read.
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
-install: all man ## programs, manual pages and shipped scenarios below PREFIX (/usr/local), an example configuration in SYSCONFDIR (/etc)
+install: all man ## programs, manual pages, systemd units, scenarios below PREFIX (/usr/local); an example configuration in SYSCONFDIR (/etc)
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/shoal $(BUILD)/shoal-sim
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/shoal/scenarios $(wildcard sim/scenarios/*.yaml)
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 $(BUILD)/man/*.1
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man5 $(BUILD)/man/*.5
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system deploy/systemd/*.service
+	sed -i 's#=/usr/bin/#=$(PREFIX)/bin/#' $(DESTDIR)$(PREFIX)/lib/systemd/system/shoal*.service
+	install -D -m 0644 deploy/systemd/sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/shoal.conf
 	install -D -m 0644 -t $(DESTDIR)$(SYSCONFDIR)/shoal deploy/shoal.yaml.example
 clean: ## remove build/
 	rm -rf build

@@ -219,6 +219,7 @@ static void say_ready(struct agent *agent)
            peer_addr_text(server_addr(agent->client), client),
            peer_addr_text(node_self_addr(agent->node), mesh),
            peer_addr_text(server_addr(agent->admin), admin), node_cluster_id(agent->node));
+    notify_ready(&agent->notify);
 }
 
 /* In reverse order; the loop has run out, so nothing is in flight. */
@@ -241,6 +242,7 @@ static void release(struct agent *agent)
         cache_free(agent->cache);
     if (agent->pool != NULL)
         buffer_pool_free(agent->pool);
+    notify_close(&agent->notify);
     loop_close(&agent->loop);
 }
 
@@ -261,7 +263,9 @@ int agent_run(struct agent *agent, struct config *config, struct config_error *e
     if (err != 0)
         return fail(error, "event loop", err);
     agent->started_us = loop_now_us(&agent->loop);
-    err = config_watch_start(&agent->watch, &agent->loop, config);
+    err = notify_start(&agent->notify, &agent->loop, config);
+    if (err == 0)
+        err = config_watch_start(&agent->watch, &agent->loop, config);
     if (err == 0)
         err = node_data_dir(config, error);
     if (err == 0)

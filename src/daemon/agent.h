@@ -14,12 +14,14 @@
 #include "http_server.h"
 #include "mirror.h"
 #include "node.h"
+#include "notify.h"
 #include "registry_logins.h"
 #include "topology_loop.h"
 #include "turns.h"
 
 struct agent {
     struct config *config; /* borrowed */
+    struct notify notify;  /* the service manager */
     struct config_watch watch;
     struct loop loop;
     struct buffer_pool *pool;
