@@ -21,6 +21,7 @@
 enum http_method {
     HTTP_GET = 1,
     HTTP_HEAD,
+    HTTP_POST,  /* of http_request_parse_order only */
     HTTP_OTHER, /* answered with 405 */
 };
 
@@ -35,6 +36,7 @@ struct http_request {
     char target[HTTP_URL_TARGET_BYTES_MAX + 1]; /* origin-form as received */
     bool keep_alive;
     bool http_1_0;
+    size_t body_bytes; /* that follow the head; 0 but for HTTP_POST */
     unsigned header_count;
     struct http_header
         headers[HTTP_HEADERS_MAX]; /* repeated names stay separate, in order (CLIENTS §1.7) */
@@ -53,6 +55,13 @@ struct http_request {
  */
 MUST_USE int http_request_parse(const uint8_t *bytes, size_t byte_count, struct http_request *out,
                                 size_t *used, int *status);
+/*
+ * The same for ports that take orders, never for clients' (HTTP-2): POST is HTTP_POST and may have
+ * a body of at most `body_max` bytes with a Content-Length. A longer one, and any transfer coding,
+ * is refused with 413.
+ */
+MUST_USE int http_request_parse_order(const uint8_t *bytes, size_t byte_count, size_t body_max,
+                                      struct http_request *out, size_t *used, int *status);
 /* First value of a header (lower-case name), or NULL. */
 const char *http_request_header(const struct http_request *request, const char *name);
 

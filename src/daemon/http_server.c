@@ -40,6 +40,7 @@ enum conn_state {
     CONN_UNUSED = 0,
     CONN_HANDSHAKE, /* TLS: ends when it is done, fails, or by a deadline */
     CONN_READING,   /* waits for a request head; ends by one, a deadline or the client */
+    CONN_BODY,      /* has the head; ends by the whole body, a deadline or the client */
     CONN_HANDLING,  /* the handler has the request; ends by its answer or the client */
     CONN_SENDING,   /* the answer goes out; ends when it is sent, the source fails or the client */
     CONN_DRAINING,  /* our side is shut; ends when the client closes or the deadline passes */
@@ -62,6 +63,8 @@ struct exchange {
     bool client_gone;
     struct http_request request;
     uint8_t in[HTTP_HEAD_BYTES_MAX];
+    char *body; /* owned: of the request, with a zero behind it; NULL: it has none */
+    size_t body_used;
     uint8_t *out; /* owned: head, and body from memory */
     size_t out_bytes, out_sent;
     struct body_source source;
@@ -115,6 +118,7 @@ static void conn_closed(uv_handle_t *handle)
     http_socket_close(&conn->socket);
     accept_again(conn->server);
     (void)loop_alloc(NULL, conn->out, 0);
+    (void)loop_alloc(NULL, conn->body, 0);
     explicit_bzero(&conn->request, sizeof conn->request); /* holds Authorization */
     explicit_bzero(conn->in, sizeof conn->in);
     (void)loop_alloc(NULL, conn, 0);
@@ -208,6 +212,12 @@ void response_add(struct response *response, const char *name, const char *value
 const struct http_request *exchange_request(const struct exchange *exchange)
 {
     return &exchange->request;
+}
+
+const char *exchange_body(const struct exchange *exchange, size_t *bytes)
+{
+    *bytes = exchange->body_used;
+    return exchange->body == NULL ? "" : exchange->body;
 }
 
 uint64_t exchange_arrived_us(const struct exchange *exchange)
@@ -341,6 +351,7 @@ static int send_chunk(struct exchange *conn)
 static void answer_done(struct exchange *conn)
 {
     conn->out = loop_alloc(NULL, conn->out, 0);
+    conn->body = loop_alloc(NULL, conn->body, 0);
     drop_body(conn);
     if (conn->close_after || conn->server->draining) {
         conn_drain(conn);
@@ -445,20 +456,8 @@ static void refuse_request(struct exchange *conn, int status)
     exchange_error(conn, status, code, http_status_text(status));
 }
 
-/* Takes a request from what was read, if a whole head is there. */
-static bool take_request(struct exchange *conn)
+static void hand_over(struct exchange *conn)
 {
-    size_t used = 0;
-    int status = 400;
-    int err = http_request_parse(conn->in, conn->in_used, &conn->request, &used, &status);
-    if (err == E_AGAIN)
-        return false;
-    if (err != 0) {
-        refuse_request(conn, status);
-        return true;
-    }
-    memmove(conn->in, conn->in + used, conn->in_used - used);
-    conn->in_used -= used;
     conn->server->counters.requests++;
     conn->server->counters.requests_running++;
     conn->close_after = !conn->request.keep_alive;
@@ -466,6 +465,59 @@ static bool take_request(struct exchange *conn)
     enter(conn, CONN_HANDLING);
     poll_for(conn, UV_DISCONNECT);
     conn->server->config.handle(conn->server->config.arg, conn);
+}
+
+/* Takes what was read of a request's body. */
+static bool take_body(struct exchange *conn)
+{
+    size_t left = conn->request.body_bytes - conn->body_used;
+    size_t take = conn->in_used < left ? conn->in_used : left;
+    memcpy(conn->body + conn->body_used, conn->in, take);
+    conn->body_used += take;
+    memmove(conn->in, conn->in + take, conn->in_used - take);
+    conn->in_used -= take;
+    if (take < left)
+        return false;
+    conn->body[conn->body_used] = '\0';
+    hand_over(conn);
+    return true;
+}
+
+static int parse(struct exchange *conn, size_t *used, int *status)
+{
+    size_t body_max = conn->server->config.body_max;
+    if (body_max == 0)
+        return http_request_parse(conn->in, conn->in_used, &conn->request, used, status);
+    return http_request_parse_order(conn->in, conn->in_used, body_max, &conn->request, used,
+                                    status);
+}
+
+/* Takes a request from what was read, if a whole head is there. */
+static bool take_request(struct exchange *conn)
+{
+    size_t used = 0;
+    int status = 400;
+    if (conn->state == CONN_BODY)
+        return take_body(conn);
+    int err = parse(conn, &used, &status);
+    if (err == E_AGAIN)
+        return false;
+    conn->body_used = 0;
+    if (err == 0 && conn->request.body_bytes > 0) {
+        conn->body = loop_alloc(NULL, NULL, conn->request.body_bytes + 1);
+        status = 503;
+        err = conn->body == NULL ? E_NO_MEMORY : 0;
+    }
+    if (err != 0) {
+        refuse_request(conn, status);
+        return true;
+    }
+    memmove(conn->in, conn->in + used, conn->in_used - used);
+    conn->in_used -= used;
+    if (conn->body == NULL)
+        hand_over(conn);
+    else
+        enter(conn, CONN_BODY);
     return true;
 }
 
@@ -485,6 +537,11 @@ static bool conn_fill(struct exchange *conn)
     return err == 0;
 }
 
+static bool is_receiving(const struct exchange *conn)
+{
+    return conn->state == CONN_READING || conn->state == CONN_BODY;
+}
+
 /* Takes what requests there are. One answered at once comes back here before its handler has
  * returned: the loop goes on then, so that a packet full of requests costs no stack. */
 static void conn_next(struct exchange *conn)
@@ -492,8 +549,8 @@ static void conn_next(struct exchange *conn)
     if (conn->taking)
         return;
     conn->taking = true;
-    while (conn->state == CONN_READING && ((conn->in_used > 0 && take_request(conn)) ||
-                                           (http_socket_pending(&conn->socket) && conn_fill(conn))))
+    while (is_receiving(conn) && ((conn->in_used > 0 && take_request(conn)) ||
+                                  (http_socket_pending(&conn->socket) && conn_fill(conn))))
         ;
     conn->taking = false;
 }
@@ -509,7 +566,7 @@ static void conn_discard(struct exchange *conn)
 
 static void conn_readable(struct exchange *conn)
 {
-    if (conn->state != CONN_READING)
+    if (!is_receiving(conn))
         conn_discard(conn);
     else if (conn_fill(conn))
         conn_next(conn);
@@ -570,8 +627,7 @@ static void on_poll(uv_poll_t *handle, int status, int events)
         return;
     }
     /* No client of a mirror closes only its half: a FIN in an exchange means it gave up. */
-    if ((events & UV_DISCONNECT) != 0 && conn->state != CONN_READING &&
-        conn->state != CONN_DRAINING) {
+    if ((events & UV_DISCONNECT) != 0 && !is_receiving(conn) && conn->state != CONN_DRAINING) {
         conn_close(conn);
         return;
     }
@@ -625,8 +681,8 @@ static bool conn_new(struct server *server, int fd, const struct peer_addr *peer
     if (conn == NULL)
         return false;
     memset(conn, 0, offsetof(struct exchange, request));
-    memset((uint8_t *)conn + offsetof(struct exchange, out), 0,
-           sizeof *conn - offsetof(struct exchange, out));
+    memset((uint8_t *)conn + offsetof(struct exchange, body), 0,
+           sizeof *conn - offsetof(struct exchange, body));
     conn->server = server;
     conn->socket.fd = fd;
     conn->peer = *peer;
@@ -759,6 +815,8 @@ static bool overdue(struct exchange *conn, uint64_t at_us)
     switch (conn->state) {
     case CONN_HANDSHAKE:
         return age_us > HEAD_DEADLINE_US;
+    case CONN_BODY:
+        return age_us > HEAD_DEADLINE_US;
     case CONN_READING:
         return age_us > (conn->in_used > 0 ? HEAD_DEADLINE_US : IDLE_US);
     case CONN_SENDING:
@@ -778,10 +836,10 @@ static void on_timer(uv_timer_t *timer)
         next = conn->next;
         if (!overdue(conn, at_us))
             continue;
-        bool began = conn->state == CONN_READING && conn->in_used > 0;
+        bool began = conn->state == CONN_BODY || (conn->state == CONN_READING && conn->in_used > 0);
         server->counters.handshakes_late += conn->state == CONN_HANDSHAKE;
-        server->counters.timeouts +=
-            conn->state == CONN_HANDSHAKE || (conn->state != CONN_DRAINING && conn->in_used > 0);
+        server->counters.timeouts += conn->state == CONN_HANDSHAKE || began ||
+                                     (conn->state != CONN_DRAINING && conn->in_used > 0);
         if (began)
             refuse_request(conn, 408);
         else
@@ -810,7 +868,7 @@ static void part_drain(void *arg)
     listener_close(server);
     for (struct exchange *conn = server->connections, *next; conn != NULL; conn = next) {
         next = conn->next;
-        if (conn->state == CONN_READING || conn->state == CONN_HANDSHAKE)
+        if (is_receiving(conn) || conn->state == CONN_HANDSHAKE)
             conn_close(conn);
     }
 }

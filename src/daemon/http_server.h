@@ -38,6 +38,9 @@ struct server_config {
     const char *control;
     uint32_t connections_max;
     uint32_t connections_per_address;
+    /* POST with a body of at most so many bytes is taken (exchange_body); 0: it is refused, as on
+       every port for clients (HTTP-2). */
+    size_t body_max;
     void *arg;
     /* A request is complete. The handler answers now or later with exchange_respond or
        exchange_stream, exactly once. */
@@ -61,6 +64,8 @@ void server_counters(const struct server *server, struct server_counters *out);
 
 /* The request's head; valid until the exchange is answered or its client is gone. */
 const struct http_request *exchange_request(const struct exchange *exchange);
+/* The body of a POST, with a zero behind it; "" if there is none. Valid as long as the request. */
+const char *exchange_body(const struct exchange *exchange, size_t *bytes);
 /* When its request was whole, in time of the loop; only until it is answered. */
 uint64_t exchange_arrived_us(const struct exchange *exchange);
 /* Address of the client. */

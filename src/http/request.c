@@ -128,19 +128,33 @@ static int check_host(const struct http__fields *fields, bool http_1_0)
     return host_value_valid(&fields->values[host]) ? 0 : E_MALFORMED;
 }
 
-/* *has_body: Content-Length above zero or a transfer coding. E_MALFORMED for what two parsers could
- * frame differently (RFC 9112 §6.3, HTTP-1). */
-static int check_framing(const struct http__fields *fields, bool *has_body)
+#define BODY_UNKNOWN UINT64_MAX
+
+/* Digits only; too many of them are BODY_UNKNOWN. */
+static uint64_t length_of(const struct http__span *value)
+{
+    uint64_t length = 0;
+    for (size_t i = 0; i < value->text_bytes; i++) {
+        if (length > UINT64_MAX / 16)
+            return BODY_UNKNOWN;
+        length = length * 10 + (uint64_t)(value->text[i] - '0');
+    }
+    return length;
+}
+
+/* *body_bytes: what follows the head; BODY_UNKNOWN with a transfer coding. E_MALFORMED for what two
+ * parsers could frame differently (RFC 9112 §6.3, HTTP-1). */
+static int check_framing(const struct http__fields *fields, uint64_t *body_bytes)
 {
     unsigned length, coding;
-    *has_body = false;
+    *body_bytes = 0;
     if (find_single(fields, "content-length", &length) != 0 ||
         find_single(fields, "transfer-encoding", &coding) != 0)
         return E_MALFORMED;
     if (length != HTTP_HEADERS_MAX && coding != HTTP_HEADERS_MAX)
         return E_MALFORMED;
     if (coding != HTTP_HEADERS_MAX) {
-        *has_body = true;
+        *body_bytes = BODY_UNKNOWN;
         return span_is_nocase(&fields->values[coding], "chunked") ? 0 : E_MALFORMED;
     }
     if (length == HTTP_HEADERS_MAX)
@@ -148,29 +162,32 @@ static int check_framing(const struct http__fields *fields, bool *has_body)
     const struct http__span *value = &fields->values[length];
     if (!digits_only(value->text, value->text_bytes))
         return E_MALFORMED;
-    for (size_t i = 0; i < value->text_bytes; i++)
-        *has_body = *has_body || value->text[i] != '0';
+    *body_bytes = length_of(value);
     return 0;
 }
 
 static int check_fields(const struct http__scan *scan, const struct http__fields *fields,
-                        enum http_method method, int *status)
+                        uint64_t *body_bytes, int *status)
 {
     unsigned credentials;
-    bool has_body = false;
     /* Two parsers, one request: anything else is an attack or a bug, and refused. */
     bool same_target = fields->target.text == scan->target.text &&
                        fields->target.text_bytes == scan->target.text_bytes;
     if (!same_target || fields->header_count != scan->header_count)
         return refuse(status, 400, E_MALFORMED);
-    if (check_host(fields, scan->http_1_0) != 0 || check_framing(fields, &has_body) != 0)
+    if (check_host(fields, scan->http_1_0) != 0 || check_framing(fields, body_bytes) != 0)
         return refuse(status, 400, E_MALFORMED);
     /* Whose request this is must not depend on which line a reader takes (ACL-1). */
     if (find_single(fields, "authorization", &credentials) != 0)
         return refuse(status, 400, E_MALFORMED);
-    if (has_body && method == HTTP_OTHER)
+    return 0;
+}
+
+static int check_body(enum http_method method, uint64_t body_bytes, size_t body_max, int *status)
+{
+    if (body_bytes > 0 && method == HTTP_OTHER)
         return refuse(status, 405, E_UNSUPPORTED);
-    if (has_body)
+    if (body_bytes > (method == HTTP_POST ? body_max : 0))
         return refuse(status, 413, E_TOO_LARGE);
     return 0;
 }
@@ -207,27 +224,51 @@ static void fill(struct http_request *out, const struct http__scan *scan,
     }
 }
 
-int http_request_parse(const uint8_t *bytes, size_t byte_count, struct http_request *out,
-                       size_t *used, int *status)
+/* Length of the head, or E_*. `body_max` NULL: POST is no method of ours. */
+static int parse(const uint8_t *bytes, size_t byte_count, const size_t *body_max,
+                 struct http_request *out, int *status)
 {
     struct http__scan scan;
     struct http__fields fields;
     enum http_method method = HTTP_OTHER;
+    uint64_t body_bytes = 0;
     int err = http__head_scan(bytes, byte_count, &scan, status);
     if (err != 0)
         return err;
     err = check_request_line(&scan, &method, status);
     if (err != 0)
         return err;
+    if (body_max != NULL && span_is(&scan.method, "POST"))
+        method = HTTP_POST;
     if (http__llhttp_run(bytes, scan.head_bytes, &fields) != 0)
         return refuse(status, 400, E_MALFORMED);
-    err = check_fields(&scan, &fields, method, status);
+    err = check_fields(&scan, &fields, &body_bytes, status);
+    if (err == 0)
+        err = check_body(method, body_bytes, body_max == NULL ? 0 : *body_max, status);
     if (err != 0)
         return err;
     out->method = method;
+    out->body_bytes = (size_t)body_bytes;
     fill(out, &scan, &fields);
-    *used = scan.head_bytes;
-    return 0;
+    return (int)scan.head_bytes;
+}
+
+int http_request_parse(const uint8_t *bytes, size_t byte_count, struct http_request *out,
+                       size_t *used, int *status)
+{
+    int got = parse(bytes, byte_count, NULL, out, status);
+    if (got > 0)
+        *used = (size_t)got;
+    return got > 0 ? 0 : got;
+}
+
+int http_request_parse_order(const uint8_t *bytes, size_t byte_count, size_t body_max,
+                             struct http_request *out, size_t *used, int *status)
+{
+    int got = parse(bytes, byte_count, &body_max, out, status);
+    if (got > 0)
+        *used = (size_t)got;
+    return got > 0 ? 0 : got;
 }
 
 const char *http_request_header(const struct http_request *request, const char *name)

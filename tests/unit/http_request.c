@@ -163,6 +163,59 @@ static void test_pipelined_requests_come_one_by_one(void **state)
     assert_int_equal(first + second, sizeof text - 1 - 2);
 }
 
+static int order(const char *text, size_t body_max, int *status)
+{
+    size_t used = 0;
+    int err = http_request_parse_order((const uint8_t *)text, strlen(text), body_max, &request,
+                                       &used, status);
+    if (err == 0)
+        assert_int_equal(used, strstr(text, "\r\n\r\n") + 4 - text);
+    return err;
+}
+
+/* Only where orders are taken, and never more than is allowed (HTTP-2). */
+static void test_orders_have_bodies(void **state)
+{
+    (void)state;
+    static const char post[] = "POST /prefetch HTTP/1.1\r\nHost: a\r\nContent-Length: 0012\r\n\r\n"
+                               "{\"image\":1}x";
+    static const struct {
+        const char *text;
+        int err, status;
+    } bad[] = {
+        {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 13\r\n\r\n", E_TOO_LARGE, 413},
+        {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1844674407370955162\r\n\r\n", E_TOO_LARGE,
+         413},
+        {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", E_TOO_LARGE,
+         413},
+        {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+         E_MALFORMED, 400},
+        {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n", E_MALFORMED, 400},
+        {"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", E_UNSUPPORTED, 405},
+        {"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", E_TOO_LARGE, 413},
+    };
+    int status = 0;
+    assert_int_equal(order(post, 12, &status), 0);
+    assert_int_equal(request.method, HTTP_POST);
+    assert_int_equal(request.body_bytes, 12);
+    assert_int_equal(order("POST / HTTP/1.1\r\nHost: a\r\n\r\n", 12, &status), 0);
+    assert_int_equal(request.method, HTTP_POST);
+    assert_int_equal(request.body_bytes, 0);
+    assert_int_equal(order("DELETE / HTTP/1.1\r\nHost: a\r\n\r\n", 12, &status), 0);
+    assert_int_equal(request.method, HTTP_OTHER);
+    assert_int_equal(order("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 12, &status), 0);
+    assert_int_equal(request.method, HTTP_GET);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_int_equal(order(bad[i].text, 12, &status), bad[i].err);
+        assert_int_equal(status, bad[i].status);
+    }
+    size_t used = 0;
+    assert_int_equal(
+        http_request_parse((const uint8_t *)post, strlen(post), &request, &used, &status),
+        E_UNSUPPORTED);
+    assert_int_equal(status, 405);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -173,6 +226,7 @@ int main(void)
         cmocka_unit_test(test_other_methods_are_named_for_405_http2),
         cmocka_unit_test(test_incomplete_heads_wait),
         cmocka_unit_test(test_pipelined_requests_come_one_by_one),
+        cmocka_unit_test(test_orders_have_bodies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
