@@ -303,6 +303,9 @@ struct origin_request {
     unsigned accept_count;
     const char *authorization; /* NULL: none */
     uint8_t credential_hash[32];
+    /* The node's own login may be used, though the entry is not `shared`: nobody's request but the
+       operator's own, whose credential_hash then is not that of callers without credentials. */
+    bool as_node;
     const char *if_none_match; /* NULL: none */
     uint32_t head_ms; /* head or failure must be there in so long; 0: 8,000; at most 60,000 */
     /* Whoever asks has another way, so that a resting host need not be asked: it ends at once.
@@ -348,8 +351,9 @@ void origin_set_timeouts(struct origin *origin, uint32_t connect_ms, uint32_t fi
                          uint32_t idle_ms);
 /* Bytes of blobs read in a second from all registries together; 0, as at first: no limit. */
 void origin_set_rate(struct origin *origin, uint64_t bytes_per_s);
-/* Where the node's own logins come from, for entries that are `shared`. Asked at each use, so that
- * a file may change: 0, or E_* and the request goes without. Must not take long. `out` is wiped. */
+/* Where the node's own logins come from, for entries that are `shared` and requests as_node. Asked
+ * at each use, so that a file may change: 0, or E_* and the request goes without. Must not take
+ * long. `out` is wiped. */
 struct origin_logins {
     void *host;
     int (*find)(void *host, const struct registry_entry *registry, struct registry_login *out);
@@ -506,5 +510,22 @@ MUST_USE int manifest_parse(const char *json, size_t json_bytes, struct manifest
  * document of this shape is. For a registry that sends no Content-Type. 0, E_MALFORMED (also a
  * value that is no media type), E_TOO_LARGE. */
 MUST_USE int manifest_media_type(const char *json, size_t json_bytes, char *out, size_t out_bytes);
+
+/* ---- platforms: what an index lists its children by (OCI image-spec "image index") ---- */
+#define PLATFORM_PART_BYTES 32
+struct platform {
+    char os[PLATFORM_PART_BYTES], architecture[PLATFORM_PART_BYTES];
+    char variant[PLATFORM_PART_BYTES]; /* "": any */
+};
+/* "linux/arm64" or "linux/arm/v7". 0, E_MALFORMED. */
+MUST_USE int platform_parse(const char *text, struct platform *out);
+/* The first child of an index for a platform; NULL: all that are for one, which attestations are
+ * not. 0 with *count >= 1; E_UNSUPPORTED (no index), E_NOT_FOUND (no such child), E_MALFORMED,
+ * E_TOO_LARGE. */
+MUST_USE int index_choose(const char *json, size_t json_bytes, const struct platform *wanted,
+                          struct manifest_descriptor *out, size_t out_max, size_t *count);
+/* What platforms an index has, for people: "linux/amd64, linux/arm/v7", cut to out_bytes; "" for
+ * what is no index. */
+void index_platforms(const char *json, size_t json_bytes, char *out, size_t out_bytes);
 
 #endif

@@ -21,7 +21,7 @@ int origin__auth_open(struct origin_fetch *fetch, const struct registry_entry *r
 {
     const struct env *env = &fetch->origin->env;
 
-    if (!registry->shared || registry->credentials_file[0] == '\0' ||
+    if (!(registry->shared || fetch->request.as_node) || registry->credentials_file[0] == '\0' ||
         fetch->request.authorization != NULL || fetch->handed_url != NULL ||
         fetch->origin->logins.find == NULL)
         return 0;

@@ -124,6 +124,27 @@ static void without_shared_nothing_is_used_acl_7(void **state)
     assert_int_equal(finds, 0);
 }
 
+/* The operator's own order reads with it all the same, and nobody else does. */
+static void as_node_it_is_used_acl_7(void **state)
+{
+    struct world *world = *state;
+
+    world->entry.shared = false;
+    world->request.as_node = true;
+    start(world);
+    fake_answer(call(world, 0), 401, "www-authenticate: Basic realm=\"x\"\n", "{}");
+    assert_string_equal(sent(world, 1), BASIC_NODE);
+    fake_answer(call(world, 1), 200, "", "0123456789");
+    expect_done(world, 0);
+    world->request.as_node = false;
+    again(world);
+    assert_null(sent(world, 2));
+    assert_int_equal(finds, 1);
+    fake_answer(call(world, 2), 401, "www-authenticate: Basic realm=\"x\"\n", "{}");
+    assert_int_equal(world->caller.status, 401);
+    expect_done(world, E_ORIGIN);
+}
+
 /* Storage that a client names by its URL is not the registry (ORG-3). */
 static void handed_urls_get_nothing_org_3(void **state)
 {
@@ -505,6 +526,7 @@ int main(void)
         SHARED(a_token_is_got_and_kept_acl_7),
         SHARED(own_credentials_are_used_instead_acl_7),
         SHARED(without_shared_nothing_is_used_acl_7),
+        SHARED(as_node_it_is_used_acl_7),
         SHARED(handed_urls_get_nothing_org_3),
         SHARED(basic_goes_to_the_registry),
         SHARED(other_realms_get_nothing_org_4),
