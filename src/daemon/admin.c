@@ -48,7 +48,7 @@ void admin_handle(void *arg, struct exchange *exchange)
 {
     struct agent *agent = arg;
     const struct http_request *request = exchange_request(exchange);
-    if (request->method == HTTP_OTHER)
+    if (request->method != HTTP_GET && request->method != HTTP_HEAD)
         plain(exchange, 405, "GET and HEAD only\n");
     else if (strcmp(request->target, "/healthz") == 0)
         plain(exchange, 200, "ok\n");

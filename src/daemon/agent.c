@@ -11,6 +11,7 @@
 #include "control.h"
 #include "control_socket.h"
 #include "log.h"
+#include "pull_order.h"
 
 /* Of the buffers' cap, what the memory tier may take at most: the rest is for what is in motion. */
 #define MEMORY_SHARE 2
@@ -116,6 +117,7 @@ static int make_control(struct agent *agent, struct config_error *error)
         .control = control_path(agent->config, agent->control_path),
         .connections_max = CONTROL_CONNECTIONS_MAX,
         .connections_per_address = CONTROL_CONNECTIONS_MAX,
+        .body_max = PULL_ORDER_BYTES_MAX,
         .arg = agent,
         .handle = control_handle,
     };
@@ -165,6 +167,21 @@ static uint32_t timeout_ms(uint64_t timeout_us)
     return (uint32_t)(timeout_us / 1000);
 }
 
+static int make_pulls(struct agent *agent)
+{
+    const struct pulls_config part = {
+        .loop = &agent->loop,
+        .config = agent->config,
+        .registries = agent->registries,
+        .cache = agent->cache,
+        .blobs = agent->blobs,
+        .origin = curl_loop_origin(agent->curl),
+        .grants = agent->grants,
+        .mirror = agent->mirror,
+    };
+    return pulls_new(&part, &agent->pulls);
+}
+
 /* The origin side and what clients see. */
 static int make_mirror(struct agent *agent, struct config_error *error)
 {
@@ -204,6 +221,8 @@ static int make_mirror(struct agent *agent, struct config_error *error)
         .pool = agent->pool,
     };
     err = mirror_new(&part, &agent->mirror);
+    if (err == 0)
+        err = make_pulls(agent);
     return err == 0 ? make_servers(agent, error) : fail(error, "mirror", err);
 }
 
@@ -231,6 +250,7 @@ static void release(struct agent *agent)
     tls_free(agent->tls);
     server_free(agent->client);
     turns_free(agent->turns);
+    pulls_free(agent->pulls);
     mirror_free(agent->mirror);
     grants_free(agent->grants);
     curl_loop_free(agent->curl);

@@ -14,6 +14,7 @@
 #include "http_server.h"
 #include "mirror.h"
 #include "node.h"
+#include "pull.h"
 #include "notify.h"
 #include "registry_logins.h"
 #include "topology_loop.h"
@@ -35,6 +36,7 @@ struct agent {
     struct registry_table *registries;
     struct registry_logins logins;
     struct mirror *mirror;
+    struct pulls *pulls; /* orders of the operator */
     struct turns *turns; /* of clients, plain and TLS */
     struct server *client;
     struct tls *tls; /* NULL: no TLS port */

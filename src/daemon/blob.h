@@ -28,6 +28,8 @@ struct blob_caller {
     char *authorization; /* owned, wiped when freed; NULL: anonymous */
     char *url;           /* owned, wiped when freed: asked instead of the registry's; NULL: none */
     uint8_t credential_hash[32];
+    bool as_node; /* the operator's own order: with the node's login, if it has one; set by who made
+                     it. Its reads end with the reader: no client's read goes on with it */
     bool refused; /* the registry said 401 or 403: not used again */
 };
 /* One reference; copies everything. NULL when memory is short. */

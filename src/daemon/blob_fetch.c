@@ -268,6 +268,7 @@ static int start_request(struct blob_fetch *fetch)
         .path_and_query = path,
         .url = fetch->caller->url,
         .authorization = fetch->caller->authorization,
+        .as_node = fetch->caller->as_node,
         .head_ms = HEAD_MS,
         .spare = fetch->spare,
         .size_bytes = blob->info.size_bytes,

@@ -78,6 +78,17 @@ static void add_caller(struct blob *blob, struct blob_caller *caller)
     blob->callers[blob->caller_count++] = blob_caller_ref(caller);
 }
 
+/* ACL-7: what the node's own login was used for is over. */
+static void forget_node(struct blob *blob, const struct blob_caller *caller)
+{
+    for (uint32_t i = 0; caller != NULL && caller->as_node && i < blob->caller_count; i++) {
+        if (blob->callers[i] == caller) {
+            drop_caller(blob, i);
+            return;
+        }
+    }
+}
+
 static uint32_t end_piece(const struct blob *blob, const struct blob_reader *reader)
 {
     return piece_at(&blob->layout, reader->end - 1) + 1;
@@ -220,6 +231,7 @@ void blob_read_stop(struct blob_reader *reader)
     if (reader->reader_id != 0)
         transfer_read_stop(node_transfer(blobs->config.node), loop_now_us(blobs->config.loop),
                            reader->reader_id);
+    forget_node(blob, reader->caller);
     blob_caller_put(reader->caller);
     if (reader->held != NULL)
         cache_unhold(blobs->config.cache, reader->held);

@@ -58,6 +58,16 @@ static const struct cli_command commands[] = {
      "much, and why the registry was read or the mesh was gone around. The last 128 pulls\n"
      "since the agent started are kept. For root and the agent's own user.\n",
      cli_explain},
+    {"pull", "IMAGE [--platform P] [--json]  [--config F] [--set key=value]...",
+     "bring an image into this node's cache before it is asked for",
+     "  IMAGE              registry/name:tag, with or without @digest\n"
+     "  --platform P       of an index: os/arch, os/arch/variant or all; default: this node's\n"
+     "  --json             one object of progress a line, for programs\n"
+     "\n"
+     "Reads with the node's login for the registry (registries[].credentials), else with none.\n"
+     "It lets nobody read more than before: clients are authorised at the registry as ever.\n"
+     "An interrupt ends the order. For root and the agent's own user.\n",
+     cli_pull},
     {"doctor", "[--json] [--root D]  [--config F] [--set key=value]...",
      "look for what is wrong on this node",
      "  --json             for programs\n"

@@ -54,6 +54,7 @@ int cli_config(const struct cli_context *context, int argc, char **argv);  /* cl
 int cli_keygen(const struct cli_context *context, int argc, char **argv);  /* cli_keygen.c */
 int cli_status(const struct cli_context *context, int argc, char **argv);  /* cli_status.c */
 int cli_explain(const struct cli_context *context, int argc, char **argv); /* cli_explain.c */
+int cli_pull(const struct cli_context *context, int argc, char **argv);    /* cli_pull.c */
 int cli_doctor(const struct cli_context *context, int argc, char **argv);  /* cli_doctor.c */
 int cli_datadir(const struct cli_context *context, int argc, char **argv); /* cli_datadir.c */
 /* The runtimes' configuration: cli_runtime.c. */

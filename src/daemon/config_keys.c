@@ -93,9 +93,9 @@ static const struct config_key keys[] = {
      .type = CONFIG_PATH,
      .offset = AT(listen_control),
      .fallback = "",
-     .help =
-         "Unix socket for `shoal status`, `explain` and `doctor`, for root and the agent's user "
-         "only; none: control.sock in dataDir."},
+     .help = "Unix socket for `shoal status`, `explain`, `doctor` and `pull`, for root and the "
+             "agent's user "
+             "only; none: control.sock in dataDir."},
     {.name = "listen.tls",
      .type = CONFIG_ADDRESS,
      .offset = AT(listen_tls),

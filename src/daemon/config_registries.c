@@ -346,16 +346,14 @@ static int pattern_check(const struct config_registry_draft *draft, struct confi
                        draft->line, key, entry->name);
 }
 
-/* ACL-7: credentials serve nobody unless the entry says whom, and go where it says only. */
+/* ACL-7: without `shared` credentials serve the operator's own orders alone (pull.h); they go where
+ * the entry says only. */
 static int credentials_check(const struct config_registry_draft *draft, struct config_error *error)
 {
     const struct registry_entry *entry = &draft->entry;
     const char *what = NULL;
     if (entry->credentials_file[0] == '\0')
         what = entry->shared ? "shared: true needs credentials" : NULL;
-    else if (!entry->shared)
-        what = "credentials serve nobody without shared: true, which lets every client of this "
-               "node read with them";
     else if (draft->plain_http)
         what = "credentials would be readable on the way: not with plainHttp";
     else if (strcmp(entry->name, "*") == 0)

@@ -12,6 +12,7 @@
 #include "history.h"
 #include "image_name.h"
 #include "log.h"
+#include "pull_http.h"
 
 #define EXPLAIN_PATH "/explain"
 
@@ -246,10 +247,12 @@ void control_handle(void *arg, struct exchange *exchange)
 {
     const struct http_request *request = exchange_request(exchange);
     const char *rest = request->target + strlen(EXPLAIN_PATH);
-    bool explains = request->method != HTTP_OTHER &&
-                    strncmp(request->target, EXPLAIN_PATH, strlen(EXPLAIN_PATH)) == 0 &&
+    bool reads = request->method == HTTP_GET || request->method == HTTP_HEAD;
+    bool explains = reads && strncmp(request->target, EXPLAIN_PATH, strlen(EXPLAIN_PATH)) == 0 &&
                     (*rest == '\0' || *rest == '/');
-    if (explains)
+    if (pull_http_mine(request))
+        pull_http_handle(((struct agent *)arg)->pulls, exchange);
+    else if (explains)
         explain(arg, exchange, *rest == '/' ? rest + 1 : rest);
     else
         admin_handle(arg, exchange);

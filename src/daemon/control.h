@@ -4,9 +4,10 @@
  *   /explain                 the last pulls, newest first
  *   /explain/<digest>        a blob, or the blobs of a manifest
  *   /explain/<image>         an image as people write it (image_name.h)
- * as JSON: {asked, digest, blobs: [{digest, size_bytes, here: {bytes, verified}, holders: [{addr,
- * id, bytes}], pulls: [...]}], left_out}. 404 with one line of text where nothing is known, 400
- * where it is no name. Credentials are in none of it.
+ *   /prefetch                orders to pull images, see pull_http.h
+ * The explanations are JSON: {asked, digest, blobs: [{digest, size_bytes, here: {bytes, verified},
+ * holders: [{addr, id, bytes}], pulls: [...]}], left_out}. 404 with one line of text where nothing
+ * is known, 400 where it is no name. Credentials are in none of it.
  */
 #ifndef SHOAL_DAEMON_CONTROL_H
 #define SHOAL_DAEMON_CONTROL_H

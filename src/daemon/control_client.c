@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One question over the control socket, blocking and with a deadline; see control_socket.h. */
+/* One question or order over the control socket, blocking and with a deadline; see
+ * control_socket.h. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,11 +14,16 @@
 #define HEAD_BYTES_MAX 4096
 #define READ_BYTES     (64U * 1024)
 
-static int send_request(int fd, const char *target, uint64_t deadline_ms)
+/* `body` NULL: a GET. */
+static int send_request(int fd, const char *target, const char *body, uint64_t deadline_ms)
 {
-    char text[CONFIG_PATH_BYTES + 2048];
+    char text[CONFIG_PATH_BYTES + 4096], length[96] = "";
+    if (body != NULL)
+        (void)snprintf(length, sizeof length,
+                       "Content-Type: application/json\r\nContent-Length: %zu\r\n", strlen(body));
     int bytes = snprintf(text, sizeof text,
-                         "GET %s HTTP/1.1\r\nHost: shoal\r\nConnection: close\r\n\r\n", target);
+                         "%s %s HTTP/1.1\r\nHost: shoal\r\nConnection: close\r\n%s\r\n%s",
+                         body == NULL ? "GET" : "POST", target, length, body == NULL ? "" : body);
     if (bytes < 0 || (size_t)bytes >= sizeof text)
         return E_TOO_LARGE;
     int err = blocking_send(fd, text, (size_t)bytes, deadline_ms);
@@ -83,8 +89,8 @@ static int take_answer(char *text, size_t bytes, struct control_answer *out)
     return 0;
 }
 
-int control_get(const char *path, const char *target, uint32_t timeout_ms,
-                struct control_answer *out)
+static int ask(const char *path, const char *target, const char *body, uint32_t timeout_ms,
+               struct control_answer *out)
 {
     struct control_place place;
     uint64_t deadline_ms = blocking_now_ms() + timeout_ms;
@@ -98,7 +104,7 @@ int control_get(const char *path, const char *target, uint32_t timeout_ms,
     (void)close(place.directory);
     if (err != 0)
         return err;
-    err = send_request(fd, target, deadline_ms);
+    err = send_request(fd, target, body, deadline_ms);
     if (err == 0)
         err = read_all(fd, deadline_ms, &text, &bytes);
     (void)close(fd);
@@ -107,6 +113,18 @@ int control_get(const char *path, const char *target, uint32_t timeout_ms,
     if (err != 0)
         (void)loop_alloc(NULL, text, 0);
     return err;
+}
+
+int control_get(const char *path, const char *target, uint32_t timeout_ms,
+                struct control_answer *out)
+{
+    return ask(path, target, NULL, timeout_ms, out);
+}
+
+int control_post(const char *path, const char *target, const char *body, uint32_t timeout_ms,
+                 struct control_answer *out)
+{
+    return ask(path, target, body, timeout_ms, out);
 }
 
 void control_answer_free(struct control_answer *answer)

@@ -47,6 +47,9 @@ struct control_answer {
  */
 MUST_USE int control_get(const char *path, const char *target, uint32_t timeout_ms,
                          struct control_answer *out);
+/* One POST with `body` (JSON); the rest as control_get. E_TOO_LARGE: the body, too. */
+MUST_USE int control_post(const char *path, const char *target, const char *body,
+                          uint32_t timeout_ms, struct control_answer *out);
 void control_answer_free(struct control_answer *answer);
 /* What such an error means and what to do, for people; static storage. */
 const char *control_error_text(int err);

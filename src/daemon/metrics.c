@@ -120,6 +120,7 @@ static void bytes_page(struct page *page, struct agent *agent)
 static void pulls_page(struct page *page, struct agent *agent)
 {
     const struct mirror_counters *mirror = mirror_counters(agent->mirror);
+    struct pulls_counters orders;
     family(page, "requests_total", "counter", "Client requests, by kind.");
     labelled(page, "kind", "manifest", mirror->manifests);
     labelled(page, "kind", "manifest_cached", mirror->manifests_cached);
@@ -151,6 +152,18 @@ static void pulls_page(struct page *page, struct agent *agent)
     labelled(page, "outcome", "used", mirror->ahead_used);
     labelled(page, "outcome", "unused", mirror->ahead_unused);
     labelled(page, "outcome", "failed", mirror->ahead_failed);
+    pulls_counters(agent->pulls, &orders);
+    family(page, "orders_total", "counter",
+           "Images to be pulled on the operator's order, by what became of them.");
+    labelled(page, "outcome", "begun", orders.begun);
+    labelled(page, "outcome", "done", orders.done);
+    labelled(page, "outcome", "failed", orders.failed);
+    labelled(page, "outcome", "cancelled", orders.cancelled);
+    labelled(page, "outcome", "refused", orders.refused);
+    family(page, "orders_bytes_total", "counter",
+           "Bytes that came for orders now over, by where from.");
+    labelled(page, "source", "origin", orders.origin_bytes);
+    labelled(page, "source", "peer", orders.peer_bytes);
     one(page, "registry_unavailable_total", "counter", "Requests the registry did not answer.",
         mirror->unavailable);
     family(page, "first_byte_seconds", "histogram", "Time to a blob's first byte.");

@@ -10,6 +10,7 @@
 #include "blob.h"
 #include "config.h"
 #include "http_server.h"
+#include "manifest_store.h"
 #include "registry.h"
 
 struct mirror_config {
@@ -49,6 +50,14 @@ MUST_USE int mirror_new(const struct mirror_config *config, struct mirror **out)
 void mirror_free(struct mirror *mirror);
 /* Handler for server_new; `arg` is the mirror. */
 void mirror_handle(void *arg, struct exchange *exchange);
+/*
+ * A manifest of a repository that was read on the operator's order (pull.h), its digest checked:
+ * kept, and what it references is known to belong to the repository (ACL-3). Who may read any of it
+ * is asked for each request as ever (ACL-1).
+ */
+void mirror_keep_manifest(struct mirror *mirror, const struct manifest_key *key,
+                          const struct manifest *manifest, const struct manifest_descriptor *found,
+                          size_t count);
 const struct mirror_counters *mirror_counters(const struct mirror *mirror); /* borrowed */
 
 #endif

@@ -64,6 +64,25 @@ static void link_references(struct mirror_request *request, const struct digest 
     (void)loop_alloc(NULL, found, 0);
 }
 
+void mirror_keep_manifest(struct mirror *mirror, const struct manifest_key *key,
+                          const struct manifest *manifest, const struct manifest_descriptor *found,
+                          size_t count)
+{
+    struct grants *grants = mirror->config.grants;
+    int err =
+        grants_link(grants, key->registry, key->repository, key->digest, manifest->byte_count);
+    for (size_t i = 0; i < count; i++) {
+        if (grants_link(grants, key->registry, key->repository, &found[i].digest,
+                        found[i].size_bytes) != 0)
+            err = E_NO_MEMORY; /* the next request asks the registry */
+        if (!found[i].is_manifest)
+            blobs_content_seen(mirror->config.blobs, &found[i].digest);
+    }
+    history_manifest(blobs_history(mirror->config.blobs), key->digest, found, count);
+    if (err == 0 && manifest->media_type[0] != '\0')
+        manifest_store_put(mirror->manifests, key, manifest);
+}
+
 /* The digest the answer must have: the one asked for, else the one the registry names. */
 static bool digest_fits(const struct mirror_request *request, const char *body, size_t bytes,
                         struct digest *digest)

@@ -64,9 +64,9 @@ static void no_command_is_a_usage_error(void **state)
 static void help_goes_to_the_output(void **state)
 {
     (void)state;
-    static const char *const commands[] = {"agent",      "config", "keygen",  "datadir",
-                                           "containerd", "podman", "docker",  "status",
-                                           "explain",    "doctor", "version", "help"};
+    static const char *const commands[] = {"agent",   "config", "keygen", "datadir", "containerd",
+                                           "podman",  "docker", "status", "explain", "doctor",
+                                           "version", "help",   "pull"};
     assert_int_equal(shoal("help", NULL), CLI_OK);
     assert_string_equal(err_text_, "");
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)

@@ -497,9 +497,8 @@ static void registries_have_settings_of_their_own(void **state)
         const char *entry, *message;
     } logins[] = {
         {"{name: a, shared: true}", "a: shared: true needs credentials"},
-        {"{name: a, credentials: /f}",
-         "a: credentials serve nobody without shared: true, which lets every client of this node "
-         "read with them"},
+        {"{name: a, credentials: /f, plainHttp: true}",
+         "a: credentials would be readable on the way: not with plainHttp"},
         {"{name: a, credentials: /f, shared: true, plainHttp: true}",
          "a: credentials would be readable on the way: not with plainHttp"},
         {"{name: \"*\", credentials: /f, shared: true}",

@@ -171,6 +171,26 @@ static void client_takes_answers_and_tells_errors(void **state)
     assert_int_equal(control_get(path, "/", 100, &answer), E_REFUSED);
 }
 
+static void client_gives_orders(void **state)
+{
+    (void)state;
+    static char body[8192];
+    struct control_answer answer = {0};
+    pid_t child = serve("HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}", 1);
+    assert_int_equal(control_post(path, "/prefetch", "{\"image\":\"a\"}", 5000, &answer), 0);
+    assert_int_equal(answer.status, 202);
+    control_answer_free(&answer);
+    (void)kill(child, SIGKILL);
+    (void)waitpid(child, NULL, 0);
+    (void)unlink(path);
+    (void)memset(body, 'x', sizeof body - 1);
+    child = serve("", 1);
+    assert_int_equal(control_post(path, "/prefetch", body, 5000, &answer), E_TOO_LARGE);
+    (void)kill(child, SIGKILL);
+    (void)waitpid(child, NULL, 0);
+    (void)unlink(path);
+}
+
 static void place_follows_the_configuration(void **state)
 {
     (void)state;
@@ -251,6 +271,7 @@ int main(void)
         cmocka_unit_test(long_paths_work),
         cmocka_unit_test(own_user_is_allowed),
         cmocka_unit_test(client_takes_answers_and_tells_errors),
+        cmocka_unit_test(client_gives_orders),
         cmocka_unit_test(place_follows_the_configuration),
         cmocka_unit_test(figures_are_short),
         cmocka_unit_test(status_is_written_for_people),

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Orders as they come in a request's body (pull_http.h): text of others, bounded before it is
+ * parsed. */
+#ifndef SHOAL_DAEMON_PULL_ORDER_H
+#define SHOAL_DAEMON_PULL_ORDER_H
+
+#include "pull.h"
+
+#define PULL_ORDER_BYTES_MAX (64 * 1024)
+
+/*
+ * {"image": "registry/name:tag", "platform": "os/arch[/variant]" or "all", "attached": true}; the
+ * last two may be missing. 0; E_TOO_LARGE (bytes, depth); E_MALFORMED, E_INVALID with one line for
+ * people in `error`.
+ */
+MUST_USE int pull_order_parse(const char *json, size_t json_bytes, struct pull_order *out,
+                              char error[PULL_ERROR_BYTES]);
+
+#endif

@@ -1,0 +1,164 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Images brought in before they are asked for: `shoal pull` and orders over the control socket, with a real registry."""
+import json
+import sys
+import time
+
+import it
+from images import push_multi
+from lab import REGISTRY_NAME, Lab, Process
+from operate import pull as client_pull, shoal
+from pull import fetch
+from registries import ACCEPT, PASSWORD, USER, make_login, ns, private_registry, pull as private_pull
+
+
+def order(node, image: str, *words, code=0) -> dict:
+    """`shoal pull --json`: the last line, after a look at all of them."""
+    done = node.run("build/shoal", "pull", "--config", node.dir / "shoal.yaml", image, "--json", *words, check=False)
+    it.check(done.returncode == code, f"shoal pull {image} {words}: {done.returncode}\n{done.stdout}{done.stderr}")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    it.check(all(a["have_bytes"] <= b["have_bytes"] for a, b in zip(lines, lines[1:])), done.stdout)
+    return {**(lines[-1] if lines else {}), "stderr": done.stderr}
+
+
+def control(node, path: str, body=None, method=None) -> tuple[int, str]:
+    words = ["-X", method] if method else []
+    words += ["-d", body if isinstance(body, str) else json.dumps(body)] if body is not None else []
+    done = node.run("curl", "-s", "-m", "20", "-w", "\n%{http_code}", *words, "--unix-socket", node.dir / "data" / "control.sock", f"http://shoal{path}")
+    text, _, status = done.stdout.rpartition("\n")
+    return int(status), text
+
+
+def refused(node, image: str, *words) -> str:
+    return order(node, image, *words, code=1)["stderr"]
+
+
+def test_pull_then_a_client_reads_nothing_from_the_registry():
+    with Lab(2) as lab:
+        lab.start_registry()
+        image = lab.push_image("lib/app", [6 << 20, 3 << 20, 200 << 10])
+        lab.start_nodes()
+        lab.wait_members()
+        first, second = lab.nodes
+        bytes_in_all = image["size"] + image["config"]["size"]
+        done = order(first, f"{REGISTRY_NAME}/lib/app:1")
+        it.check((done["state"], done["digest"], done["bytes"], done["have_bytes"]) == ("done", image["digest"], bytes_in_all, bytes_in_all), f"{done}")
+        it.check(done["origin_bytes"] == bytes_in_all and done["peer_bytes"] == 0, f"{done}")
+        it.check({b["digest"] for b in done["blobs"]} == {image["config"]["digest"]} | {layer["digest"] for layer in image["layers"]}, f"{done}")
+        first.count_sources()
+        read = first.status()["bytes"]["origin"]
+        client_pull(first, image)
+        it.check(first.status()["bytes"]["origin"] == read == bytes_in_all, "the client's blobs came from the registry")
+        it.check(first.sources()["origin_bytes"] < 20000, f"{first.sources()}")  # the manifest is asked for: who may read is the registry's word
+        done = order(second, f"{REGISTRY_NAME}/lib/app:1")
+        it.check(done["peer_bytes"] == bytes_in_all and done["origin_bytes"] == 0, f"the second node's came from elsewhere: {done}")
+        again = order(second, f"{REGISTRY_NAME}/lib/app@{image['digest']}")
+        it.check(again["state"] == "done" and again["peer_bytes"] + again["origin_bytes"] == 0 and again["have_bytes"] == bytes_in_all, f"{again}")
+        it.check("ahead" in shoal(second, "explain", f"{REGISTRY_NAME}/lib/app:1", "--json"), "explain does not know it")
+        it.check(second.metric("shoal_orders_total") >= 4 and second.metric("shoal_orders_bytes_total") == bytes_in_all, "metrics")
+        text = shoal(second, "pull", f"{REGISTRY_NAME}/lib/app:1")
+        it.check("blobs 4 of 4" in text and f"{image['digest']}: here" in text, text)
+
+
+def test_platforms():
+    with Lab(1) as lab:
+        lab.start_registry()
+        index, (_, arm) = push_multi(lab, "lib/multi", 2 << 20)
+        lab.start_nodes()
+        node, name = lab.nodes[0], f"{REGISTRY_NAME}/lib/multi:1"
+        one = order(node, name, "--platform", "linux/arm64")
+        it.check(one["digest"] == index["digest"] and {b["digest"] for b in one["blobs"]} == {arm["parts"]["config"]["digest"]} | {d["digest"] for d in arm["parts"]["layers"]}, f"{one}")
+        every = order(node, name, "--platform=all")
+        it.check(len(every["blobs"]) == 5 and every["origin_bytes"] == every["bytes"] - one["bytes"], f"{every}")
+        own = order(node, name)
+        it.check(own["platform"].startswith("linux/") and own["state"] == "done" and own["origin_bytes"] == 0, f"{own}")
+        text = refused(node, name, "--platform", "windows/amd64")
+        it.check("lib/multi:1 has no image for windows/amd64; it has: linux/amd64, linux/arm64" in text, text)
+
+
+def test_what_cannot_be_pulled_is_told():
+    with Lab(1) as lab:
+        process = lab.start_registry()
+        for repository, layers in (("lib/app", [33 << 20, 33 << 20]), ("lib/half", [40 << 20]), ("off/app", [1 << 20])):
+            lab.push_image(repository, layers)
+        lab.registries[0]["p2p"] = ["off/* off", "* on"]
+        lab.start_nodes({"cache.capacity": "64MiB"})
+        node = lab.nodes[0]
+        for image, wanted in ((f"{REGISTRY_NAME}/lib/app:no", "has no lib/app:no"), ("other.test/lib/app:1", "registry other.test is not configured"),
+                              (f"{REGISTRY_NAME}/lib/app:1", "the cache holds 64.0 MiB: raise cache.capacity"), (f"{REGISTRY_NAME}/lib/half:1", "does not stay in the cache"),
+                              (f"{REGISTRY_NAME}/lib/app@sha256:{'0' * 64}", "has no lib/app@sha256:0000"), (f"{REGISTRY_NAME}/off/app:1", "kept off the mesh")):
+            text = refused(node, image)
+            it.check(wanted in text, f"{image}: {text}")
+        for words, wanted in (((), "which image"), (("a b",), "no image's name"), (("a", "b"), "unknown argument"), (("a", "--platform", "x"), "os/arch"),
+                              (("a", "--on", "all"), "unknown argument")):
+            it.check(wanted in shoal(node, "pull", *words, code=2), f"{words}")
+        process.kill()
+        text = refused(node, f"{REGISTRY_NAME}/lib/app:2")
+        it.check(f"registry {REGISTRY_NAME}: " in text, text)
+
+
+def test_orders_over_the_control_socket():
+    with Lab(1, origin_mbit=40) as lab:
+        lab.start_registry()
+        image = lab.push_image("lib/app", [20 << 20, 12 << 20])
+        lab.start_nodes()
+        node = lab.nodes[0]
+        good = {"image": f"{REGISTRY_NAME}/lib/app:1"}
+        for body, wanted in (("", 400), ("[]", 400), ("{", 400), ({"image": 1}, 400), ({"image": "a b"}, 400), ({**good, "platform": "x"}, 400), ({**good, "on": "all"}, 400),
+                             ({"image": "x.test/a"}, 404), ("[" * 60000, 413), ('{"image": "' + "a" * 70000 + '"}', 413), ({**good, "attached": 1}, 400)):
+            status, text = control(node, "/prefetch", body)
+            it.check(status == wanted and "error" in text, f"{str(body)[:60]}: {status} {text[:200]}")
+        for path, method, wanted in (("/prefetch/0", "GET", 404), ("/prefetch/" + "0" * 16, "GET", 404), ("/prefetch", "DELETE", 405), ("/status", "POST", 405), ("/explain", "POST", 405)):
+            it.check(control(node, path, method=method)[0] == wanted, f"{method} {path}: {control(node, path, method=method)}")
+        status, text = control(node, "/prefetch", good)
+        it.check(status == 202, f"{status} {text}")
+        place = "/prefetch/" + json.loads(text)["id"]
+        it.check(control(node, "/prefetch", good) == (202, text), "the same order again is another one")
+        it.check(control(node, place + "/cancel")[0] == 405, "a GET cancels")
+        # HTTP-2: the ports of clients and of the admin take no orders
+        for port in (node.client_port, node.admin_port):
+            done = node.run("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-d", json.dumps(good), f"http://127.0.0.1:{port}/prefetch")
+            it.check(done.stdout == "405", f"port {port}: {done.stdout}")
+        # An attached one ends with who gave it.
+        shell = Process(node.exec("build/shoal", "pull", "--config", node.dir / "shoal.yaml", good["image"], "--platform", "linux/amd64"), node.dir / "pull.log")
+        time.sleep(0.7)
+        it.check(len(json.loads(control(node, "/prefetch")[1])["pulls"]) == 2, "the list")
+        it.check(shell.stop() == 1 and "cancelled" in shell.text(), shell.text())
+        states = [p["state"] for p in json.loads(control(node, "/prefetch")[1])["pulls"]]
+        it.check(states == ["cancelled", "running"], f"{states}")
+        status, text = control(node, place + "/cancel", method="POST")
+        pull = json.loads(text)
+        it.check(status == 200 and pull["state"] == "cancelled", f"{status} {text}")
+        time.sleep(1)
+        it.check(node.metric("shoal_readers_ahead") == 0, "a cancelled order reads on")
+        done = order(node, good["image"])
+        it.check(done["state"] == "done" and done["have_bytes"] == image["size"] + image["config"]["size"], f"{done}")
+
+
+def test_acl_7_nodes_login_brings_in_and_lets_nobody_read():
+    """The node's login, which is not `shared`: the order reads with it; a client without one still gets the registry's 401."""
+    for mode in ("basic", "bearer"):
+        with private_registry(mode, lambda lab: {"credentials": str(make_login(lab.dir / "login", f"{USER}:{PASSWORD}"))}) as lab:
+            node, image = lab.nodes[0], f"{lab.name}/lib/app:1"
+            it.check(private_pull(node, lab.name, lab.image) == 401, "anonymous before")
+            done = order(node, image)
+            it.check(done["state"] == "done" and done["origin_bytes"] == done["bytes"] > 4 << 20, f"{done}")
+            it.check(private_pull(node, lab.name, lab.image) == 401, f"{mode}: a client without a login reads what the order brought in")
+            for blob in (lab.image["config"], *lab.image["layers"]):
+                status, _, _ = fetch(node, f"/v2/lib/app/blobs/{blob['digest']}{ns(lab.name)}")
+                it.check(status == 401, f"{mode}: a blob without a login: {status}")
+            status, _, _ = fetch(node, f"/v2/lib/app/manifests/{lab.image['digest']}{ns(lab.name)}", "-H", ACCEPT)
+            it.check(status == 401, f"{mode}: the manifest without a login: {status}")
+            if mode == "basic":
+                read = node.status()["bytes"]["origin"]
+                it.check(private_pull(node, lab.name, lab.image, "-u", f"{USER}:{PASSWORD}") == 200, "with its own login")
+                it.check(node.status()["bytes"]["origin"] == read, "read again from the registry")
+            make_login(lab.dir / "login", f"{USER}:wrong")
+            text = refused(node, f"{lab.name}/lib/app:2")
+            it.check("may not read it" in text or "has no lib/app:2" in text, text)
+            it.check(PASSWORD not in text + node.process.text(), "the login is told")
+
+
+if __name__ == "__main__":
+    sys.exit(it.main(globals()))
