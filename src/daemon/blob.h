@@ -69,6 +69,9 @@ struct blobs_config {
 struct blobs_counters {
     uint64_t piece_bytes[BLOB_TIER_COUNT]; /* arrived from peers and origin; read back from tiers */
     uint64_t client_bytes[BLOB_TIER_COUNT]; /* given to readers, by where the piece came from */
+    /* The most by which client_bytes were ahead of what was read from the registry. It never
+     * falls; bytes that were read in vain are made up for before it rises again. */
+    uint64_t saved_bytes;
     uint64_t bad_digest, bad_voucher, unknown_signer;
     uint64_t mismatches, repairs, store_errors, corrupt;
     uint64_t scrubbed; /* pieces read back unasked */

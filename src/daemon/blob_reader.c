@@ -357,6 +357,16 @@ static enum blob_tier tier_of(const struct blob_piece *slot, bool from_file)
     return from_file ? BLOB_FROM_DISK : BLOB_FROM_MEMORY;
 }
 
+static void count_given(struct blobs_counters *counters, enum blob_tier tier, uint32_t bytes)
+{
+    uint64_t given = 0, read = counters->piece_bytes[BLOB_FROM_ORIGIN];
+    counters->client_bytes[tier] += bytes;
+    for (int i = BLOB_FROM_MEMORY; i < BLOB_TIER_COUNT; i++)
+        given += counters->client_bytes[i];
+    if (given > read && given - read > counters->saved_bytes)
+        counters->saved_bytes = given - read;
+}
+
 int blob_read_next(struct blob_reader *reader, uint32_t max_bytes, struct blob_chunk *out)
 {
     struct blob *blob = reader->blob;
@@ -395,7 +405,7 @@ int blob_read_next(struct blob_reader *reader, uint32_t max_bytes, struct blob_c
     (void)blob__ref(blob);
     out->tier = tier_of(slot, out->fd >= 0);
     reader->offset += out->byte_count;
-    blob->blobs->counters.client_bytes[out->tier] += out->byte_count;
+    count_given(&blob->blobs->counters, out->tier, out->byte_count);
     history_given(blob->blobs->history, &blob->info.digest, out->tier, out->byte_count);
     return 0;
 }

@@ -157,7 +157,7 @@ static void stream(struct direct *direct)
     char range[RANGE_TEXT_BYTES];
     direct->streaming = true;
     (void)uv_timer_stop(&direct->timer);
-    mirror__first_byte(request, BLOB_FROM_ORIGIN);
+    mirror__first_byte(request);
     mirror_blob_head(request, &direct->span, BLOB_FROM_ORIGIN, &response, range);
     exchange_stream(request->exchange, &response, direct->span.last - direct->span.first + 1,
                     &source);

@@ -646,6 +646,14 @@ static void view_of(const struct peerlink *link, uint64_t now_us, struct node_li
     }
 }
 
+uint32_t mesh_tcp_sessions(const struct mesh_tcp *tcp)
+{
+    uint32_t count = 0;
+    for (const struct peerlink *link = tcp->links; link != NULL; link = link->next)
+        count += link->state == LINK_OPEN;
+    return count;
+}
+
 size_t mesh_tcp_links(const struct mesh_tcp *tcp, struct node_link_view *out, size_t max)
 {
     uint64_t now_us = node_now(tcp->node);

@@ -105,6 +105,8 @@ void mesh_tcp_upload_ready(struct mesh_tcp *tcp, uint64_t upload_id, int status,
 bool mesh_tcp_busy(const struct mesh_tcp *tcp);
 /* Closes connections of nodes that admission denies now. */
 void mesh_tcp_drop_denied(struct mesh_tcp *tcp);
+/* Connections with a session. */
+uint32_t mesh_tcp_sessions(const struct mesh_tcp *tcp);
 size_t mesh_tcp_links(const struct mesh_tcp *tcp, struct node_link_view *out, size_t max);
 
 /* ---- for peerlink*.c ---- */

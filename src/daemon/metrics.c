@@ -10,6 +10,7 @@
 
 #include "admin.h"
 #include "log.h"
+#include "zone_count.h"
 
 struct page {
     char *text; /* owned */
@@ -64,6 +65,21 @@ static void labelled(struct page *page, const char *label, const char *value, ui
     put(page, "shoal_%s{%s=\"%s\"} %" PRIu64 "\n", page->family, label, value, count);
 }
 
+/* The lines of a histogram's family. */
+static void times(struct page *page, const uint32_t *bounds_ms, const struct mirror_times *times)
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < MIRROR_TIME_BUCKETS; i++) {
+        sum += times->count[i];
+        put(page, "shoal_%s_bucket{le=\"%g\"} %" PRIu64 "\n", page->family, bounds_ms[i] / 1000.0,
+            sum);
+    }
+    sum += times->count[MIRROR_TIME_BUCKETS];
+    put(page, "shoal_%s_bucket{le=\"+Inf\"} %" PRIu64 "\n", page->family, sum);
+    put(page, "shoal_%s_sum %.6f\n", page->family, (double)times->sum_us / 1e6);
+    put(page, "shoal_%s_count %" PRIu64 "\n", page->family, sum);
+}
+
 static void bytes_page(struct page *page, struct agent *agent)
 {
     struct blobs_counters blobs;
@@ -76,6 +92,9 @@ static void bytes_page(struct page *page, struct agent *agent)
     family(page, "client_bytes_total", "counter", "Bytes given to clients, by source.");
     for (int tier = BLOB_FROM_MEMORY; tier < BLOB_TIER_COUNT; tier++)
         labelled(page, "source", blob_tier_name((enum blob_tier)tier), blobs.client_bytes[tier]);
+    one(page, "origin_saved_bytes_total", "counter",
+        "Bytes given to clients that no registry had to send: above those that were read there.",
+        blobs.saved_bytes);
     family(page, "peer_bytes_total", "counter", "Piece bytes from peers, by distance.");
     for (int distance = 0; distance < DISTANCE_COUNT; distance++)
         labelled(page, "distance", distance_name((enum distance)distance),
@@ -167,16 +186,10 @@ static void pulls_page(struct page *page, struct agent *agent)
     one(page, "registry_unavailable_total", "counter", "Requests the registry did not answer.",
         mirror->unavailable);
     family(page, "first_byte_seconds", "histogram", "Time to a blob's first byte.");
-    uint64_t sum = 0;
-    for (int i = 0; i < MIRROR_TTFB_BUCKETS; i++) {
-        sum += mirror->ttfb_count[i];
-        put(page, "shoal_first_byte_seconds_bucket{le=\"%g\"} %" PRIu64 "\n",
-            mirror_ttfb_bounds_ms[i] / 1000.0, sum);
-    }
-    sum += mirror->ttfb_count[MIRROR_TTFB_BUCKETS];
-    put(page, "shoal_first_byte_seconds_bucket{le=\"+Inf\"} %" PRIu64 "\n", sum);
-    put(page, "shoal_first_byte_seconds_sum %.6f\n", (double)mirror->ttfb_sum_us / 1e6);
-    put(page, "shoal_first_byte_seconds_count %" PRIu64 "\n", sum);
+    times(page, mirror_first_byte_bounds_ms, &mirror->first_byte);
+    family(page, "blob_pull_seconds", "histogram",
+           "Time to a blob's last byte, of answers by the mesh that were given whole.");
+    times(page, mirror_pull_bounds_ms, &mirror->pull);
 }
 
 static uint64_t accepts_failed(const struct server *server)
@@ -184,6 +197,24 @@ static uint64_t accepts_failed(const struct server *server)
     struct server_counters counters;
     server_counters(server, &counters);
     return counters.accepts_failed;
+}
+
+/* A label has no byte that would need an escape (label_set). */
+static void zones_page(struct page *page, const struct gossip *gossip)
+{
+    struct zone_counts zones;
+    zone_counts_of(gossip, &zones);
+    family(page, "zone_members", "gauge",
+           "Members of the mesh, by zone and state; beyond 64 zones `other`.");
+    for (uint32_t i = 0; i < zones.count; i++) {
+        const struct zone_row *row = &zones.rows[i];
+        put(page, "shoal_zone_members{zone=\"%s\",state=\"alive\"} %u\n", row->zone.text,
+            row->alive);
+        put(page, "shoal_zone_members{zone=\"%s\",state=\"suspect\"} %u\n", row->zone.text,
+            row->suspect);
+        put(page, "shoal_zone_members{zone=\"%s\",state=\"leaving\"} %u\n", row->zone.text,
+            row->leaving);
+    }
 }
 
 static void mesh_page(struct page *page, struct agent *agent)
@@ -198,11 +229,13 @@ static void mesh_page(struct page *page, struct agent *agent)
     labelled(page, "state", "alive", gossip.alive);
     labelled(page, "state", "suspect", gossip.suspect);
     labelled(page, "state", "leaving", gossip.leaving);
+    zones_page(page, node_gossip(agent->node));
     one(page, "member_deaths_total", "counter", "Members declared dead.", gossip.deaths);
     one(page, "suspicions_total", "counter", "Members suspected.", gossip.suspicions);
     one(page, "lookups_total", "counter", "DHT lookups.", dht.lookups);
     one(page, "lookup_hops_total", "counter", "Sum of hops over lookups.", dht.hops_sum);
     one(page, "provider_records", "gauge", "Provider records kept for others.", dht.records);
+    one(page, "sessions", "gauge", "Sessions with other nodes now.", node.sessions);
     one(page, "handshakes_total", "counter", "Sessions established.", node.handshakes);
     family(page, "rejected_total", "counter", "What outsiders and broken peers sent, by reason.");
     labelled(page, "reason", "datagram_auth", node.datagrams_auth);

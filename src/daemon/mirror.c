@@ -12,8 +12,11 @@
 #include "health_probe.h"
 #include "mirror_internal.h"
 
-const uint32_t mirror_ttfb_bounds_ms[MIRROR_TTFB_BUCKETS] = {1,   5,   10,   25,   50,
-                                                             100, 250, 1000, 5000, 10000};
+const uint32_t mirror_first_byte_bounds_ms[MIRROR_TIME_BUCKETS] = {1,   5,   10,   25,   50,
+                                                                   100, 250, 1000, 5000, 10000};
+/* From a range out of the cache to a model of 40 GB. */
+const uint32_t mirror_pull_bounds_ms[MIRROR_TIME_BUCKETS] = {10,   50,    100,   500,    1000,
+                                                             5000, 15000, 60000, 300000, 900000};
 
 /* ACL-2: a refusal ends the grant at once; the next request asks the registry and hears why. */
 static void caller_refused(void *arg, const struct blob_caller *caller)
@@ -215,16 +218,26 @@ void mirror__unavailable(struct mirror_request *request, int err)
     mirror_request__free(request);
 }
 
-void mirror__first_byte(struct mirror_request *request, enum blob_tier tier)
+static void time_took(const struct mirror_request *request, const uint32_t *bounds_ms,
+                      struct mirror_times *times)
 {
-    struct mirror_counters *counters = &request->mirror->counters;
     uint64_t took_us = mirror__now_us(request->mirror) - request->started_us;
     unsigned bucket = 0;
-    while (bucket < MIRROR_TTFB_BUCKETS && took_us > mirror_ttfb_bounds_ms[bucket] * 1000ull)
+    while (bucket < MIRROR_TIME_BUCKETS && took_us > bounds_ms[bucket] * 1000ull)
         bucket++;
-    counters->ttfb_count[bucket]++;
-    counters->ttfb_sum_us += took_us;
-    counters->first_tier[tier]++;
+    times->count[bucket]++;
+    times->sum_us += took_us;
+}
+
+void mirror__first_byte(const struct mirror_request *request)
+{
+    time_took(request, mirror_first_byte_bounds_ms, &request->mirror->counters.first_byte);
+}
+
+void mirror__pulled(const struct mirror_request *request)
+{
+    request->mirror->counters.blobs_done++;
+    time_took(request, mirror_pull_bounds_ms, &request->mirror->counters.pull);
 }
 
 static void passed(void *arg, int err)

@@ -25,9 +25,15 @@ struct mirror_config {
     struct buffer_pool *pool;
 };
 
-/* Upper bounds of the time-to-first-byte histogram, ms; the last bucket has none. */
-#define MIRROR_TTFB_BUCKETS 10
-extern const uint32_t mirror_ttfb_bounds_ms[MIRROR_TTFB_BUCKETS];
+/* How long things took, by the first bound that they kept; the last bucket has none. */
+#define MIRROR_TIME_BUCKETS 10
+struct mirror_times {
+    uint64_t count[MIRROR_TIME_BUCKETS + 1];
+    uint64_t sum_us;
+};
+/* Upper bounds of the buckets, ms: to a first byte, and to the last one. */
+extern const uint32_t mirror_first_byte_bounds_ms[MIRROR_TIME_BUCKETS];
+extern const uint32_t mirror_pull_bounds_ms[MIRROR_TIME_BUCKETS];
 
 struct mirror_counters {
     uint64_t manifests, manifests_cached, blobs, accelerated, passed, refused, unavailable,
@@ -38,9 +44,8 @@ struct mirror_counters {
      */
     uint64_t tags_stale, tags_unchanged, tags_joined, tags_moved, tags_off; /* mirror_tags.c */
     uint64_t ahead_begun, ahead_used, ahead_unused, ahead_failed;
-    uint64_t ttfb_count[MIRROR_TTFB_BUCKETS + 1];
-    uint64_t ttfb_sum_us, pull_sum_us;
-    uint64_t first_tier[BLOB_TIER_COUNT];
+    struct mirror_times first_byte;
+    struct mirror_times pull; /* of blobs_done */
 };
 
 struct mirror;

@@ -89,12 +89,10 @@ static void source_close(void *arg)
 {
     struct blob_answer *answer = arg;
     struct mirror_request *request = answer->request;
-    struct mirror_counters *counters = &request->mirror->counters;
     if (blob_read_position(&answer->reader) == answer->span.last + 1)
-        counters->blobs_done++;
+        mirror__pulled(request);
     else
-        counters->blobs_cut++;
-    counters->pull_sum_us += mirror__now_us(request->mirror) - request->started_us;
+        request->mirror->counters.blobs_cut++;
     extend(request);
     answer_close(answer);
     mirror_request__free(request);
@@ -125,7 +123,7 @@ static void stream(struct blob_answer *answer)
     struct response response;
     char range[RANGE_TEXT_BYTES];
     (void)uv_timer_stop(&answer->timer);
-    mirror__first_byte(request, answer->has_chunk ? answer->chunk.tier : 0);
+    mirror__first_byte(request);
     mirror_blob_head(request, &answer->span, answer->has_chunk ? answer->chunk.tier : 0, &response,
                      range);
     answer->streaming = true;

@@ -179,7 +179,9 @@ void mirror_direct(struct mirror_request *request, const struct blob_span *span)
 #define RANGE_TEXT_BYTES 64
 void mirror_blob_head(const struct mirror_request *request, const struct blob_span *span,
                       enum blob_tier tier, struct response *out, char range[RANGE_TEXT_BYTES]);
-/* First byte of a blob went out. */
-void mirror__first_byte(struct mirror_request *request, enum blob_tier tier);
+/* First byte of a blob went out: counts how long it took. */
+void mirror__first_byte(const struct mirror_request *request);
+/* The last one did: counts the pull and how long it took. */
+void mirror__pulled(const struct mirror_request *request);
 
 #endif

@@ -430,6 +430,7 @@ int node_update_topology(struct node *node, const struct topology *topology)
 void node_counters(const struct node *node, struct node_counters *out)
 {
     *out = node->counters;
+    out->sessions = mesh_tcp_sessions(&node->tcp);
 }
 
 size_t node_links(const struct node *node, struct node_link_view *out, size_t max)

@@ -75,6 +75,7 @@ struct node_counters {
     uint64_t links_closed_protocol, links_closed_auth, links_closed_io, links_closed_idle;
     uint64_t links_duplicate; /* two nodes opened at the same time */
     uint64_t links_shed;      /* closed to make room for others (RES-3) */
+    uint32_t sessions;        /* established now */
     uint64_t tcp_bytes_in, tcp_bytes_out;
     uint64_t pieces_in, piece_bytes_in, pieces_unexpected, pieces_wrong_length;
     uint64_t pieces_out, piece_bytes_out, uploads_failed;

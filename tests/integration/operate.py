@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the commands for operators say of a mesh that runs: status, explain, doctor. Asked as an operator would, over the control socket."""
 import json
+import re
 import socket
 import sys
 import time
@@ -37,6 +38,39 @@ def mesh(layers, nodes=3, zones=2):
         lab.start_nodes()
         lab.wait_members()
         yield lab, image
+
+
+# What DESIGN's "Metrics" names, as an expression that a mesh in which a pull was done must show.
+GROUPS = {
+    "bytes by source": r'shoal_client_bytes_total{source="peer"} [1-9]', "bytes by distance": r'shoal_peer_bytes_total{distance="(zone|region)"} [1-9]',
+    "pulls by outcome": r'shoal_blob_pulls_total{outcome="done"} 2$', "time to first byte": r"shoal_first_byte_seconds_count 2$", "pull duration": r"shoal_blob_pull_seconds_count 2$",
+    "pull duration's sum": r"shoal_blob_pull_seconds_sum 0*\.?0*[1-9]", "origin bytes saved": r"shoal_origin_saved_bytes_total [1-9]", "leases": r'shoal_leases_total{answer="granted"} \d',
+    "fallbacks by reason": r'shoal_fallbacks_total{reason="no_first_byte"} 0$', "members by state": r'shoal_members{state="alive"} 3$', "members by zone": r'shoal_zone_members{zone="zone-a",state="alive"} 2$',
+    "members of the other zone": r'shoal_zone_members{zone="zone-b",state="alive"} 1$', "sessions": r"shoal_sessions [1-9]", "cache bytes": r"shoal_cache_bytes [1-9]",
+    "cache hits": r"shoal_cache_hits_total \d", "cache evictions": r"shoal_cache_evictions_total 0$", "lookups": r"shoal_lookups_total \d", "hops": r"shoal_lookup_hops_total \d",
+    "rejected by reason": r'shoal_rejected_total{reason="handshake_auth"} 0$',
+}
+
+
+def test_metrics_of_a_pull():
+    """/metrics of a node that has pulled: promtool has nothing against it; each group is there, with what the pull did; nothing saved is counted that was read."""
+    with mesh([6 << 20, 3 << 20]) as (lab, image):
+        first, second, _ = lab.nodes
+        pull(first, image)
+        saved = first.metric("shoal_origin_saved_bytes_total")
+        read = sum(line["size"] for line in image["layers"])
+        it.check(first.metric("shoal_client_bytes_total") == read, "not all bytes were counted")
+        pull(second, image)
+        page = second.get("/metrics", admin=True).split(" ", 1)[1]
+        done = second.run("promtool", "check", "metrics", input=page, check=False)
+        it.check(done.returncode == 0 and not done.stdout.strip() and not done.stderr.strip(), f"promtool: {done.stdout}{done.stderr}")
+        missing = [group for group, wanted in GROUPS.items() if not re.search(f"^{wanted}", page, re.M)]
+        it.check(not missing, f"not as they should be: {missing}\n{page}")
+        origin = sum(float(line.rsplit(" ", 1)[1]) for line in page.splitlines() if line.startswith('shoal_piece_bytes_total{source="origin"}'))
+        it.check(read - origin <= second.metric("shoal_origin_saved_bytes_total") <= read and saved < read / 2, f"first {saved:.0f}, second with {origin:.0f} of {read} from the registry")
+        pull(second, image)  # from the cache: all of it is spared
+        again = second.get("/metrics", admin=True)
+        it.check(second.metric("shoal_origin_saved_bytes_total") >= 2 * read - origin and 'outcome="done"} 4' in again, again)
 
 
 def test_status_and_explain_of_a_pull():
