@@ -167,7 +167,7 @@ fuzz: fuzz-build ## every fuzz target for FUZZ_SECONDS (default 20) each, corpus
 .PHONY: boundaries lint format
 boundaries: $(BUILD)/libcore.a ## includes and object symbols keep to the one-way arrows
 	$(Q)tools/boundaries.py $(BUILD)
-lint: ## banned calls, lengths, doc comments, leftovers, format
+lint: man ## banned calls, lengths, doc comments, leftovers, format; help that is no page
 	$(Q)tools/lint.py
 	$(Q)tools/chart.py check
 format: ## rewrite layout with clang-format

@@ -70,7 +70,7 @@ mknod -m 666 dev/tty c 5 0; ln -s /proc/self/fd dev/fd; ln -s pts/ptmx dev/ptmx
 mkdir dev/pts dev/shm; mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts; mount -t tmpfs tmpfs dev/shm
 cp -a "$0/seed/." .
 systemd-sysusers --root=. shoal.conf
-chown "root:$(sed -n 's/^shoal:[^:]*:[^:]*:\\([0-9]*\\):.*/\\1/p' etc/passwd)" etc/shoal/secret
+chown "$(sed -n 's/^shoal:[^:]*:\\([0-9]*\\):\\([0-9]*\\):.*/\\1:\\2/p' etc/passwd)" etc/shoal/secret
 pivot_root . mnt
 umount -l /mnt
 exec env -i PATH=/usr/sbin:/usr/bin container=shoal-test SYSTEMD_UNIT_PATH=/run/units /lib/systemd/systemd --system --unit=basic.target --log-target=null --show-status=no"""
@@ -106,7 +106,6 @@ exec env -i PATH=/usr/sbin:/usr/bin container=shoal-test SYSTEMD_UNIT_PATH=/run/
         shutil.copy(self.node.config({"dataDir": "/var/lib/shoal", "clusterSecretFile": ["/etc/shoal/secret"], "topology.detect": ["none"]}), seed / "etc/shoal/shoal.yaml")
         shutil.copy(self.node.lab.secret, seed / "etc/shoal/secret")
         (seed / "etc/shoal/shoal.yaml").chmod(0o644)
-        (seed / "etc/shoal/secret").chmod(0o440)
         (seed / "etc/containerd").mkdir()
         (seed / "etc/containerd/config.toml").write_text('version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\n  config_path = "/etc/containerd/certs.d"\n')
 
@@ -193,6 +192,8 @@ def test_agent_under_systemd():
         it.check(node.run("sh", "-c", f"curl -s '{path}' | sha256sum").stdout.split()[0] == digest[7:], "other bytes")
         told = json.loads(machine.run("shoal", "status", "--json").stdout)
         it.check(told["cache"]["bytes"] >= 24 << 20 and not told["cache"]["degraded"], f"{told['cache']}")
+        found = json.loads(machine.run("shoal", "doctor", "--json", check=False).stdout)
+        it.check(found["errors"] == 0 and {"secret", "agent", "disk"} <= {each["check"] for each in found["findings"] if each["level"] == "ok"}, f"{found}")
         machine.systemctl("stop", "shoal")
         shown = machine.show("shoal")
         it.check((shown["ActiveState"], shown["Result"], shown["ExecMainStatus"]) == ("inactive", "success", "0"), f"{shown['Result']} {machine.log()}")
