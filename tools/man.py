@@ -194,7 +194,8 @@ def pages(build: Path) -> dict[str, str]:
         text = Help(said(shoal, name, "--help"))
         found[f"shoal-{name}.1"] = page_command(name, summary, text, top, version)
     found["shoal-sim.1"] = page_sim(sim_top, {name: Help(said(sim, name, "--help")) for name, _ in sim_top.commands()}, version)
-    return {name: "\n".join(lines) + "\n" for name, lines in found.items()}
+    # A heading begins a paragraph by itself.
+    return {name: re.sub(r"(?m)^(\.S[HS] .*\n)\.PP\n", r"\1", "\n".join(lines) + "\n") for name, lines in found.items()}
 
 
 def main() -> int:
