@@ -95,12 +95,13 @@ static json_t *pull_json(struct agent *agent, const struct history_pull *pull)
 {
     uint64_t end_us = pull->readers > 0 ? loop_now_us(&agent->loop) : pull->ended_us;
     json_t *object = json_pack(
-        "{s:s,s:s,s:b,s:b,s:o,s:o,s:I,s:o,s:I,s:o,s:I,s:o,s:o}", "registry", pull->registry,
+        "{s:s,s:s,s:b,s:b,s:o,s:o,s:I,s:o,s:I,s:I,s:o,s:I,s:o,s:o}", "registry", pull->registry,
         "repository", pull->repository, "ahead", (int)pull->ahead, "running", pull->readers > 0,
         "began", wall(pull->began_wall_s), "ended", wall(pull->ended_wall_s), "took_ms",
         number((end_us - pull->began_us) / 1000), "given_bytes", given(pull), "registry_bytes",
-        number(pull->origin_bytes), "peers", peers(pull), "other_peer_bytes",
-        number(pull->other_peer_bytes), "registry_reads", fetches(pull), "around", arounds(pull));
+        number(pull->origin_bytes), "around_bytes", number(pull->around_bytes), "peers",
+        peers(pull), "other_peer_bytes", number(pull->other_peer_bytes), "registry_reads",
+        fetches(pull), "around", arounds(pull));
     if (object != NULL && pull->failures.count > 0)
         (void)json_object_set_new(object, "failed_reads",
                                   json_pack("{s:I,s:o,s:s}", "count", number(pull->failures.count),

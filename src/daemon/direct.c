@@ -10,6 +10,7 @@
 
 #include "bytes.h"
 #include "direct_body.h"
+#include "history.h"
 #include "log.h"
 #include "mirror_internal.h"
 
@@ -133,15 +134,26 @@ static void go_on(struct direct *direct)
         origin_resume(direct->request->mirror->config.origin, direct->answered->fetch);
 }
 
+static void count_given(const struct direct *direct, uint32_t bytes)
+{
+    const struct mirror_request *request = direct->request;
+    request->mirror->counters.direct_bytes += bytes;
+    if (!request->opaque) /* no digest names it */
+        history_around_given(blobs_history(request->mirror->config.blobs), &request->route.digest,
+                             bytes);
+}
+
 static int source_next(void *arg, uint32_t max_bytes, struct blob_chunk *out)
 {
     struct direct *direct = arg;
     if (direct->err != 0)
         return direct->err;
     int err = direct_body_next(&direct->body, direct->over, max_bytes, out);
-    if (err == 0)
-        go_on(direct);
-    return err;
+    if (err != 0)
+        return err;
+    count_given(direct, out->byte_count);
+    go_on(direct);
+    return 0;
 }
 
 static void source_close(void *arg)

@@ -57,6 +57,10 @@ static void sources_put(const json_t *pull, FILE *out)
     uint64_t others = json_number_at(pull, "other_peer_bytes");
     if (others > 0)
         (void)fprintf(out, "            %-31s %10s\n", "other peers", bytes_text(others, text));
+    uint64_t around = json_number_at(pull, "around_bytes");
+    if (around > 0)
+        (void)fprintf(out, "            %-31s %10s\n", "the registry, around the mesh",
+                      bytes_text(around, text));
 }
 
 static void reasons_put(const json_t *pull, const char *key, const char *title, FILE *out)

@@ -217,6 +217,13 @@ void history_around(struct history *history, const struct history_subject *subje
         pull->around_error = error;
 }
 
+void history_around_given(struct history *history, const struct digest *digest, uint32_t bytes)
+{
+    struct history_pull *pull = pull_of(history, digest);
+    if (pull != NULL)
+        pull->around_bytes += bytes;
+}
+
 const struct history_pull *history_find(const struct history *history, const struct digest *digest,
                                         unsigned skip)
 {

@@ -64,6 +64,7 @@ struct history_pull {
     struct history_peer peers[HISTORY_PEERS_MAX];
     uint32_t peer_count;
     uint64_t other_peer_bytes; /* of peers beyond these */
+    uint64_t around_bytes;     /* to clients around the mesh */
     struct history_event fetches[FETCH_REASON_COUNT];
     struct history_event failures; /* of such reads */
     int last_error;                /* of the last failed one: E_* */
@@ -99,6 +100,8 @@ void history_fetch_failed(struct history *history, const struct digest *digest, 
 /* `error` as far as the reason has one, else 0. */
 void history_around(struct history *history, const struct history_subject *subject,
                     enum history_around why, int error);
+/* Bytes of such an answer were given to the client. */
+void history_around_given(struct history *history, const struct digest *digest, uint32_t bytes);
 /* A tag stood for this digest. */
 void history_tag(struct history *history, const char *registry, const char *repository,
                  const char *tag, const struct digest *digest);

@@ -152,6 +152,8 @@ static void pulls_page(struct page *page, struct agent *agent)
     family(page, "fallbacks_total", "counter", "Answers around the mesh, by reason.");
     labelled(page, "reason", "configured", mirror->direct);
     labelled(page, "reason", "no_first_byte", mirror->direct_fallback);
+    one(page, "around_bytes_total", "counter", "Bytes given to clients around the mesh.",
+        mirror->direct_bytes);
     one(page, "tags_unchanged_total", "counter",
         "Tags that the registry confirmed without sending.", mirror->tags_unchanged);
     one(page, "tags_joined_total", "counter", "Requests that waited for another one's tag.",

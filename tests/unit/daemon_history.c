@@ -57,6 +57,7 @@ static void pull_tells_where_bytes_came_from(void **state)
     assert_null(history_peer(history, &digest, &peer, 10)); /* known: nothing to fill in */
     history_given(history, &digest, BLOB_FROM_MEMORY, 100);
     history_around(history, &subject, AROUND_FAILED, E_TIMEOUT);
+    history_around_given(history, &digest, 5);
     loop.now_us += 5000000;
     history_ended(history, &digest);
     const struct history_pull *pull = history_find(history, &digest, 0);
@@ -73,6 +74,7 @@ static void pull_tells_where_bytes_came_from(void **state)
     assert_int_equal(pull->last_error, E_UNREACHABLE);
     assert_int_equal(pull->around[AROUND_FAILED].count, 1);
     assert_int_equal(pull->around_error, E_TIMEOUT);
+    assert_int_equal(pull->around_bytes, 5);
     assert_int_equal(pull->ended_us - pull->began_us, 5000000);
     assert_null(history_find(history, &digest, 1));
     history_free(history);
@@ -272,7 +274,8 @@ static void explanation_is_written_for_people(void **state)
         "\"digest\":\"sha256:01\",\"size_bytes\":2097152,\"here\":{\"bytes\":2097152,"
         "\"verified\":true},\"holders\":[{\"addr\":\"10.0.0.2:65002\",\"whole\":true}],\"pulls\":[{"
         "\"registry\":\"r\",\"repository\":\"a\",\"began\":\"T\",\"took_ms\":2500,"
-        "\"registry_bytes\":1048576,\"given_bytes\":{\"peer\":1048576,\"disk\":0},"
+        "\"registry_bytes\":1048576,\"around_bytes\":3145728,\"given_bytes\":{\"peer\":1048576,"
+        "\"disk\":0},"
         "\"peers\":[{\"addr\":\"10.0.0.2:65002\",\"id\":\"1a2b3c4d\",\"bytes\":1048576,"
         "\"pieces\":4}],\"registry_reads\":[{\"reason\":\"lease\",\"count\":1,\"last\":\"T\","
         "\"meaning\":\"normal\"}],\"failed_reads\":{\"count\":1,\"last\":\"T\",\"error\":\"e\"}}"
@@ -289,6 +292,7 @@ static void explanation_is_written_for_people(void **state)
                               "  pull      T, took 2s, r/a\n"
                               "    came    from the registry                  1.0 MiB\n"
                               "            10.0.0.2:65002         1a2b3c4d    1.0 MiB in 4 pieces\n"
+                              "            the registry, around the mesh      3.0 MiB\n"
                               "    given   to clients: peer 1.0 MiB\n"
                               "    read    lease, 1 times, last T: normal\n"
                               "    failed  1 reads of the registry, last T: e\n"
