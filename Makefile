@@ -84,6 +84,11 @@ $(BUILD)/gen/%.inc: sim/%
 	$(Q)mkdir -p $(@D) && od -An -v -tx1 $< | sed 's/ \(..\)/0x\1,/g' >$@
 $(BUILD)/sim/html_assets.o $(BUILD)/sim/build_id.o: CFLAGS_ALL += -isystem $(BUILD)
 $(BUILD)/sim/html_assets.o: $(BUILD)/gen/report.css.inc $(BUILD)/gen/report.js.inc
+# The status page goes into the agent in the same way.
+$(BUILD)/gen/%.inc: src/daemon/page/%
+	$(Q)mkdir -p $(@D) && od -An -v -tx1 $< | sed 's/ \(..\)/0x\1,/g' >$@
+$(BUILD)/src/daemon/page_html.o: CFLAGS_ALL += -isystem $(BUILD)
+$(BUILD)/src/daemon/page_html.o: $(BUILD)/gen/status.html.inc
 # What the simulator names as its source, so that a seed can be replayed on it: release and commit; the release alone without git.
 RELEASE := $(shell sed -n 's/^\#define SHOAL_VERSION "\(.*\)"/\1/p' src/daemon/cli.h)
 .PHONY: build-id

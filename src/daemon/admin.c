@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "page.h"
 
 static void text(struct exchange *exchange, int status, const char *type, const char *body,
                  size_t bytes)
@@ -59,6 +60,10 @@ void admin_handle(void *arg, struct exchange *exchange)
         metrics(agent, exchange);
     else if (strcmp(request->target, "/status") == 0)
         status(agent, exchange);
+    else if (strcmp(request->target, "/") == 0)
+        page_answer(exchange);
+    else if (strcmp(request->target, "/page.json") == 0)
+        page_json_answer(agent, exchange, false);
     else
-        plain(exchange, 404, "paths: /healthz /readyz /metrics /status\n");
+        plain(exchange, 404, "paths: / (the status page) /healthz /readyz /metrics /status\n");
 }

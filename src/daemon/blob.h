@@ -115,10 +115,21 @@ struct blob_view {
     blob_handle handle; /* in transfer */
 };
 /* Copies up to `max` blobs with readers or reads of a registry under way; returns how many. Looks
- * at every open blob, and at the pieces of those. */
+ * at every open blob. */
 size_t blobs_active(const struct blobs *blobs, struct blob_view *out, size_t max);
 /* One blob as it is now, if it is open. False: it is not. */
 bool blobs_view(const struct blobs *blobs, const struct digest *digest, struct blob_view *out);
+#define BLOB_MAP_CELLS_MAX 256
+/*
+ * Where the bytes of one blob came from, by place: a text of at most BLOB_MAP_CELLS_MAX letters,
+ * each for as many pieces in order as the next. 'R' the registry; 'V', 'Z', 'N', 'E' peers of the
+ * same vSwitch, of the same zone, of the next zones, from elsewhere; 'H' it was here before (cache,
+ * content store): most of them came from there; small letters where some are missing still, '.'
+ * where all are. Of large blobs it looks at 8 pieces for each letter. "" if the blob is not open.
+ * Returns how many letters.
+ */
+size_t blobs_map(const struct blobs *blobs, const struct digest *digest,
+                 char out[BLOB_MAP_CELLS_MAX + 1]);
 /* Readers that somebody waits for are under way (orderly stop). */
 bool blobs_busy(const struct blobs *blobs);
 

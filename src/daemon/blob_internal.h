@@ -35,6 +35,7 @@ struct blob_piece {
     struct voucher *voucher; /* owned; kept while the blob is unverified or the piece in memory */
     uint64_t checked_us;     /* when its stored bytes last matched their hash; 0 never */
     uint8_t tier;            /* enum blob_tier it came from in this life; 0: recovered */
+    uint8_t distance;        /* enum distance of the peer it came from */
     bool have;               /* verified; in memory, cache or content store */
     bool stored;             /* in the cache */
     bool loading;            /* a job reads it for readers */

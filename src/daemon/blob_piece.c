@@ -11,6 +11,7 @@
 #include "bytes.h"
 #include "content.h"
 #include "log.h"
+#include "topology.h"
 
 /* What all blobs have lined up for their hashes is a third of the memory tier, 16 MiB by default,
  * and one piece of each: lines hold buffers that arriving pieces need, and wait for those. A whole
@@ -226,6 +227,16 @@ static void note_arrival(struct blob *blob, const struct piece_source *source, u
         peer->addr = member.addr;
 }
 
+/* How far its sender is; whoever is no member any more is far. */
+static uint8_t distance_of(const struct blob *blob, const struct node_id *peer)
+{
+    const struct gossip *gossip = node_gossip(blob->blobs->config.node);
+    struct member member;
+    if (!gossip_find(gossip, peer, &member))
+        return DISTANCE_ELSEWHERE;
+    return (uint8_t)topology_distance(&gossip_self(gossip)->topology, &member.topology);
+}
+
 static void count_arrival(struct blob *blob, const struct piece_job *job)
 {
     bool peer = job->arrival.source.origin == PIECE_FROM_PEER;
@@ -233,6 +244,8 @@ static void count_arrival(struct blob *blob, const struct piece_job *job)
     counters->piece_bytes[peer ? BLOB_FROM_PEER : BLOB_FROM_ORIGIN] += job->buffer->used;
     *(peer ? &blob->sources.peer : &blob->sources.origin) += job->buffer->used;
     blob->pieces[job->piece].tier = peer ? BLOB_FROM_PEER : BLOB_FROM_ORIGIN;
+    if (peer)
+        blob->pieces[job->piece].distance = distance_of(blob, &job->arrival.source.peer);
     note_arrival(blob, &job->arrival.source, job->buffer->used);
 }
 

@@ -2,6 +2,13 @@
 /* Live blobs as status pages and `explain` show them. Nothing here changes anything. */
 #include "blob_internal.h"
 
+/* Of a map's letter; a blob of 1 TiB has a thousand pieces for each. */
+#define MAP_LOOKS_MAX 8
+/* Small and capital letters by where a piece came from: peers by distance, then the others. */
+#define MAP_REGISTRY DISTANCE_COUNT
+#define MAP_HERE     (DISTANCE_COUNT + 1)
+#define MAP_KINDS    (DISTANCE_COUNT + 2)
+
 static void view_of(const struct blob *blob, struct blob_view *out)
 {
     *out = (struct blob_view){
@@ -12,8 +19,10 @@ static void view_of(const struct blob *blob, struct blob_view *out)
         .verified = blob->verified,
         .handle = blob->handle,
     };
-    for (uint32_t i = 0; i < blob->layout.piece_count; i++)
-        out->have_bytes += blob->pieces[i].have ? piece_length(&blob->layout, i) : 0;
+    uint32_t pieces = blob->layout.piece_count;
+    out->have_bytes = (uint64_t)blob->have_count * blob->layout.piece_bytes;
+    if (pieces > 0 && blob->pieces[pieces - 1].have)
+        out->have_bytes -= blob->layout.piece_bytes - piece_length(&blob->layout, pieces - 1);
     for (const struct blob_reader *at = blob->readers; at != NULL; at = at->next)
         out->readers++;
     out->fetches = blob_fetch__count(blob);
@@ -29,12 +38,57 @@ size_t blobs_active(const struct blobs *blobs, struct blob_view *out, size_t max
     return count;
 }
 
-bool blobs_view(const struct blobs *blobs, const struct digest *digest, struct blob_view *out)
+static const struct blob *blob_of(const struct blobs *blobs, const struct digest *digest)
 {
     const struct blob *blob = NULL;
     HASH_FIND(by_digest, blobs->by_digest, digest, sizeof *digest, blob);
+    return blob;
+}
+
+bool blobs_view(const struct blobs *blobs, const struct digest *digest, struct blob_view *out)
+{
+    const struct blob *blob = blob_of(blobs, digest);
     if (blob == NULL)
         return false;
     view_of(blob, out);
     return true;
+}
+
+static unsigned map_kind(const struct blob_piece *piece)
+{
+    if (piece->tier == BLOB_FROM_PEER)
+        return piece->distance;
+    return piece->tier == BLOB_FROM_ORIGIN ? MAP_REGISTRY : MAP_HERE;
+}
+
+/* The letter of pieces [first, end). */
+static char map_letter(const struct blob *blob, uint32_t first, uint32_t end)
+{
+    static const char whole[MAP_KINDS + 1] = "VZNERH", part[MAP_KINDS + 1] = "vznerh";
+    uint32_t step = (end - first + MAP_LOOKS_MAX - 1) / MAP_LOOKS_MAX;
+    uint32_t counts[MAP_KINDS] = {0}, missing = 0;
+    unsigned most = 0;
+    for (uint32_t i = first; i < end; i += step) {
+        const struct blob_piece *piece = &blob->pieces[i];
+        missing += !piece->have;
+        counts[map_kind(piece)] += piece->have;
+    }
+    for (unsigned kind = 1; kind < MAP_KINDS; kind++)
+        most = counts[kind] > counts[most] ? kind : most;
+    if (counts[most] == 0)
+        return '.';
+    return missing == 0 ? whole[most] : part[most];
+}
+
+size_t blobs_map(const struct blobs *blobs, const struct digest *digest,
+                 char out[BLOB_MAP_CELLS_MAX + 1])
+{
+    const struct blob *blob = blob_of(blobs, digest);
+    uint64_t pieces = blob == NULL ? 0 : blob->layout.piece_count;
+    uint64_t cells = pieces < BLOB_MAP_CELLS_MAX ? pieces : BLOB_MAP_CELLS_MAX;
+    for (uint64_t i = 0; i < cells; i++)
+        out[i] =
+            map_letter(blob, (uint32_t)(i * pieces / cells), (uint32_t)((i + 1) * pieces / cells));
+    out[cells] = '\0';
+    return cells;
 }

@@ -12,6 +12,7 @@
 #include "history.h"
 #include "image_name.h"
 #include "log.h"
+#include "page.h"
 #include "pull_http.h"
 
 #define EXPLAIN_PATH "/explain"
@@ -255,6 +256,8 @@ void control_handle(void *arg, struct exchange *exchange)
         pull_http_handle(((struct agent *)arg)->pulls, exchange);
     else if (explains)
         explain(arg, exchange, *rest == '/' ? rest + 1 : rest);
+    else if (reads && strcmp(request->target, "/page.json") == 0)
+        page_json_answer(arg, exchange, true);
     else
         admin_handle(arg, exchange);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the control socket answers: all of the admin port, and with names of repositories
+ * What the control socket answers: all of the admin port, the status page's figures (page.h) with
+ * names of repositories, and
  *   /explain                 the last pulls, newest first
  *   /explain/<digest>        a blob, or the blobs of a manifest
  *   /explain/<image>         an image as people write it (image_name.h)

@@ -17,7 +17,7 @@ static json_int_t number(uint64_t value)
     return value > INT64_MAX ? INT64_MAX : (json_int_t)value;
 }
 
-static const char *state_name(enum member_state state)
+const char *status_state_name(enum member_state state)
 {
     switch (state) {
     case MEMBER_ALIVE:
@@ -45,8 +45,8 @@ static json_t *members(struct agent *agent)
         (void)json_array_append_new(
             list,
             json_pack("{s:s,s:s,s:s,s:s,s:s}", "id", short_hex(member.id.bytes, id), "addr",
-                      peer_addr_text(&member.addr, addr), "state", state_name(member.state), "zone",
-                      member.topology.zone.text, "vswitch", member.topology.vswitch.text));
+                      peer_addr_text(&member.addr, addr), "state", status_state_name(member.state),
+                      "zone", member.topology.zone.text, "vswitch", member.topology.vswitch.text));
     }
     return list;
 }

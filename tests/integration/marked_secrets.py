@@ -205,7 +205,7 @@ def stopped_in_mid_pull(world: World):
 
 def look_at_the_living(world: World):
     for node in world.nodes:
-        for page in ("/metrics", "/status", "/", "/healthz", "/readyz", f"/nothing?{world.marks['signed']}"):
+        for page in ("/metrics", "/status", "/", "/page.json", "/healthz", "/readyz", f"/nothing?{world.marks['signed']}"):
             world.places.add(f"{node.name} {page.partition('?')[0]}", node.get(page, admin=True))
         for file in ("cmdline", "environ"):
             world.places.add(f"{node.name} /proc/{file}", Path(f"/proc/{node.process.pid}/{file}").read_bytes())

@@ -96,7 +96,7 @@ def sweep_living(lab):
     """Pages of agents that answer; one that is stopped or frozen is looked at by its files alone."""
     secrets = secrets_of(lab)
     for node in lab.nodes:
-        for page in ("/metrics", "/status") if node.process and node.process.alive() else ():
+        for page in ("/metrics", "/status", "/page.json") if node.process and node.process.alive() else ():
             done = subprocess.run(node.exec("curl", "-s", "-m", "1", f"http://127.0.0.1:{node.admin_port}{page}"), capture_output=True)
             if done.returncode != 0:
                 break
