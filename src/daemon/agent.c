@@ -11,6 +11,7 @@
 #include "control.h"
 #include "control_socket.h"
 #include "log.h"
+#include "preheat.h"
 #include "pull_order.h"
 
 /* Of the buffers' cap, what the memory tier may take at most: the rest is for what is in motion. */
@@ -97,16 +98,38 @@ static int make_tls(struct agent *agent, const struct server_config *client,
 {
     struct tls_files files[CONFIG_TLS_PAIRS_MAX];
     struct server_config part = *client;
-    if (agent->config->listen_tls.port == 0)
-        return 0;
     unsigned count = config_tls_files(agent->config, files);
-    int err = tls_new(&agent->loop, files, count, &agent->tls, error);
-    if (err != 0)
+    int err = count == 0 ? 0 : tls_new(&agent->loop, files, count, &agent->tls, error);
+    if (err != 0 || agent->config->listen_tls.port == 0)
         return err;
     part.listen = agent->config->listen_tls;
     part.name = "tls";
     part.tls = agent->tls;
     return server_new(&part, &agent->tls_client, error);
+}
+
+/* A CI system and a registry or two: few connections. */
+#define PREFETCH_CONNECTIONS_MAX 32
+
+static int make_prefetch(struct agent *agent, struct config_error *error)
+{
+    static_assert(PREHEAT_BYTES_MAX >= PULL_ORDER_BYTES_MAX, "one limit for both");
+    struct server_config part = {
+        .loop = &agent->loop,
+        .listen = agent->config->listen_prefetch,
+        .name = "prefetch",
+        .tls = agent->tls,
+        .connections_max = PREFETCH_CONNECTIONS_MAX,
+        .connections_per_address = PREFETCH_CONNECTIONS_MAX / 2,
+        .body_max = PREHEAT_BYTES_MAX,
+        .arg = &agent->prefetch,
+        .handle = prefetch_port_handle,
+    };
+    if (agent->config->listen_prefetch.port == 0)
+        return 0;
+    agent->prefetch = (struct prefetch_port){
+        .loop = &agent->loop, .config = agent->config, .pulls = agent->pulls};
+    return server_new(&part, &agent->prefetch_server, error);
 }
 
 static int make_control(struct agent *agent, struct config_error *error)
@@ -156,6 +179,8 @@ static int make_servers(struct agent *agent, struct config_error *error)
         err = make_tls(agent, &client, error);
     if (err == 0)
         err = server_new(&admin, &agent->admin, error);
+    if (err == 0)
+        err = make_prefetch(agent, error);
     if (err == 0)
         err = make_control(agent, error);
     return err == 0 ? 0 : fail(error, "listen", err);
@@ -245,6 +270,7 @@ static void say_ready(struct agent *agent)
 static void release(struct agent *agent)
 {
     server_free(agent->control);
+    server_free(agent->prefetch_server);
     server_free(agent->admin);
     server_free(agent->tls_client);
     tls_free(agent->tls);

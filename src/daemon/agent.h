@@ -14,6 +14,7 @@
 #include "http_server.h"
 #include "mirror.h"
 #include "node.h"
+#include "prefetch_port.h"
 #include "pull.h"
 #include "notify.h"
 #include "registry_logins.h"
@@ -42,7 +43,9 @@ struct agent {
     struct tls *tls; /* NULL: no TLS port */
     struct server *tls_client;
     struct server *admin;
-    struct server *control; /* what `shoal status` asks */
+    struct prefetch_port prefetch;
+    struct server *prefetch_server; /* NULL: no orders by HTTP */
+    struct server *control;         /* what `shoal status` asks */
     char control_path[CONFIG_PATH_BYTES + 16];
     uint64_t started_us;
     bool ready; /* everything listens and the cache is recovered */

@@ -15,6 +15,7 @@
 #include "log.h"
 #include "loop.h"
 #include "nearest.h"
+#include "prefetch_port.h"
 #include "registry_logins.h"
 #include "secret_file.h"
 #include "tls_cert.h"
@@ -484,6 +485,7 @@ static int verify_ports(const struct config *config, struct config_error *error)
         {"listen.mesh", config->listen_mesh.port},
         {"listen.admin", config->listen_admin.port},
         {"listen.tls", config->listen_tls.port},
+        {"listen.prefetch", config->listen_prefetch.port},
     };
     for (size_t i = 0; i < sizeof ports / sizeof ports[0]; i++)
         for (size_t j = 0; j < i; j++)
@@ -560,12 +562,13 @@ static int verify_tls(const struct config *config, struct config_error *error)
 {
     struct tls_files files[CONFIG_TLS_PAIRS_MAX];
     struct tls_set *set = NULL;
-    if (config->listen_tls.port == 0 && config->tls_certificate_count + config->tls_key_count > 0)
+    bool given = config->tls_certificate_count + config->tls_key_count > 0;
+    if (config->listen_tls.port == 0 && config->listen_prefetch.port == 0 && given)
         return config_fail(error, "listen.%s is set but listen.tls, the port, is not",
                            config->tls_certificate_count > 0 ? "tlsCertificate" : "tlsKey");
-    if (config->listen_tls.port == 0)
+    if (config->listen_tls.port == 0 && !given)
         return 0;
-    if (config->tls_certificate_count == 0)
+    if (config->listen_tls.port != 0 && config->tls_certificate_count == 0)
         return config_fail(error,
                            "listen.tls needs listen.tlsCertificate and listen.tlsKey as well");
     if (config->tls_certificate_count != config->tls_key_count)
@@ -578,6 +581,22 @@ static int verify_tls(const struct config *config, struct config_error *error)
     if (err == 0)
         tls_set_put(set);
     return err;
+}
+
+static int verify_prefetch(const struct config *config, struct config_error *error)
+{
+    char token[PREFETCH_TOKEN_BYTES_MAX + 1];
+    const char *file = config->prefetch_token_file.text;
+    if (config->listen_prefetch.port == 0)
+        return file[0] == '\0' ? 0
+                               : config_fail(error, "prefetch.tokenFile is set but "
+                                                    "listen.prefetch, the port, is not");
+    if (file[0] == '\0')
+        return config_fail(error, "listen.prefetch needs prefetch.tokenFile: `openssl rand -hex "
+                                  "32` makes a token");
+    int err = prefetch_token_read(file, token, error);
+    explicit_bzero(token, sizeof token);
+    return err == 0 ? 0 : fail_at(error, "prefetch.tokenFile: ");
 }
 
 /* A value that nothing acts on would mislead its author. */
@@ -614,6 +633,8 @@ int config_verify(const struct config *config, struct config_error *error)
         err = verify_files(config, error);
     if (err == 0)
         err = verify_tls(config, error);
+    if (err == 0)
+        err = verify_prefetch(config, error);
     if (err == 0)
         err = config_acr_verify(config, error);
     if (err == 0)

@@ -38,6 +38,7 @@
 #define CONFIG_CLIENT_PORT    65001
 #define CONFIG_MESH_PORT      65002
 #define CONFIG_ADMIN_PORT     65003
+#define CONFIG_PREFETCH_PORT  65004
 
 struct config_path {
     char text[CONFIG_PATH_BYTES]; /* "" is unset */
@@ -97,7 +98,9 @@ struct config {
     struct peer_addr listen_client;
     struct peer_addr listen_mesh; /* [::] falls back to 0.0.0.0 on hosts without IPv6 */
     struct peer_addr listen_admin;
-    struct config_path listen_control;                         /* "": see control_path */
+    struct config_path listen_control; /* "": see control_path */
+    struct peer_addr listen_prefetch;  /* port 0: no orders by HTTP */
+    struct config_path prefetch_token_file;
     struct peer_addr listen_tls;                               /* port 0: no TLS client port */
     struct config_path tls_certificates[CONFIG_TLS_PAIRS_MAX]; /* the n-th key is the n-th one's */
     uint32_t tls_certificate_count;

@@ -181,6 +181,8 @@ static void pulls_page(struct page *page, struct agent *agent)
     labelled(page, "outcome", "failed", orders.failed);
     labelled(page, "outcome", "cancelled", orders.cancelled);
     labelled(page, "outcome", "refused", orders.refused);
+    one(page, "orders_unauthorized_total", "counter",
+        "Requests on the port for orders without its token.", agent->prefetch.unauthorized);
     family(page, "orders_bytes_total", "counter",
            "Bytes that came for orders now over, by where from.");
     labelled(page, "source", "origin", orders.origin_bytes);

@@ -8,8 +8,7 @@
 #include "log.h"
 #include "pull_order.h"
 
-/* TAKES `body`; NULL: no memory. */
-static void answer(struct exchange *exchange, int status, json_t *body)
+void pull_http_answer(struct exchange *exchange, int status, json_t *body)
 {
     static const char none[] = "{\"error\":\"out of memory\"}";
     char *text = body == NULL ? NULL : json_dumps(body, JSON_COMPACT);
@@ -25,10 +24,10 @@ static void answer(struct exchange *exchange, int status, json_t *body)
 
 static void refuse(struct exchange *exchange, int status, const char *text)
 {
-    answer(exchange, status, json_pack("{s:s}", "error", text));
+    pull_http_answer(exchange, status, json_pack("{s:s}", "error", text));
 }
 
-static int status_of(int err)
+int pull_http_status(int err)
 {
     switch (err) {
     case E_DENIED:
@@ -59,9 +58,9 @@ static void begin(struct pulls *pulls, struct exchange *exchange)
     if (err == 0)
         err = pulls_order(pulls, &order, id, error);
     if (err == 0)
-        answer(exchange, 202, json_pack("{s:s}", "id", id));
+        pull_http_answer(exchange, 202, json_pack("{s:s}", "id", id));
     else
-        refuse(exchange, status_of(err), error);
+        refuse(exchange, pull_http_status(err), error);
 }
 
 /* "<id>" or "<id>/cancel" behind the path. */
@@ -88,7 +87,7 @@ static void one(struct pulls *pulls, struct exchange *exchange, const char *rest
         json_decref(body);
         body = pulls_json(pulls, id);
     }
-    answer(exchange, 200, body);
+    pull_http_answer(exchange, 200, body);
 }
 
 bool pull_http_mine(const struct http_request *request)
@@ -111,5 +110,5 @@ void pull_http_handle(struct pulls *pulls, struct exchange *exchange)
     else if (post)
         begin(pulls, exchange);
     else
-        answer(exchange, 200, pulls_list(pulls));
+        pull_http_answer(exchange, 200, pulls_list(pulls));
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Orders by HTTP, for ports that take them (the control socket):
+ * Orders by HTTP, for ports that take them (the control socket, prefetch_port.h):
  *   POST /prefetch              an order (pull_order.h): 202 {"id": "..."}
  *   GET  /prefetch              all orders: {"pulls": [...]}
  *   GET  /prefetch/<id>         how one fares (pulls_json)
@@ -20,5 +20,9 @@
 bool pull_http_mine(const struct http_request *request);
 /* Answers such a request; who asks was found worthy before. */
 void pull_http_handle(struct pulls *pulls, struct exchange *exchange);
+/* For other routes beside these: the status of an error, and an answer with a body that is TAKEN;
+ * NULL: 503, no memory. */
+int pull_http_status(int err);
+void pull_http_answer(struct exchange *exchange, int status, json_t *body);
 
 #endif

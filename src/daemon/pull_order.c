@@ -7,7 +7,7 @@
 
 #include "bytes.h"
 
-/* What is known nests two deep; jansson alone would take 2,048. */
+/* What is known nests four deep; jansson alone would take 2,048. */
 #define DEPTH_MAX 16
 
 static int fail(char error[PULL_ERROR_BYTES], int err, const char *text)
@@ -65,15 +65,27 @@ static int read_order(const json_t *root, struct pull_order *out, char error[PUL
     return take_platform(json_object_get(root, "platform"), out, error);
 }
 
+int pull_json_load(const char *json, size_t json_bytes, size_t bytes_max, json_t **root,
+                   char error[PULL_ERROR_BYTES])
+{
+    if (json_bytes > bytes_max || too_deep(json, json_bytes))
+        return fail(error, E_TOO_LARGE, "the body is too long or nests too deep");
+    *root = json_loadb(json, json_bytes, JSON_REJECT_DUPLICATES, NULL);
+    if (json_is_object(*root))
+        return 0;
+    json_decref(*root);
+    return fail(error, E_MALFORMED, "the body is no JSON object");
+}
+
 int pull_order_parse(const char *json, size_t json_bytes, struct pull_order *out,
                      char error[PULL_ERROR_BYTES])
 {
+    json_t *root = NULL;
     *out = (struct pull_order){.attached = false};
-    if (json_bytes > PULL_ORDER_BYTES_MAX || too_deep(json, json_bytes))
-        return fail(error, E_TOO_LARGE, "the order is too long or nests too deep");
-    json_t *root = json_loadb(json, json_bytes, JSON_REJECT_DUPLICATES, NULL);
-    int err = json_is_object(root) ? read_order(root, out, error)
-                                   : fail(error, E_MALFORMED, "the body is no JSON object");
+    int err = pull_json_load(json, json_bytes, PULL_ORDER_BYTES_MAX, &root, error);
+    if (err != 0)
+        return err;
+    err = read_order(root, out, error);
     json_decref(root);
     return err;
 }

@@ -8,6 +8,11 @@
 
 #define PULL_ORDER_BYTES_MAX (64 * 1024)
 
+/* An object of at most so many bytes and 16 levels, no key twice. 0 with a reference in *root;
+ * E_TOO_LARGE, E_MALFORMED with one line for people in `error`. */
+MUST_USE int pull_json_load(const char *json, size_t json_bytes, size_t bytes_max, json_t **root,
+                            char error[PULL_ERROR_BYTES]);
+
 /*
  * {"image": "registry/name:tag", "platform": "os/arch[/variant]" or "all", "attached": true}; the
  * last two may be missing. 0; E_TOO_LARGE (bytes, depth); E_MALFORMED, E_INVALID with one line for

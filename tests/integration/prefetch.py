@@ -1,16 +1,18 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Images brought in before they are asked for: `shoal pull` and orders over the control socket, with a real registry."""
+"""Images brought in before they are asked for: `shoal pull` and orders over the control socket, by HTTP from CI systems and Harbor; with a real registry."""
 import json
+import socket
 import sys
 import time
 
 import it
+import marks
 from images import push_multi
 from lab import REGISTRY_NAME, Lab, Process
 from operate import pull as client_pull, shoal
 from pull import fetch
-from registries import ACCEPT, PASSWORD, USER, make_login, ns, private_registry, pull as private_pull
+from registries import ACCEPT, PASSWORD, USER, make_certificate, make_login, ns, private_registry, pull as private_pull
 
 
 def order(node, image: str, *words, code=0) -> dict:
@@ -158,6 +160,114 @@ def test_acl_7_nodes_login_brings_in_and_lets_nobody_read():
             text = refused(node, f"{lab.name}/lib/app:2")
             it.check("may not read it" in text or "has no lib/app:2" in text, text)
             it.check(PASSWORD not in text + node.process.text(), "the login is told")
+
+
+KRAKEN = "application/vnd.docker.distribution.manifest.v2+json"
+
+
+def by_http(node, path: str, *words, body=None, scheme="http") -> tuple[int, str]:
+    words = [*words, *(["-d", body if isinstance(body, str) else json.dumps(body)] if body is not None else [])]
+    done = node.run("curl", "-sk", "-m", "20", "-w", "\n%{http_code}", *words, f"{scheme}://{node.address}:65004{path}", check=False)
+    text, _, status = done.stdout.rpartition("\n")
+    return int(status), text
+
+
+def wait_over(node, place: str, *words) -> dict:
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        pull = json.loads(by_http(node, place, *words)[1])
+        if pull["state"] in ("done", "failed", "cancelled"):
+            return pull
+        time.sleep(0.1)
+    raise AssertionError(f"not over: {pull}")
+
+
+def pushed(lab, image, repository="lib/app", **more) -> dict:
+    """As Harbor tells a provider of kind Kraken."""
+    target = {"mediaType": KRAKEN, "size": 0, "digest": image["digest"], "repository": repository, "url": f"https://{REGISTRY_NAME}/v2/{repository}/manifests/1", "tag": "1"}
+    return {"events": [{"id": "x1", "timestamp": "2026-11-23T00:00:00Z", "action": "push", "target": {**target, **more}, "request": None, "actor": None}]}
+
+
+def with_token(lab, text: str) -> str:
+    path = make_login(lab.dir / "token", text)
+    return str(path)
+
+
+def test_harbor_and_ci_by_http():
+    with Lab(2) as lab:
+        lab.start_registry()
+        image = lab.push_image("lib/app", [5 << 20, 1 << 20])
+        other = lab.push_image("lib/other", [2 << 20])
+        token = marks.secret("prefetch-token") + "0123456789abcdef0123456789abcdef"
+        node = lab.nodes[0]
+        node.start({"listen.prefetch": node.address, "prefetch.tokenFile": with_token(lab, token + "\n")})
+        lab.nodes[1].start()
+        lab.wait_members()
+        bearer, basic, wrong = ("-H", f"Authorization: Bearer {token}"), ("-u", f"harbor:{token}"), ("-u", "harbor:" + "x" * 32)
+        good = pushed(lab, image)
+        for words in ((), wrong, ("-H", f"Authorization: Bearer {token[:-1]}"), ("-H", f"X-Token: {token}")):
+            for path, body in (("/health", None), ("/registry/notifications", good), ("/prefetch", {"image": f"{REGISTRY_NAME}/lib/app:1"}), ("/prefetch", None), ("/x", None)):
+                status, text = by_http(node, path, *words, body=body)
+                it.check(status == 401 and "error" in text, f"{words} {path}: {status} {text}")
+        it.check(node.metric("shoal_orders_unauthorized_total") == 20 and node.metric("shoal_orders_total") == 0, "counted otherwise")
+        for words in (bearer, basic):
+            it.check(by_http(node, "/health", *words) == (200, '{"status":"ok"}'), "health")
+        status, text = by_http(node, "/registry/notifications", *basic, body=good)
+        orders = json.loads(text)["orders"]
+        it.check(status == 202 and len(orders) == 1, f"{status} {text}")
+        done = wait_over(node, f"/prefetch/{orders[0]['id']}", *bearer)
+        it.check(done["state"] == "done" and done["digest"] == image["digest"] and done["origin_bytes"] == image["size"] + image["config"]["size"], f"{done}")
+        status, text = by_http(node, "/registry/notifications", *basic, body=good)  # replayed: nothing comes again
+        again = wait_over(node, f"/prefetch/{json.loads(text)['orders'][0]['id']}", *bearer)
+        it.check(status == 202 and again["state"] == "done" and again["origin_bytes"] == 0, f"{again}")
+        client_pull(lab.nodes[1], image)
+        it.check(lab.nodes[1].status()["bytes"]["origin"] == 0, "another node's client read the registry")
+        status, text = by_http(node, "/prefetch", *bearer, body={"image": f"{REGISTRY_NAME}/lib/other:1"})
+        done = wait_over(node, "/prefetch/" + json.loads(text)["id"], *basic)
+        it.check(status == 202 and done["state"] == "done" and done["digest"] == other["digest"], f"{done}")
+        for body, wanted in (("", 400), ("{", 400), ({"events": 1}, 400), (pushed(lab, image, url="https://evil.test/v2/"), 404), (pushed(lab, image, repository="../x"), 400),
+                             (pushed(lab, image, digest="sha256:1"), 400), ({"events": good["events"] * 33}, 413), ('{"events":' + "[" * 40, 413), ("x" * 70000, 413)):
+            status, text = by_http(node, "/registry/notifications", *bearer, body=body)
+            it.check(status == wanted and "error" in text, f"{str(body)[:80]}: {status} {text}")
+        status, text = by_http(node, "/registry/notifications", *bearer, body={"events": [{**good["events"][0], "action": "pull"}]})
+        it.check((status, text) == (202, '{"orders":[],"ignored":1}'), f"{status} {text}")
+        status, text = by_http(node, "/registry/notifications", *bearer, "-H", "Transfer-Encoding: chunked", body=good)
+        it.check(status == 413, f"chunked: {status}")
+        it.check(by_http(node, "/metrics", *bearer)[0] == 404 and by_http(node, "/registry/notifications", *bearer)[0] == 404, "other paths")
+        # A body that does not come is not waited for
+        with it.inside(node.netns):
+            silent = socket.create_connection((node.address, 65004), timeout=15)
+        silent.sendall(b"POST /prefetch HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
+        it.check(silent.recv(100).startswith(b"HTTP/1.1 408"), "a body that does not come")
+        silent.close()
+        fresh = marks.secret("rotated-token") + "fedcba9876543210fedcba9876543210"
+        with_token(lab, fresh)
+        it.check(by_http(node, "/health", *bearer)[0] == 401 and by_http(node, "/health", "-u", f"x:{fresh}")[0] == 200, "a rotated token")
+        shown = node.run("build/shoal", "config", "show", "--config", node.dir / "shoal.yaml").stdout
+        it.check(fresh not in shown and token not in node.process.text(), "the token is shown")
+
+
+def test_orders_by_tls():
+    with Lab(1) as lab:
+        lab.start_registry()
+        image = lab.push_image("lib/app", [1 << 20])
+        node, token = lab.nodes[0], "0123456789abcdef" * 3
+        cert, key = make_certificate(lab.dir, "node", "mirror.test")
+        key.chmod(0o400)
+        node.start({"listen.prefetch": node.address, "prefetch.tokenFile": with_token(lab, token), "listen.tlsCertificate": [str(cert)], "listen.tlsKey": [str(key)]})
+        status, text = by_http(node, "/registry/notifications", "-u", f"h:{token}", body=pushed(lab, image), scheme="https")
+        it.check(status == 202, f"{status} {text}")
+        it.check(wait_over_tls(node, json.loads(text)["orders"][0]["id"], token)["state"] == "done", "by TLS")
+        it.check(by_http(node, "/health", "-u", f"h:{token}")[0] == 400, "plain HTTP to a TLS port")
+
+
+def wait_over_tls(node, order_id: str, token: str) -> dict:
+    for _ in range(100):
+        pull = json.loads(by_http(node, f"/prefetch/{order_id}", "-u", f"h:{token}", scheme="https")[1])
+        if pull["state"] not in ("waiting", "resolving", "running"):
+            break
+        time.sleep(0.1)
+    return pull
 
 
 if __name__ == "__main__":

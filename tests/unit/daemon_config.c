@@ -748,6 +748,20 @@ static void a_tls_port_needs_its_files(void **state)
                         "listen.client and listen.tls both use port 65001");
 }
 
+static void a_port_for_orders_needs_its_token(void **state)
+{
+    (void)state;
+    expect_verify_error("listen: {prefetch: \"0.0.0.0\"}\n",
+                        "listen.prefetch needs prefetch.tokenFile: `openssl rand -hex 32` makes a "
+                        "token");
+    expect_verify_error("prefetch: {tokenFile: /t}\n",
+                        "prefetch.tokenFile is set but listen.prefetch, the port, is not");
+    expect_verify_error("listen: {prefetch: \"0.0.0.0\"}\nprefetch: {tokenFile: /nowhere/t}\n",
+                        "prefetch.tokenFile: cannot open /nowhere/t: No such file or directory");
+    expect_verify_error("listen: {prefetch: \"0.0.0.0:65003\"}\n",
+                        "listen.admin and listen.prefetch both use port 65003");
+}
+
 static const char secret_text[] =
     "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n";
 
@@ -967,6 +981,7 @@ int main(void)
         cmocka_unit_test(rrsa_takes_the_webhook_s_environment),
         cmocka_unit_test(access_keys_come_from_files),
         cmocka_unit_test(a_tls_port_needs_its_files),
+        cmocka_unit_test(a_port_for_orders_needs_its_token),
         cmocka_unit_test(secret_files_must_be_private),
         cmocka_unit_test(secret_files_must_hold_a_secret),
         cmocka_unit_test(made_secrets_are_private_and_never_overwrite),
