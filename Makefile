@@ -182,9 +182,9 @@ format: ## rewrite layout with clang-format
 .PHONY: deps demo bench calibrate sim image chart man install clean help
 deps: ## install what is missing from Debian
 	$(Q)tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
-demo: deps ## 5 nodes, 2 zones, a real registry, a real image: where each byte came from
+demo: deps ## 5 nodes, 2 zones, a real registry, a real image: where each byte came from (DEMO_STAY=1: nodes and their status pages stay)
 	$(Q)$(MAKE) --no-print-directory all
-	$(Q)bench/demo.sh
+	$(Q)bench/demo.sh $(if $(DEMO_STAY),--stay)
 bench: deps ## measured figures beside their baselines: nginx, aria2, libtorrent, no mesh (ARGS="--full", "--help")
 	$(Q)tools/deps.sh $(BENCH_PACKAGES)
 	$(Q)$(MAKE) --no-print-directory all

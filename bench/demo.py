@@ -2,19 +2,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """make demo: five nodes in two zones pull one image at once, first without the mesh, then with it.
 
-A real registry, real clients, shaped links (as root). Prints where each byte came from and leaves build/demo.json.
+A real registry, real clients, shaped links (as root). Prints where each byte came from and leaves build/demo.json. With
+--stay the nodes stay, each with its status page in reach of this machine's browser, until Ctrl-C.
 """
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 
+from door import Door
 from lab import ROOT, Lab
 from race import print_table, pull_all
 
 ORIGIN_COPIES_MAX = 1.15
 LAST_RATIO_MAX = 2.0
+PAGE_PORT = 65013
 
 
 def parse():
@@ -23,6 +27,7 @@ def parse():
     parser.add_argument("--zones", type=int, default=2)
     parser.add_argument("--mbit", type=int, default=200, help="link rate of each node and of the registry")
     parser.add_argument("--layers", default="96,80,64,32", help="layer sizes in MiB")
+    parser.add_argument("--stay", action="store_true", help="keep the nodes and show their status pages until Ctrl-C")
     parser.add_argument("--loopback", action="store_true", help="no namespaces, no shaping")
     return parser.parse_args()
 
@@ -30,6 +35,7 @@ def parse():
 def main() -> int:
     options = parse()
     started = time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # either way the lab is taken down
     layers = [int(float(x) * (1 << 20)) for x in options.layers.split(",")]
     netns = os.geteuid() == 0 and not options.loopback
     if not netns:
@@ -43,10 +49,39 @@ def main() -> int:
         print_table("without the mesh: every node reads the registry", plain)
         lab.start_nodes()
         lab.wait_members()
+        if options.stay:
+            show_pages(lab)
         mesh = pull_all(lab, "demo/app", image)
         print_table("with the mesh", mesh)
+        code = verdict(options, netns, plain, mesh, started)
+        if options.stay:
+            stay()
         for node in lab.nodes:
             node.process.stop()
+    return code
+
+
+def show_pages(lab: Lab):
+    """Status pages where a browser of this machine finds them. A node in a namespace is reached by its control socket, so its page names images."""
+    print()
+    for node in lab.nodes:
+        port = PAGE_PORT + 10 * node.index if lab.netns else node.admin_port
+        if lab.netns:
+            Door(port, node.dir / "data" / "control.sock")
+        print(f"  status page of {node.name}, zone-{'abcdefgh'[node.zone]}: http://127.0.0.1:{port}/", flush=True)
+
+
+def stay():
+    print("\n  the nodes stay until Ctrl-C", flush=True)
+    try:
+        while True:
+            signal.pause()
+    except KeyboardInterrupt:
+        print()
+
+
+def verdict(options, netns: bool, plain: dict, mesh: dict, started: float) -> int:
+    """Writes and prints the figures; 1 if they are over the allowed ones."""
     result = {"scenario": "demo", "zones": options.zones, "mbit": options.mbit if netns else None, **mesh,
               "no_mesh": {"last_s": plain["last_s"], "origin_copies": plain["origin_copies"]}}
     (ROOT / "build" / "demo.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -5,6 +5,7 @@ nodes, with strings that would like to be markup, without scripts, and when the 
 import copy
 import json
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -173,6 +174,43 @@ def test_why_the_mesh_was_gone_around():
             browser.wait("document.body.dataset.drawn >= 1")
             second.process.stop()
             browser.wait("document.querySelector('#live').innerText.includes('no answer from the agent since')")
+
+
+def test_other_sites_get_nothing_of_the_control_socket():
+    with Lab(1) as lab:
+        node = lab.nodes[0]
+        lab.start_nodes()
+
+        def status(host, path, *words) -> str:
+            return node.run("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--unix-socket", node.dir / "data" / "control.sock", *words, f"http://{host}{path}").stdout
+
+        it.check(status("localhost:8080", "/page.json", "-HSec-Fetch-Site: same-origin") == "200", "the page itself is refused")
+        for refused in (("other.test", "/page.json"), ("localhost", "/page.json", "-HSec-Fetch-Site: cross-site"), ("localhost", "/status", "-HSec-Fetch-Site: same-site"),
+                        ("localhost", "/prefetch", "-HOrigin: http://other.test", "-d", '{"image": "other.test/a:1"}')):
+            it.check(status(*refused) == "403", f"{refused}: {status(*refused)}")
+
+
+def test_the_demo_stays_with_its_pages():
+    words = ["bench/demo.py", "--nodes", "3", "--layers", "3", "--stay"]
+    demo = subprocess.Popen([sys.executable, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        pages, lines = [], []
+        for line in demo.stdout:
+            lines.append(line)
+            pages += [line.split()[-1]] if "status page of" in line else []
+            if "until Ctrl-C" in line:
+                break
+        it.check(len(pages) == 3, "".join(lines))
+        for page in pages:
+            html = subprocess.run(["curl", "-s", "-m", "5", page], capture_output=True, text=True).stdout
+            figures = json.loads(subprocess.run(["curl", "-s", "-m", "5", f"{page}page.json"], capture_output=True, text=True).stdout)
+            it.check(html.startswith("<!doctype html>") and figures["pulls"][0]["repository"] == "demo/app", f"{figures['pulls']}")
+        demo.send_signal(signal.SIGINT)
+        it.check(demo.wait(30) in (0, 1), "the demo does not end by Ctrl-C")  # 1: so small an image is not in its figures
+    finally:
+        if demo.poll() is None:
+            demo.terminate()  # it takes its lab down
+            demo.wait(30)
 
 
 class Stub:
