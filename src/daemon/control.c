@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 
 #include "admin.h"
@@ -245,6 +246,30 @@ static void explain(struct agent *agent, struct exchange *exchange, const char *
     free(page);
 }
 
+/* The header's value without a port. */
+static bool host_is_ours(const char *host)
+{
+    static const char *const ours[] = {"shoal", "localhost", "127.0.0.1", "[::1]"};
+    for (size_t i = 0; host != NULL && i < sizeof ours / sizeof ours[0]; i++) {
+        size_t bytes = strlen(ours[i]);
+        if (strncasecmp(host, ours[i], bytes) == 0 && (host[bytes] == '\0' || host[bytes] == ':'))
+            return true;
+    }
+    return false;
+}
+
+bool control_trusts(const struct http_request *request)
+{
+    const char *site = http_request_header(request, "sec-fetch-site");
+    const char *origin = http_request_header(request, "origin");
+    if (!host_is_ours(http_request_header(request, "host")))
+        return false;
+    if (request->method == HTTP_POST && (site != NULL || origin != NULL))
+        return false;
+    bool own = site == NULL || strcmp(site, "same-origin") == 0 || strcmp(site, "none") == 0;
+    return own || strcmp(request->target, "/") == 0;
+}
+
 void control_handle(void *arg, struct exchange *exchange)
 {
     const struct http_request *request = exchange_request(exchange);
@@ -252,7 +277,10 @@ void control_handle(void *arg, struct exchange *exchange)
     bool reads = request->method == HTTP_GET || request->method == HTTP_HEAD;
     bool explains = reads && strncmp(request->target, EXPLAIN_PATH, strlen(EXPLAIN_PATH)) == 0 &&
                     (*rest == '\0' || *rest == '/');
-    if (pull_http_mine(request))
+    if (!control_trusts(request))
+        answer(exchange, 403, "text/plain; charset=utf-8",
+               "not for other sites' pages: ask http://localhost or http://shoal\n");
+    else if (pull_http_mine(request))
         pull_http_handle(((struct agent *)arg)->pulls, exchange);
     else if (explains)
         explain(arg, exchange, *rest == '/' ? rest + 1 : rest);

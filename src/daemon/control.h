@@ -19,6 +19,15 @@
 #define EXPLAIN_PULLS_MAX   4 /* of each blob, newest first */
 #define EXPLAIN_HOLDERS_MAX 16
 
+/*
+ * Whether a request may be answered. Whoever tunnels the socket to a port of the own machine, to
+ * look at the status page there, opens it to that machine's browser, and with it to every site that
+ * the browser shows. So the host must be one of this machine (localhost, 127.0.0.1, [::1]; "shoal",
+ * as our own commands say): a name of another site that was made to mean this machine is none (DNS
+ * rebinding). What a browser asks for another site's page gets the bare document at most
+ * (Sec-Fetch-Site), and no page may give orders (POST with Origin or Sec-Fetch-Site).
+ */
+bool control_trusts(const struct http_request *request);
 /* Handler for server_new; `arg` is the struct agent. */
 void control_handle(void *arg, struct exchange *exchange);
 

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 
 #include "daemon_scratch.h"
+#include "../../src/daemon/control.h"
 #include "../../src/daemon/control_socket.h"
 #include "../../src/daemon/loop.h"
 #include "../../src/daemon/status_text.h"
@@ -191,6 +192,39 @@ static void client_gives_orders(void **state)
     (void)unlink(path);
 }
 
+static bool trusts(const char *head)
+{
+    static struct http_request request;
+    size_t used = 0;
+    int status = 0;
+    assert_int_equal(http_request_parse_order((const uint8_t *)head, strlen(head), 1024, &request,
+                                              &used, &status),
+                     0);
+    return control_trusts(&request);
+}
+
+/* A socket that is tunnelled to a port is open to the browser there: other sites get nothing. */
+static void other_sites_get_nothing(void **state)
+{
+    (void)state;
+    assert_true(trusts("GET /explain HTTP/1.1\r\nHost: shoal\r\n\r\n"));
+    assert_true(trusts("POST /prefetch HTTP/1.1\r\nHost: shoal\r\nContent-Length: 0\r\n\r\n"));
+    assert_true(trusts("GET /page.json HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n"
+                       "Sec-Fetch-Site: same-origin\r\n\r\n"));
+    assert_true(trusts("GET / HTTP/1.1\r\nHost: LOCALHOST\r\nSec-Fetch-Site: none\r\n\r\n"));
+    assert_true(trusts("GET / HTTP/1.1\r\nHost: [::1]:80\r\nSec-Fetch-Site: cross-site\r\n\r\n"));
+    assert_false(trusts("GET /page.json HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n"
+                        "Sec-Fetch-Site: cross-site\r\n\r\n"));
+    assert_false(trusts("GET /page.json HTTP/1.1\r\nHost: other.test\r\n"
+                        "Sec-Fetch-Site: same-origin\r\n\r\n"));
+    assert_false(trusts("GET / HTTP/1.1\r\nHost: localhost.other.test\r\n\r\n"));
+    assert_false(trusts("GET /explain HTTP/1.0\r\n\r\n")); /* nobody says for whom */
+    assert_false(trusts("POST /prefetch HTTP/1.1\r\nHost: localhost\r\n"
+                        "Origin: https://other.test\r\nContent-Length: 0\r\n\r\n"));
+    assert_false(trusts("POST /prefetch HTTP/1.1\r\nHost: localhost\r\n"
+                        "Sec-Fetch-Site: same-origin\r\nContent-Length: 0\r\n\r\n"));
+}
+
 static void place_follows_the_configuration(void **state)
 {
     (void)state;
@@ -272,6 +306,7 @@ int main(void)
         cmocka_unit_test(own_user_is_allowed),
         cmocka_unit_test(client_takes_answers_and_tells_errors),
         cmocka_unit_test(client_gives_orders),
+        cmocka_unit_test(other_sites_get_nothing),
         cmocka_unit_test(place_follows_the_configuration),
         cmocka_unit_test(figures_are_short),
         cmocka_unit_test(status_is_written_for_people),
