@@ -187,6 +187,7 @@ struct registry_login {
     char user[256]; /* PASSWORD; "" otherwise, as the next */
     char password[4096];
     char token[REGISTRY_LOGIN_TOKEN_MAX + 1]; /* the others; visible ASCII */
+    char helper[64]; /* E_UNSUPPORTED: the program that has it instead; "" none, no secret */
 };
 /*
  * Reads the node's login for a registry (its name) out of a file's text: dockerconfigjson ("auths",
@@ -196,7 +197,9 @@ struct registry_login {
  * has no configured entry of its own name, so only a file that names it has a login for it: a plain
  * one names nobody, and would go to whatever host a client asks for. The caller wipes `out`. 0;
  * E_NOT_FOUND (no entry for the registry), E_MALFORMED, E_TOO_LARGE, E_UNSUPPORTED (an entry with
- * neither password nor token), E_REFUSED (a plain file, by_pattern); then `out` may hold parts.
+ * neither password nor token, or a credential helper that would have to be run: `out->helper`),
+ * E_REFUSED (a plain file, by_pattern); then `out` may hold parts. `credsStore` counts for a
+ * registry with an entry of its own name only: of a pattern it would claim every host.
  */
 MUST_USE int registry_login_parse(const char *text, size_t text_bytes, const char *registry,
                                   bool by_pattern, struct registry_login *out);

@@ -39,6 +39,12 @@ int registry_login_read(const struct registry_entry *entry, struct registry_logi
     (void)loop_alloc(NULL, text, 0);
     if (err == 0)
         return 0;
+    if (err == E_UNSUPPORTED && out->helper[0] != '\0')
+        return config_fail(error,
+                           "%.300s: the login for %s is with the credential helper "
+                           "docker-credential-%s, and no programs are run: put `auth` or a token "
+                           "for it under `auths`, or name a file with user:password",
+                           file, entry->name, out->helper);
     (void)config_fail(error, "%.300s: no login for %s: %s", file, entry->name, reason(err));
     return err == E_NOT_FOUND ? E_NOT_FOUND : E_CONFIG;
 }

@@ -131,7 +131,37 @@ static const char *text_of(const json_t *auth, const char *name)
     return text == NULL || text[0] == '\0' ? NULL : text;
 }
 
-static int config_read(const json_t *root, const char *registry, struct registry_login *out)
+/* The credential helper that Docker would ask for this registry: `credHelpers` by host, else
+ * `credsStore` for all of them. False: none. Its name is for an error's text: what is no plain name
+ * of a program is not repeated. */
+static bool helper_find(const json_t *root, const char *registry, bool by_pattern, char *out,
+                        size_t out_bytes)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    const json_t *found = auth_find(json_object_get(root, "credHelpers"), registry);
+    const char *name;
+
+    if (found == NULL && !by_pattern)
+        found = json_object_get(root, "credsStore");
+    name = json_string_value(found);
+    if (name == NULL || name[0] == '\0')
+        return false;
+    if (name[strspn(name, plain)] != '\0' || text_copy(out, out_bytes, name) != 0)
+        memcpy(out, "?", 2);
+    return true;
+}
+
+/* Neither password nor token: is it that a program has them? */
+static int config_without(const json_t *root, const char *registry, bool by_pattern, bool has_entry,
+                          struct registry_login *out)
+{
+    if (helper_find(root, registry, by_pattern, out->helper, sizeof out->helper))
+        return E_UNSUPPORTED;
+    return has_entry ? E_UNSUPPORTED : E_NOT_FOUND;
+}
+
+static int config_read(const json_t *root, const char *registry, bool by_pattern,
+                       struct registry_login *out)
 {
     const json_t *auth = auth_find(json_object_get(root, "auths"), registry);
     const char *user = json_string_value(json_object_get(auth, "username"));
@@ -141,7 +171,7 @@ static int config_read(const json_t *root, const char *registry, struct registry
     const char *identity = text_of(auth, "identitytoken");
 
     if (auth == NULL)
-        return E_NOT_FOUND;
+        return config_without(root, registry, by_pattern, false, out);
     /* Beside an identity token `auth` is a user without password. */
     if (bearer != NULL)
         return token_set(bearer, REGISTRY_LOGIN_BEARER, out);
@@ -149,7 +179,9 @@ static int config_read(const json_t *root, const char *registry, struct registry
         return token_set(identity, REGISTRY_LOGIN_IDENTITY, out);
     if (user != NULL && password != NULL)
         return login_set(user, strlen(user), password, strlen(password), out);
-    return encoded != NULL ? auth_decode(encoded, out) : E_UNSUPPORTED;
+    if (encoded != NULL)
+        return auth_decode(encoded, out);
+    return config_without(root, registry, by_pattern, true, out);
 }
 
 /* "user:password", or a line each; an end of line at the end is not part of it. */
@@ -173,6 +205,7 @@ int registry_login_parse(const char *text, size_t text_bytes, const char *regist
     size_t blank = 0;
     int err;
 
+    out->helper[0] = '\0';
     if (text_bytes > LOGIN_FILE_BYTES_MAX)
         return E_TOO_LARGE;
     while (blank < text_bytes && strchr(" \t\r\n", text[blank]) != NULL && text[blank] != '\0')
@@ -183,7 +216,7 @@ int registry_login_parse(const char *text, size_t text_bytes, const char *regist
     err = json__load(text, text_bytes, LOGIN_FILE_BYTES_MAX, &root);
     if (err != 0)
         return err;
-    err = config_read(root, registry, out);
+    err = config_read(root, registry, by_pattern, out);
     json_decref(root);
     return err;
 }

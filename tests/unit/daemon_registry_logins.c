@@ -62,6 +62,11 @@ static void bad_files_are_told_of_without_their_text_hrd_4(void **state)
          "the entry has neither password nor token", E_CONFIG},
         {"{\"auths\":{\"r.test\":{\"identitytoken\":\"HID DEN\"}}}", 0400, "no login for r.test",
          E_CONFIG},
+        {"{\"auths\":{\"r.test\":{}},\"credsStore\":\"desktop\"}", 0400,
+         "the login for r.test is with the credential helper docker-credential-desktop, and no "
+         "programs are run: put `auth` or a token for it under `auths`, or name a file with "
+         "user:password",
+         E_CONFIG},
     };
 
     (void)state;
@@ -82,6 +87,8 @@ static void patterns_want_hosts_named(void **state)
     assert_non_null(strstr(error.text, "a pattern needs dockerconfigjson"));
     assert_null(strstr(error.text, "HIDDEN"));
     assert_int_equal(read_login(file_with("{\"auths\":{}}", 0400), "*.x.test"), E_NOT_FOUND);
+    assert_int_equal(read_login(file_with("{\"credsStore\":\"pass\"}", 0400), "*.x.test"),
+                     E_NOT_FOUND);
 }
 
 static void the_origin_gets_the_same(void **state)

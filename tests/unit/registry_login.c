@@ -138,6 +138,37 @@ static void patterns_need_files_that_name_hosts(void **state)
                      E_NOT_FOUND);
 }
 
+/* HRD-3: no program is run, so its name is all there is to tell. */
+static void helpers_are_named_and_not_run(void **state)
+{
+    static const char text[] =
+        "{\"auths\":{\"a.test\":{\"auth\":\"YWxpY2U6c2VjcmV0MQ==\"},\"e.test\":{}},"
+        "\"credHelpers\":{\"a.test\":\"no\",\"h.test:5000\":\"ecr-login\",\"x.h.test\":\"../sh "
+        "\\n\"},"
+        "\"credsStore\":\"desktop.exe\"}";
+
+    (void)state;
+    expect(text, "a.test", "alice", "secret1"); /* what is in the file needs no program */
+    assert_string_equal(login.helper, "");
+    assert_int_equal(parse(text, "h.test:5000"), E_UNSUPPORTED);
+    assert_string_equal(login.helper, "ecr-login");
+    assert_int_equal(parse(text, "x.h.test"), E_UNSUPPORTED);
+    assert_string_equal(login.helper, "?");
+    assert_int_equal(parse(text, "e.test"), E_UNSUPPORTED);
+    assert_string_equal(login.helper, "desktop.exe");
+    assert_int_equal(parse(text, "other.test"), E_UNSUPPORTED);
+    assert_string_equal(login.helper, "desktop.exe");
+    assert_int_equal(registry_login_parse(text, strlen(text), "other.test", true, &login),
+                     E_NOT_FOUND);
+    assert_string_equal(login.helper, "");
+    assert_int_equal(registry_login_parse(text, strlen(text), "h.test:5000", true, &login),
+                     E_UNSUPPORTED);
+    assert_int_equal(parse("{\"credsStore\":3,\"credHelpers\":\"x\"}", "a.test"), E_NOT_FOUND);
+    assert_int_equal(parse("{\"auths\":{\"a.test\":{}},\"credsStore\":\"\"}", "a.test"),
+                     E_UNSUPPORTED);
+    assert_string_equal(login.helper, "");
+}
+
 static void bad_files_are_refused(void **state)
 {
     static const char *const bad[] = {
@@ -176,6 +207,7 @@ int main(void)
         cmocka_unit_test(tokens_go_before_passwords),
         cmocka_unit_test(keys_may_stand_for_the_hosts_below),
         cmocka_unit_test(patterns_need_files_that_name_hosts),
+        cmocka_unit_test(helpers_are_named_and_not_run),
         cmocka_unit_test(bad_files_are_refused),
     };
 
