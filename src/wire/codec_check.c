@@ -35,12 +35,21 @@ static const struct format formats[32] = {
     [0x1e] = {WIRE__MAP, 2, 0},    [0x1f] = {WIRE__MAP, 4, 0},
 };
 
+/* Of 0, 1, 2, 4 or 8 bytes. */
 static uint64_t load_be(const uint8_t *in, unsigned byte_count)
 {
-    uint64_t value = 0;
-    for (unsigned i = 0; i < byte_count; i++)
-        value = value << 8 | in[i];
-    return value;
+    switch (byte_count) {
+    case 1:
+        return in[0];
+    case 2:
+        return load_be16(in);
+    case 4:
+        return load_be32(in);
+    case 8:
+        return load_be64(in);
+    default:
+        return 0;
+    }
 }
 
 /* The formats other than small numbers that carry everything in their first byte. */

@@ -22,6 +22,9 @@ struct wire__value {
     uint64_t number;     /* UINT: value; BOOL: 0 or 1; ARRAY: elements; MAP: keys and values */
 };
 
+/* First byte of a byte string of less than 256 bytes (bin 8). */
+#define WIRE__BYTES_SHORT 0xc4
+
 /*
  * Takes the value header at in[0..in_bytes) apart and makes sure that its payload is inside the
  * input too; elements of an array or map follow and are not looked at. 0; E_TRUNCATED: header or
@@ -30,7 +33,8 @@ struct wire__value {
  */
 MUST_USE static inline int wire__value_read(const uint8_t *in, size_t in_bytes,
                                             struct wire__value *out);
-/* The same for all but the small numbers, which most values are; in_bytes > 0. */
+/* The same for all but small numbers and short byte strings, which most values are; in_bytes > 0.
+ */
 MUST_USE int wire__value_read_other(const uint8_t *in, size_t in_bytes, struct wire__value *out);
 
 /* See above. Inline: each value of each message is read twice by it, checked and taken. */
@@ -39,9 +43,13 @@ MUST_USE static inline int wire__value_read(const uint8_t *in, size_t in_bytes,
 {
     if (in_bytes == 0)
         return E_TRUNCATED;
-    if (in[0] > 0x7f)
+    if (in[0] <= 0x7f) {
+        *out = (struct wire__value){.kind = WIRE__UINT, .header_bytes = 1, .number = in[0]};
+        return 0;
+    }
+    if (in[0] != WIRE__BYTES_SHORT || in_bytes < 2 || in[1] > in_bytes - 2)
         return wire__value_read_other(in, in_bytes, out);
-    *out = (struct wire__value){.kind = WIRE__UINT, .header_bytes = 1, .number = in[0]};
+    *out = (struct wire__value){.kind = WIRE__BYTES, .header_bytes = 2, .body_bytes = in[1]};
     return 0;
 }
 
