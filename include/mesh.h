@@ -51,7 +51,8 @@ MUST_USE int mesh_new(const struct env *env, const struct mesh_config *config, u
 void mesh_free(struct mesh *mesh);
 
 /* The parts. Event calls on them (transfer_piece_done, gossip_join...) are made directly; the host
-   then drains mesh_next_result, which also carries news from part to part. Never free them. */
+   then drains mesh_next_result, which also carries news from part to part. Never free them, and
+   ask anew for gossip and DHT after each drain: one that nobody asked for is not looked at. */
 struct gossip *mesh_gossip(struct mesh *mesh);
 struct dht *mesh_dht(struct mesh *mesh);
 struct transfer *mesh_transfer(struct mesh *mesh);

@@ -26,6 +26,10 @@ struct mesh {
     uint64_t host_lookups[HOST_LOOKUPS_MAX]; /* ids whose result goes to the host */
     size_t host_lookup_count;
     struct dht_result *answer; /* the last lookup's; too large for the caller's stack */
+    /* Nearly all calls are transfer's own. For those gossip and DHT are not looked at: they were
+     * drained, and have nothing to do before `others_due_us`, unless somebody got hold of them. */
+    bool others_called;
+    uint64_t others_due_us;
 };
 
 static int new_directory(struct mesh *mesh, const struct mesh_config *config)
@@ -81,7 +85,7 @@ int mesh_new(const struct env *env, const struct mesh_config *config, uint64_t n
     struct mesh *mesh = env->alloc(env->host, NULL, sizeof *mesh);
     if (mesh == NULL)
         return E_NO_MEMORY;
-    *mesh = (struct mesh){.env = env};
+    *mesh = (struct mesh){.env = env, .others_called = true};
     node_id_of(config->cluster_id, &config->self_addr, &mesh->self);
     mesh->answer = env->alloc(env->host, NULL, sizeof *mesh->answer);
     int err = mesh->answer == NULL ? E_NO_MEMORY : 0;
@@ -119,11 +123,13 @@ void mesh_free(struct mesh *mesh)
 
 struct gossip *mesh_gossip(struct mesh *mesh)
 {
+    mesh->others_called = true;
     return mesh->gossip;
 }
 
 struct dht *mesh_dht(struct mesh *mesh)
 {
+    mesh->others_called = true;
     return mesh->dht;
 }
 
@@ -153,6 +159,7 @@ static size_t run_of_live(const struct mesh *mesh, const struct member *members,
 int mesh_seed_members(struct mesh *mesh, uint64_t now_us, const struct member *members,
                       size_t member_count)
 {
+    mesh->others_called = true;
     int first = gossip_seed(mesh->gossip, now_us, members, member_count);
     for (size_t at = 0; at < member_count; at++) {
         size_t run = run_of_live(mesh, members + at, member_count - at);
@@ -174,6 +181,7 @@ int mesh_update_self(struct mesh *mesh, uint64_t now_us, const struct topology *
         transfer_update_self(mesh->transfer, now_us, topology); /* the only one that can fail */
     if (err != 0)
         return err;
+    mesh->others_called = true;
     dht_update_self(mesh->dht, now_us, topology);
     gossip_update_self(mesh->gossip, now_us, topology, self->capacity_class, self->load);
     return 0;
@@ -185,6 +193,7 @@ static int host_lookup(struct mesh *mesh, uint64_t now_us, const struct blob_key
     if (mesh->host_lookup_count == HOST_LOOKUPS_MAX)
         return E_FULL;
     uint64_t id;
+    mesh->others_called = true;
     int err = iterative ? dht_lookup_iterative(mesh->dht, now_us, key, &id)
                         : dht_lookup(mesh->dht, now_us, key, &id);
     if (err != 0)
@@ -212,32 +221,38 @@ int mesh_receive(struct mesh *mesh, uint64_t now_us, const struct node_id *from_
     int err = wire_type(msg, msg_bytes, &type);
     if (err != 0)
         return err;
+    if (type >= WIRE_TRANSFER_FIRST && type <= WIRE_TRANSFER_LAST)
+        return transfer_receive(mesh->transfer, now_us, from_id, from, msg, msg_bytes);
+    mesh->others_called = true;
     if (type >= WIRE_GOSSIP_FIRST && type <= WIRE_GOSSIP_LAST)
         return gossip_receive(mesh->gossip, now_us, from, msg, msg_bytes);
     if (type >= WIRE_DHT_FIRST && type <= WIRE_DHT_LAST)
         return dht_receive(mesh->dht, now_us, from, msg, msg_bytes);
-    if (type >= WIRE_TRANSFER_FIRST && type <= WIRE_TRANSFER_LAST)
-        return transfer_receive(mesh->transfer, now_us, from_id, from, msg, msg_bytes);
     return E_NOT_FOUND;
+}
+
+static uint64_t others_deadline_us(const struct mesh *mesh)
+{
+    uint64_t gossip_us = gossip_deadline_us(mesh->gossip);
+    uint64_t dht_us = dht_deadline_us(mesh->dht);
+    return gossip_us < dht_us ? gossip_us : dht_us;
 }
 
 void mesh_advance(struct mesh *mesh, uint64_t now_us)
 {
-    gossip_advance(mesh->gossip, now_us);
-    dht_advance(mesh->dht, now_us);
+    if (mesh->others_called || mesh->others_due_us <= now_us) {
+        mesh->others_called = true;
+        gossip_advance(mesh->gossip, now_us);
+        dht_advance(mesh->dht, now_us);
+    }
     transfer_advance(mesh->transfer, now_us);
 }
 
 uint64_t mesh_deadline_us(const struct mesh *mesh)
 {
-    uint64_t deadline_us = gossip_deadline_us(mesh->gossip);
-    uint64_t dht_us = dht_deadline_us(mesh->dht);
+    uint64_t others_us = mesh->others_called ? others_deadline_us(mesh) : mesh->others_due_us;
     uint64_t transfer_us = transfer_deadline_us(mesh->transfer);
-    if (dht_us < deadline_us)
-        deadline_us = dht_us;
-    if (transfer_us < deadline_us)
-        deadline_us = transfer_us;
-    return deadline_us;
+    return others_us < transfer_us ? others_us : transfer_us;
 }
 
 /* A member that a part has no room for costs placement quality, not correctness: others still know
@@ -311,12 +326,15 @@ static bool apply_transfer(struct mesh *mesh, uint64_t now_us, const struct tran
 {
     switch (result->kind) {
     case TRANSFER_LOCATE:
+        mesh->others_called = true;
         locate(mesh, now_us, &result->key);
         return true;
     case TRANSFER_PUBLISH:
+        mesh->others_called = true;
         publish(mesh, now_us, result);
         return true;
     case TRANSFER_PEER_SILENT:
+        mesh->others_called = true;
         gossip_unreachable(mesh->gossip, now_us, &result->peer);
         return true;
     default:
@@ -352,21 +370,32 @@ static bool next_transfer(struct mesh *mesh, uint64_t now_us, struct mesh_event 
     return false;
 }
 
+/* All results are taken, and none of them made news in another part. */
+static void rest_others(struct mesh *mesh)
+{
+    mesh->others_due_us = others_deadline_us(mesh);
+    mesh->others_called = false;
+}
+
 bool mesh_next_result(struct mesh *mesh, uint64_t now_us, struct mesh_event *out)
 {
-    if (gossip_next_result(mesh->gossip, &out->of.member)) {
+    if (mesh->others_called && gossip_next_result(mesh->gossip, &out->of.member)) {
         out->kind = MESH_MEMBER;
         apply_member(mesh, now_us, &out->of.member);
         return true;
     }
     /* News moved from one part to another may make news there at once (a lookup answered locally).
      */
-    bool moved;
+    bool moved, moved_any = false;
     do {
         moved = false;
-        if (next_lookup(mesh, now_us, out, &moved) || next_transfer(mesh, now_us, out, &moved))
+        if ((mesh->others_called && next_lookup(mesh, now_us, out, &moved)) ||
+            next_transfer(mesh, now_us, out, &moved))
             return true;
+        moved_any = moved_any || moved;
     } while (moved);
+    if (mesh->others_called && !moved_any)
+        rest_others(mesh);
     return false;
 }
 
@@ -374,6 +403,7 @@ void mesh_leave(struct mesh *mesh, uint64_t now_us, bool final)
 {
     if (!final)
         transfer_drain(mesh->transfer, now_us);
+    mesh->others_called = true;
     gossip_leave(mesh->gossip, now_us, final);
 }
 

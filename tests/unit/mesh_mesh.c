@@ -487,10 +487,12 @@ static void the_deadline_is_the_earliest_of_the_parts(void **state)
     struct blob_info info = blob(8, 4 << 20);
     start_read(net, 1, open_blob(net, 1, &info, false), true);
     for (unsigned i = 0; i < 200; i++) {
+        uint64_t told_us = mesh_deadline_us(mesh); /* before the parts are asked for */
         uint64_t parts[] = {gossip_deadline_us(mesh_gossip(mesh)), dht_deadline_us(mesh_dht(mesh)),
                             transfer_deadline_us(mesh_transfer(mesh))};
         uint64_t earliest = parts[0] < parts[1] ? parts[0] : parts[1];
         earliest = parts[2] < earliest ? parts[2] : earliest;
+        assert_true(told_us == earliest);
         assert_true(mesh_deadline_us(mesh) == earliest);
         run(net, 37 * MS_US);
     }
