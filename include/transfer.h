@@ -37,7 +37,6 @@ struct transfer_config {
     struct directory *directory; /* shared with others; NULL: own */
     struct node_id self_id;
     struct peer_addr self_addr;
-    struct topology topology;
     enum transfer_copies copies;
     unsigned upload_slots;     /* 0: 12, up to twice that for images of many pieces (U of
                                   ALGORITHMS §3.4 is 2: measured worse) */
@@ -54,6 +53,7 @@ struct transfer_config {
     /* Bytes that are brought in ahead of all clients together, prefetch apart; 0: no limit. What
        came sooner than the cache can keep it would be evicted before its client is there. */
     uint64_t ahead_bytes;
+    struct topology topology;
 };
 
 enum transfer_read_mode {

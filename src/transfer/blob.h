@@ -64,25 +64,28 @@ enum neighbour_state {
 };
 
 struct neighbour {
+    /* What choosing whom to ask reads. */
     struct peer *peer; /* of node; lives as long as it is a neighbour */
+    struct bitfield known;
+    uint64_t heard_us;
+    uint64_t free_at_us; /* said BUSY, or was slow: not before */
     uint16_t node;
+    bool barred;   /* sent a wrong piece, or is out of the blob's reach */
+    bool useful;   /* counted in avail */
+    bool wants;    /* pulls */
+    bool complete; /* has every piece */
     enum neighbour_state state;
+    uint32_t wait_us;  /* its hint, as of heard_us */
+    uint32_t requests; /* ours, waiting for bytes */
+    uint32_t piece_us; /* mean from request to piece */
+
     bool initiated; /* by us */
-    bool complete;  /* has every piece */
-    bool wants;     /* pulls */
-    bool barred;    /* sent a wrong piece, or is out of the blob's reach */
     bool referred;  /* a keeper named it */
-    bool useful;    /* counted in avail */
     uint8_t hello_tries;
     uint8_t fallbacks;
     uint32_t lease_us, took_us; /* as it says, 0 unknown */
     uint32_t rx_sequence, tx_sequence;
-    uint32_t wait_us;  /* its hint, as of heard_us */
-    uint32_t requests; /* ours, waiting for bytes */
-    uint32_t piece_us; /* mean from request to piece */
-    uint64_t hello_us, sent_us, heard_us, resync_us;
-    uint64_t free_at_us; /* said BUSY, or was slow: not before */
-    struct bitfield known;
+    uint64_t hello_us, sent_us, resync_us;
 };
 
 /* A holder that a keeper named and that did not deliver. */
@@ -95,6 +98,29 @@ struct avoid {
 /* What a pulled or served blob needs beyond `have`. Freed when nobody here reads it and no
  * neighbour is left. */
 struct swarm {
+    uint32_t readers, fetchers; /* readers, and those of them whose credentials may fetch */
+    uint32_t requests;          /* under way for this blob */
+    uint32_t leases;            /* held or asked for */
+    uint64_t announce_due_us, grow_due_us, locate_due_us;
+    uint64_t have_due_us, have_sent_us;
+    uint64_t lease_turn, request_turn; /* when it last got one */
+    uint64_t passed_turn;              /* of requests_fill: had nothing to ask for */
+    uint64_t working_us;               /* last time something was under way */
+    uint64_t front_us;
+    uint32_t front;       /* piece the foremost reader waits for, and since when */
+    uint32_t have_credit; /* HAVE messages that may be sent without much delay */
+    uint64_t progress_us;
+    bool origin_denied;
+    bool repairs;                     /* there may be pieces to repair */
+    bool locating;                    /* LOCATE is out */
+    bool peers_known;                 /* a blob keeper answered ANNOUNCE */
+    bool near_whole;                  /* the DHT named a whole copy inside the zone */
+    uint8_t dirty[PAGES_MAX / 8 + 1]; /* pages of have changed since the last HAVE */
+    uint32_t repair_count;            /* pieces with PIECE_REPAIR */
+    uint32_t piece_us;                /* mean from request to piece */
+    uint64_t crowd_us;                /* last evidence that others pull too; 0: none */
+    uint64_t origin_pause_us;
+
     struct bitfield open;     /* wanted, missing, not under way */
     struct bitfield absent;   /* open, and no useful neighbour has it: avail is 0 */
     struct bitfield injected; /* exists in the zone, as far as is known */
@@ -105,67 +131,46 @@ struct swarm {
     uint32_t *retry_ms;       /* per segment: not asked for before, ms since started_us */
     uint8_t *fails;           /* per segment: failed origin reads */
 
+    uint32_t neighbour_count;
     uint16_t neighbour_nodes[NEIGHBOURS_MAX]; /* of each: found without reading all of them */
     struct neighbour neighbours[NEIGHBOURS_MAX];
-    uint32_t neighbour_count;
+
     uint16_t candidates[CANDIDATES_MAX];
     uint32_t candidate_count;
     uint16_t remotes[REMOTES_MAX]; /* whole copies outside the zone, from the DHT */
     uint32_t remote_count;
-    bool near_whole; /* the DHT named a whole copy inside the zone */
     struct avoid avoids[AVOIDS_MAX];
     uint32_t avoid_next;       /* place of the next, modulo AVOIDS_MAX */
     uint16_t liars[LIARS_MAX]; /* sent wrong pieces of this blob */
     uint32_t liar_count;
 
-    uint32_t readers, fetchers; /* readers, and those of them whose credentials may fetch */
-    bool origin_denied;
-    bool repairs;                     /* there may be pieces to repair */
-    uint32_t repair_count;            /* pieces with PIECE_REPAIR */
-    bool locating;                    /* LOCATE is out */
-    bool peers_known;                 /* a blob keeper answered ANNOUNCE */
-    uint32_t tick;                    /* counts ticks, for work not done at each */
-    uint8_t dirty[PAGES_MAX / 8 + 1]; /* pages of have changed since the last HAVE */
-    uint32_t requests;                /* under way for this blob */
-    uint32_t leases;                  /* held or asked for */
-    uint32_t piece_us;                /* mean from request to piece */
+    uint32_t tick;          /* counts ticks, for work not done at each */
     uint32_t lease_us;      /* what a segment would take at our best rate; neighbours are told */
     uint32_t took_us;       /* mean of what they took; neighbours are told */
     uint64_t lease_best_us; /* shortest of late from grant to held */
     uint32_t run_bytes;     /* how much is leased in one go while nobody else is interested */
     int origin_status;
-    uint64_t lease_turn, request_turn; /* when it last got one */
-    uint64_t passed_turn;              /* of requests_fill: had nothing to ask for */
     uint64_t started_us;
-    uint64_t gate_us;    /* grants wait for providers until then */
-    uint64_t crowd_us;   /* last evidence that others pull too; 0: none */
-    uint64_t working_us; /* last time something was under way */
-    uint32_t front;      /* piece the foremost reader waits for, and since when */
-    uint64_t front_us;
-    uint64_t progress_us;
-    uint64_t pending_us;  /* last word that another brings a segment in */
-    uint64_t fallback_us; /* next origin read for lack of progress, not before */
-    uint64_t origin_pause_us;
+    uint64_t gate_us;       /* grants wait for providers until then */
+    uint64_t pending_us;    /* last word that another brings a segment in */
+    uint64_t fallback_us;   /* next origin read for lack of progress, not before */
     uint64_t sourceless_us; /* since when no source is left at all; 0: not so */
-    uint64_t have_due_us, have_sent_us;
-    uint32_t have_credit; /* HAVE messages that may be sent without much delay */
-    uint64_t announce_due_us, grow_due_us, locate_due_us;
     uint32_t announces;
 };
 
 struct blob {
-    UT_hash_handle by_key, by_handle;
     blob_handle handle;
-    struct blob_info info;
-    struct piece_layout layout;
+    struct swarm *swarm; /* NULL: nobody asks */
+    struct blob *next_active, *prev_active;
     struct bitfield have;
+    struct piece_layout layout;
+    uint64_t publish_due_us;
+    uint64_t given_bytes;        /* to other nodes, since it was opened */
     enum transfer_copies copies; /* what its readers' registry says */
     bool complete_told;
     uint8_t published;
-    uint64_t publish_due_us;
-    uint64_t given_bytes; /* to other nodes, since it was opened */
-    struct swarm *swarm;  /* NULL: nobody asks */
-    struct blob *next_active, *prev_active;
+    struct blob_info info;
+    UT_hash_handle by_key, by_handle;
 };
 
 /* ---- blob.c ---- */

@@ -52,14 +52,23 @@ struct reader;
 struct request;
 struct upload;
 
+/* No more than a line of the processor's cache: each message reads that of its sender. */
 struct node {
     struct node_id id;
+    struct peer *peer; /* NULL until it is dealt with */
     struct peer_addr addr;
     uint16_t place;    /* of a member in the directory; PLACE_NONE: a stranger */
     uint16_t topology; /* number in the directory */
     uint8_t state;     /* enum member_state; UNKNOWN: a stranger */
     bool used;
-    struct peer *peer; /* NULL until it is dealt with */
+};
+static_assert(sizeof(struct node) <= 64, "a node is a line");
+
+/* In the table by id: part of the id's hash, so that who has another is passed by without a look at
+ * its slot. */
+struct node_entry {
+    uint16_t slot; /* NODE_NONE: empty */
+    uint16_t tag;
 };
 
 enum link_state {
@@ -70,23 +79,23 @@ enum link_state {
 
 /* What this node remembers of a node it deals with. */
 struct peer {
-    struct peer *next, *prev;
     uint16_t node;
     uint8_t distance; /* enum distance; here, for choosing whom to ask asks it all the time */
+    bool released;    /* RELEASE was given; a new use takes it back */
     enum link_state link;
-    bool released;           /* RELEASE was given; a new use takes it back */
-    uint8_t connect_fails;   /* in a row */
-    uint64_t connect_due_us; /* ask the host for a session then; UINT64_MAX: not wanted */
-    uint64_t connect_us;     /* asked at */
-    uint64_t retry_us;       /* not before */
-    uint64_t heard_us;       /* last sign of life */
-    uint64_t silent_until_us;
-    uint64_t used_us;
-    uint32_t neighbours; /* blobs in which it is our neighbour */
     uint32_t requests;   /* ours to it */
     uint32_t uploads;    /* to it, queued and running */
     uint32_t running;    /* of those */
+    uint32_t neighbours; /* blobs in which it is our neighbour */
+    uint64_t heard_us;   /* last sign of life */
     uint64_t served_us;  /* last upload began */
+    uint64_t silent_until_us;
+    uint64_t used_us;
+    struct peer *next, *prev;
+    uint64_t connect_due_us; /* ask the host for a session then; UINT64_MAX: not wanted */
+    uint64_t connect_us;     /* asked at */
+    uint64_t retry_us;       /* not before */
+    uint8_t connect_fails;   /* in a row */
 };
 
 struct zone {
@@ -95,29 +104,29 @@ struct zone {
 };
 
 struct nodes {
-    struct directory *directory;
-    uint16_t own_topology;
     /* Those we have met: members that were asked, named or heard, and strangers. */
     struct node *slots;
+    struct node_entry *by_id; /* open table of used slots */
+    uint64_t by_id_seed;
+    uint32_t by_id_size; /* a power of two */
     uint32_t slot_count; /* high-water mark */
     uint32_t slot_capacity;
-    uint16_t *by_id;     /* open table of used slots; NODE_NONE: empty */
-    uint32_t by_id_size; /* a power of two */
-    uint64_t by_id_seed;
     uint32_t count;
+    uint32_t live; /* live members, self included unless draining */
     uint32_t stranger_count;
+    struct directory *directory;
     /* All members: two bytes each, by place; see transfer__member_topology. */
     uint16_t *members;
     uint32_t member_bound, member_count;
     uint16_t *topology_zone; /* by number; TOPOLOGY_UNHELD: we have not met it */
     uint32_t topology_bound;
+    uint16_t own_topology;
     /* Placement, made anew when `stale`. */
     bool stale;
     bool plain;       /* no zones are merged: one member more or less can be put in or taken out */
     uint16_t *placed; /* places of live members zone by zone */
     struct zone *zones;
     uint32_t zone_count;
-    uint32_t live; /* live members, self included unless draining */
     uint32_t capacity_placed;
 };
 
@@ -140,88 +149,84 @@ struct loopback {
 #define RATE_SETTLED_US (3 * RATE_SLOT_US)
 /* Bytes had in each of the last slots of time: how fast this node gets what it asks for. */
 struct rate {
-    uint64_t bytes[RATE_SLOTS];
+    uint64_t best;     /* best rate seen, bytes/s */
     uint64_t slot;     /* number of the current one */
     uint64_t asked_us; /* since when something is asked for */
     uint64_t started_us;
-    uint64_t best; /* best rate seen, bytes/s */
+    uint64_t bytes[RATE_SLOTS];
 };
 
+/* What nearly each call reads stands first and close together: where thousands of nodes share a
+ * processor, none of it is in its cache. Tables that are looked up seldom are at the end. */
 struct transfer {
     const struct env *env;
-    struct transfer_config config; /* defaults filled in */
-    struct prng prng;
     uint64_t now_us;
     uint64_t deadline_us;
-    bool draining;
-    uint64_t ahead_bytes;  /* config.ahead_bytes, or less while pieces do not stay; 0: no limit */
-    uint64_t ahead_cut_us; /* when it was made less */
-    bool reach_stale;      /* nodes moved: blobs that cross no border look at theirs again */
-    bool closing;          /* being freed: not a word to anybody */
-    bool pump_again;
-
-    struct nodes nodes;
-    struct peer *peers, *peers_last;
-    uint32_t peer_count;
+    uint64_t tick_due_us, sweep_due_us;
     uint64_t connect_due_us; /* earliest of the peers' */
     uint64_t heard_us;       /* any message at all */
     uint64_t mesh_quiet_us;  /* since when asked keepers have all been silent; 0: not so */
 
-    struct blob *blobs_by_key;    /* uthash */
-    struct blob *blobs_by_handle; /* uthash */
-    uint32_t blob_count;
     struct blob *active, *active_last; /* with a swarm */
     struct reader *readers;
-    uint64_t next_id; /* blob handles, readers, fetches, uploads */
+    struct results results;
+    struct loopback loopback;
 
-    struct request *requests;
+    bool draining;
+    bool reach_stale; /* nodes moved: blobs that cross no border look at theirs again */
+    bool closing;     /* being freed: not a word to anybody */
+    bool pump_again;
     uint32_t request_count;
+    struct request *requests;
     uint32_t inflight;       /* requests whose bytes are not all here */
-    uint64_t inflight_bytes; /* of those */
-    uint32_t request_serial;
+    uint32_t gap_us;         /* mean time between 64 KiB of one piece */
+    uint64_t inflight_bytes; /* of those in flight */
     uint64_t fill_turn;
-    uint32_t gap_us; /* mean time between 64 KiB of one piece */
-    struct rate rate;
+    uint64_t ahead_bytes; /* config.ahead_bytes, or less while pieces do not stay; 0: no limit */
 
     struct lease *leases, *leases_last;
-    uint32_t lease_count;
-    uint32_t lease_budget;
-    uint32_t lease_slow_us;      /* how long the last pause for slowness was */
-    uint64_t lease_pause_us;     /* no new leases before */
-    uint64_t lease_backoff_us;   /* no new question before: the last ones were PENDING */
-    uint32_t lease_pending_runs; /* PENDING answers in a row */
-    uint64_t renew_due_us;
     struct fetch *fetches, *fetches_last;
-    uint32_t fetch_count;
-    uint32_t fallbacks; /* fetches without a lease because of silence */
-
     struct upload *uploads;
     uint32_t upload_count, uploads_running;
     uint32_t slots;     /* that were in force last; 0: none yet */
     uint32_t upload_us; /* mean time of an upload */
+    uint32_t lease_count;
+    uint32_t lease_budget;
+    uint64_t lease_pause_us;   /* no new leases before */
+    uint64_t lease_backoff_us; /* no new question before: the last ones were PENDING */
+    uint64_t renew_due_us;
+    uint32_t fetch_count;
+    uint32_t fallbacks; /* fetches without a lease because of silence */
+    uint32_t peer_count, desk_count, home_count, board_count;
+    uint32_t liar_next;
+    uint32_t request_serial;
+
+    struct nodes nodes;
+    struct transfer_config config; /* defaults filled in */
+    struct prng prng;
+    struct rate rate;
+    struct transfer_stats stats;
+
+    struct peer *peers, *peers_last;
+    struct blob *blobs_by_key;    /* uthash */
+    struct blob *blobs_by_handle; /* uthash */
+    uint32_t blob_count;
+    uint32_t lease_slow_us;      /* how long the last pause for slowness was */
+    uint32_t lease_pending_runs; /* PENDING answers in a row */
     uint32_t served_next;
+    uint64_t ahead_cut_us; /* when ahead_bytes was made less */
+    uint64_t next_id;      /* blob handles, readers, fetches, uploads */
+    struct desk *desks, *desks_oldest, *desks_newest;
+    struct home *homes, *homes_oldest, *homes_newest;
+    struct board *boards;
     struct {
         uint16_t node;
         uint32_t serial;
     } served[64]; /* last requests done with, so that a late repeat is not served twice */
-
-    struct desk *desks, *desks_oldest, *desks_newest;
-    uint32_t desk_count;
-    struct home *homes, *homes_oldest, *homes_newest;
-    uint32_t home_count;
-    struct board *boards;
-    uint32_t board_count;
-
-    uint64_t tick_due_us, sweep_due_us;
     struct {
         struct node_id id;
         uint64_t until_us;
     } liars[64];
-    uint32_t liar_next;
-
-    struct results results;
-    struct loopback loopback;
-    struct transfer_stats stats;
 };
 
 /* ---- memory, messages, results (transfer.c) ---- */

@@ -46,10 +46,20 @@ static uint16_t topology_number(struct transfer *transfer, const struct topology
 
 /* ---- slots by id ---- */
 
-static uint32_t home_of(const struct nodes *nodes, const struct node_id *id)
+static uint64_t hash_of(const struct nodes *nodes, const struct node_id *id)
 {
-    uint64_t hash = (load_be64(id->bytes) ^ nodes->by_id_seed) * 0x9e3779b97f4a7c15ULL;
+    return (load_be64(id->bytes) ^ nodes->by_id_seed) * 0x9e3779b97f4a7c15ULL;
+}
+
+static uint32_t home_of(const struct nodes *nodes, uint64_t hash)
+{
     return (uint32_t)(hash >> 32) & (nodes->by_id_size - 1);
+}
+
+/* Bits of the hash that the place in the table does not tell. */
+static uint16_t tag_of(uint64_t hash)
+{
+    return (uint16_t)(hash >> 16);
 }
 
 uint16_t transfer__node_find(const struct transfer *transfer, const struct node_id *id)
@@ -58,39 +68,50 @@ uint16_t transfer__node_find(const struct transfer *transfer, const struct node_
     if (nodes->by_id_size == 0)
         return NODE_NONE;
     uint32_t mask = nodes->by_id_size - 1;
-    for (uint32_t at = home_of(nodes, id);; at = (at + 1) & mask) {
-        uint16_t slot = nodes->by_id[at];
-        if (slot == NODE_NONE || node_id_equal(&nodes->slots[slot].id, id))
-            return slot;
+    uint64_t hash = hash_of(nodes, id);
+    uint16_t tag = tag_of(hash);
+    for (uint32_t at = home_of(nodes, hash);; at = (at + 1) & mask) {
+        const struct node_entry entry = nodes->by_id[at];
+        if (entry.slot == NODE_NONE ||
+            (entry.tag == tag && node_id_equal(&nodes->slots[entry.slot].id, id)))
+            return entry.slot;
     }
 }
 
 static void table_add(struct nodes *nodes, uint16_t slot)
 {
     uint32_t mask = nodes->by_id_size - 1;
-    uint32_t at = home_of(nodes, &nodes->slots[slot].id);
-    while (nodes->by_id[at] != NODE_NONE)
+    uint64_t hash = hash_of(nodes, &nodes->slots[slot].id);
+    uint32_t at = home_of(nodes, hash);
+    while (nodes->by_id[at].slot != NODE_NONE)
         at = (at + 1) & mask;
-    nodes->by_id[at] = slot;
+    nodes->by_id[at] = (struct node_entry){.slot = slot, .tag = tag_of(hash)};
+}
+
+/* Where a slot's probing begins. */
+static uint32_t slot_home(const struct nodes *nodes, uint16_t slot)
+{
+    return home_of(nodes, hash_of(nodes, &nodes->slots[slot].id));
 }
 
 /* Linear probing without tombstones: what follows moves up, unless it stands where it belongs. */
 static void table_remove(struct nodes *nodes, uint16_t slot)
 {
     uint32_t mask = nodes->by_id_size - 1;
-    uint32_t hole = home_of(nodes, &nodes->slots[slot].id);
-    while (nodes->by_id[hole] != slot) {
-        ASSERT(nodes->by_id[hole] != NODE_NONE);
+    uint32_t hole = slot_home(nodes, slot);
+    while (nodes->by_id[hole].slot != slot) {
+        ASSERT(nodes->by_id[hole].slot != NODE_NONE);
         hole = (hole + 1) & mask;
     }
-    for (uint32_t at = (hole + 1) & mask; nodes->by_id[at] != NODE_NONE; at = (at + 1) & mask) {
-        uint32_t home = home_of(nodes, &nodes->slots[nodes->by_id[at]].id);
+    for (uint32_t at = (hole + 1) & mask; nodes->by_id[at].slot != NODE_NONE;
+         at = (at + 1) & mask) {
+        uint32_t home = slot_home(nodes, nodes->by_id[at].slot);
         if (((at - home) & mask) < ((at - hole) & mask))
             continue; /* between its home and here there is no hole */
         nodes->by_id[hole] = nodes->by_id[at];
         hole = at;
     }
-    nodes->by_id[hole] = NODE_NONE;
+    nodes->by_id[hole].slot = NODE_NONE;
 }
 
 static int table_grow(struct transfer *transfer)
@@ -99,13 +120,13 @@ static int table_grow(struct transfer *transfer)
     if (nodes->count < nodes->by_id_size / 4 * 3)
         return 0;
     uint32_t size = nodes->by_id_size == 0 ? TABLE_FIRST : 2 * nodes->by_id_size;
-    uint16_t *table = transfer__alloc(transfer, nodes->by_id, size * sizeof *table);
+    struct node_entry *table = transfer__alloc(transfer, nodes->by_id, size * sizeof *table);
     if (table == NULL)
         return E_NO_MEMORY;
     nodes->by_id = table;
     nodes->by_id_size = size;
     for (uint32_t i = 0; i < size; i++)
-        table[i] = NODE_NONE;
+        table[i].slot = NODE_NONE;
     for (uint32_t i = 0; i < nodes->slot_count; i++) {
         if (nodes->slots[i].used)
             table_add(nodes, (uint16_t)i);

@@ -159,41 +159,6 @@ static bool is_full(const struct transfer *transfer, const struct blob *blob)
     return running >= (most < BLOB_UPLOADS_LEAST ? BLOB_UPLOADS_LEAST : most);
 }
 
-/* Imports of other zones first. Then the peer with the fewest running uploads, of these the one
- * served longest ago: two slots filled for the same busy receiver would leave the uplink idle, and
- * a peer with many requests would hold up the others. */
-static struct upload *next_upload(struct transfer *transfer)
-{
-    struct upload *best = NULL;
-    const struct blob *asked = NULL; /* whether this one is full is known */
-    bool full = false;
-    uint32_t best_running = 0;
-    uint64_t best_us = 0;
-    for (uint32_t i = 0; i < transfer->upload_count; i++) {
-        struct upload *upload = &transfer->uploads[i];
-        if (upload->running || upload->peer->link != LINK_UP ||
-            !bitfield_get(&upload->blob->have, upload->piece))
-            continue;
-        if (upload->lease)
-            return upload;
-        if (upload->blob != asked) {
-            asked = upload->blob;
-            full = is_full(transfer, asked);
-        }
-        if (full)
-            continue;
-        uint32_t running = upload->peer->running;
-        uint64_t served_us = upload->peer->served_us;
-        if (best != NULL &&
-            (running > best_running || (running == best_running && served_us >= best_us)))
-            continue;
-        best = upload;
-        best_running = running;
-        best_us = served_us;
-    }
-    return best;
-}
-
 /* Slots grow with what receivers ask for: pieces of different length flow to different numbers of
  * receivers, and a link is full only with as many flows as there are at the other ends. With a
  * third instead (all that is good for fewer pieces or a few nodes): 10 Gbit/s, 100 nodes p50 1.091,
@@ -224,9 +189,53 @@ static uint32_t slots_for(const struct transfer *transfer, const struct blob *bl
     return slots < 1 ? 1 : slots < most ? (uint32_t)slots : most;
 }
 
+/* Are all slots taken, whichever waiting upload is the next? Known if they are all of one blob. */
+static bool nothing_begins(const struct transfer *transfer, const struct blob *blob)
+{
+    return transfer->blob_count == 1 && transfer->uploads_running >= slots_for(transfer, blob);
+}
+
+/* Imports of other zones first. Then the peer with the fewest running uploads, of these the one
+ * served longest ago: two slots filled for the same busy receiver would leave the uplink idle, and
+ * a peer with many requests would hold up the others. */
+static struct upload *next_upload(struct transfer *transfer)
+{
+    struct upload *best = NULL;
+    const struct blob *asked = NULL; /* whether this one is full is known */
+    bool full = false;
+    uint32_t best_running = 0;
+    uint64_t best_us = 0;
+    for (uint32_t i = 0; i < transfer->upload_count; i++) {
+        struct upload *upload = &transfer->uploads[i];
+        if (upload->running || upload->peer->link != LINK_UP ||
+            !bitfield_get(&upload->blob->have, upload->piece))
+            continue;
+        if (upload->lease)
+            return upload;
+        if (upload->blob != asked) {
+            asked = upload->blob;
+            full = is_full(transfer, asked);
+        }
+        if (full)
+            continue;
+        if (best == NULL && nothing_begins(transfer, upload->blob))
+            return upload;
+        uint32_t running = upload->peer->running;
+        uint64_t served_us = upload->peer->served_us;
+        if (best != NULL &&
+            (running > best_running || (running == best_running && served_us >= best_us)))
+            continue;
+        best = upload;
+        best_running = running;
+        best_us = served_us;
+    }
+    return best;
+}
+
 void transfer__uploads_start(struct transfer *transfer)
 {
-    while (transfer->uploads_running < UPLOADS_RUNNING_MAX(transfer->config.upload_slots)) {
+    while (transfer->uploads_running < UPLOADS_RUNNING_MAX(transfer->config.upload_slots) &&
+           transfer->uploads_running < transfer->upload_count) {
         struct upload *upload = next_upload(transfer);
         if (upload != NULL)
             transfer->slots = slots_for(transfer, upload->blob);
