@@ -7,6 +7,9 @@
 
 #include "log.h"
 
+/* Flows of a link whose rates are set at a time. */
+#define RATE_BATCH 32
+
 static void *grown(void *old, uint32_t *capacity, uint32_t wanted, size_t each)
 {
     if (wanted <= *capacity)
@@ -369,27 +372,61 @@ static void pour_link(struct flows *flows, uint32_t at)
     }
 }
 
-static void refresh_rate(struct flows *flows, uint32_t index, uint64_t rate_bps, uint64_t now_us)
+/* Has the rate to be set? A new flow is new no more. */
+static bool takes_rate(struct flows *flows, uint32_t index, uint64_t rate_bps)
 {
     struct flow_pace *pace = &flows->paces[index];
     ASSERT(rate_bps != FLOW_NO_LIMIT); /* every flow has a full link or a limit */
-    if (pace->fresh ? rate_bps != pace->rate_bps : differs(flows, rate_bps, pace->rate_bps))
-        set_rate(flows, index, rate_bps, now_us);
+    bool fresh = pace->fresh;
     pace->fresh = false;
+    return fresh ? rate_bps != pace->rate_bps : differs(flows, rate_bps, pace->rate_bps);
+}
+
+static uint64_t fair_rate(const struct flows *flows, const struct flow_end *end, uint64_t here_bps)
+{
+    if (end->far == FLOW_NONE)
+        return offer_of(flows, &flows->items[end->flow], FLOW_NONE);
+    return here_bps < flows->levels[end->far] ? here_bps : flows->levels[end->far];
+}
+
+/* Flows that get another rate, and which. */
+struct rate_batch {
+    uint32_t count;
+    uint32_t flows[RATE_BATCH];
+    uint64_t rates_bps[RATE_BATCH];
+};
+
+/* The flows lie anywhere in memory, and so do their events: both are asked for before any of them
+ * is needed. */
+static void set_rates(struct flows *flows, const struct rate_batch *batch, uint64_t now_us)
+{
+    for (uint32_t i = 0; i < batch->count; i++) {
+        uint32_t event = flows->items[batch->flows[i]].event;
+        if (event != EVENT_NONE)
+            __builtin_prefetch(&flows->events->slots[event], 1);
+    }
+    for (uint32_t i = 0; i < batch->count; i++)
+        set_rate(flows, batch->flows[i], batch->rates_bps[i], now_us);
 }
 
 static void refresh_rates(struct flows *flows, uint32_t at, uint64_t now_us)
 {
     const struct flow_link *link = &flows->links[at];
-    uint64_t here_bps = flows->levels[at];
-    for (uint32_t i = 0; i < link->count; i++) {
-        const struct flow_end end = link->ends[i];
-        uint64_t rate_bps;
-        if (end.far == FLOW_NONE)
-            rate_bps = offer_of(flows, &flows->items[end.flow], FLOW_NONE);
-        else
-            rate_bps = here_bps < flows->levels[end.far] ? here_bps : flows->levels[end.far];
-        refresh_rate(flows, end.flow, rate_bps, now_us);
+    struct rate_batch batch;
+    for (uint32_t first = 0; first < link->count; first += RATE_BATCH) {
+        uint32_t end = link->count - first < RATE_BATCH ? link->count : first + RATE_BATCH;
+        batch.count = 0;
+        for (uint32_t i = first; i < end; i++) {
+            uint32_t index = link->ends[i].flow;
+            uint64_t rate_bps = fair_rate(flows, &link->ends[i], flows->levels[at]);
+            if (!takes_rate(flows, index, rate_bps))
+                continue;
+            __builtin_prefetch(&flows->items[index], 1);
+            __builtin_prefetch((const char *)&flows->items[index] + 64, 1);
+            batch.flows[batch.count] = index;
+            batch.rates_bps[batch.count++] = rate_bps;
+        }
+        set_rates(flows, &batch, now_us);
     }
 }
 
@@ -410,8 +447,11 @@ void flows_pour(struct flows *flows, uint64_t now_us)
     flows->moved.count = 0;
     for (uint32_t i = 0; i < flows->fresh.count; i++) {
         uint32_t index = flows->fresh.items[i];
-        if (flows->paces[index].fresh)
-            refresh_rate(flows, index, offer_of(flows, &flows->items[index], FLOW_NONE), now_us);
+        if (!flows->paces[index].fresh)
+            continue;
+        uint64_t rate_bps = offer_of(flows, &flows->items[index], FLOW_NONE);
+        if (takes_rate(flows, index, rate_bps))
+            set_rate(flows, index, rate_bps, now_us);
     }
     flows->fresh.count = 0;
 }

@@ -22,15 +22,15 @@
 #define FLOW_BYTE 1000000ULL
 
 struct flow {
+    uint64_t left; /* at updated_us, in parts of FLOW_BYTE to a byte */
+    uint64_t updated_us;
+    uint64_t event_us;   /* of its EVENT_FLOW; UINT64_MAX: none */
+    uint32_t event;      /* slot of that; EVENT_NONE: none */
+    uint32_t user;       /* whose it is: the owner's business */
+    uint64_t limit_bps;  /* of its own; FLOW_NO_LIMIT: none */
+    uint32_t link_count; /* 0: unused */
     uint32_t links[FLOW_LINKS_MAX];
     uint32_t places[FLOW_LINKS_MAX]; /* its index in each link's list */
-    uint32_t link_count;             /* 0: unused */
-    uint32_t user;                   /* whose it is: the owner's business */
-    uint64_t limit_bps;              /* of its own; FLOW_NO_LIMIT: none */
-    uint64_t left;                   /* at updated_us, in parts of FLOW_BYTE to a byte */
-    uint64_t updated_us;
-    uint64_t event_us; /* of its EVENT_FLOW; UINT64_MAX: none */
-    uint32_t event;    /* slot of that; EVENT_NONE: none */
 };
 
 /* What a pour reads of each flow, apart from the rest so that the processor's cache holds it. */

@@ -129,46 +129,48 @@ struct world_image {
     uint32_t first_blob, blob_count;
 };
 
+/* What nearly each event reads stands first, in few lines of the processor's cache. */
 struct sim_node {
     struct world *world;
+    struct mesh *mesh; /* NULL while down */
     uint32_t index;
     struct place place;
-    uint64_t up_bps, down_bps;
-    struct env env;
-    struct prng prng;
-    struct node_id id;
-    struct mesh *mesh; /* NULL while down */
-    bool died;         /* and was not started again */
-    uint64_t timer_us; /* time of the scheduled timer event, UINT64_MAX if none */
+    uint64_t frozen_until_us; /* stopped without dying: events wait until then */
+    uint64_t timer_us;        /* time of the scheduled timer event, UINT64_MAX if none */
     uint64_t timer_version;
-    uint32_t upload_count, read_count; /* BULK_UPLOAD and BULK_FETCH in `own` */
-    uint32_t lives;                    /* times it was started */
-    uint32_t hostile;                  /* bits of enum world_hostile */
-    uint32_t disk;                     /* enum world_disk */
-    uint64_t disk_wait_us;
-    uint64_t cpu_milli;             /* 1000: as configured */
-    uint64_t clock_us;              /* of its own clock when the world's is 0 */
-    int64_t clock_ppm;              /* by so much it runs fast */
-    uint64_t granted_us, leased_us; /* watched: last gave a lease, last was given one; 0: never */
-    uint64_t frozen_until_us;       /* stopped without dying: events wait until then */
-    bool draining;                  /* inside host_drain */
-    uint64_t uploaded_bytes;
-    struct node_bytes bytes;                            /* but for `sent` */
-    uint64_t wanted_blobs;                              /* bit per blob that it pulls in the run */
-    uint64_t got_bytes;                                 /* towards bytes.wanted */
-    uint64_t unverified_bytes;                          /* arrived, being opened, hashed, stored */
-    uint32_t held_count;                                /* BULK_HELD in `own` */
+    uint64_t clock_us;                                  /* of its own clock when the world's is 0 */
+    int64_t clock_ppm;                                  /* by so much it runs fast */
+    uint64_t cpu_milli;                                 /* 1000: as configured */
     uint64_t cores_free_ns, loop_free_ns, disk_free_ns; /* when their queues are empty */
-    uint64_t read_us;                                   /* when its clients have what they read */
-    uint32_t touch_clock;                               /* of its memory */
-    struct keep *keep;                                  /* owned; NULL: keeps everything */
-    struct tcp_window origin_idle[ORIGIN_IDLE_MAX];     /* connections, used last at the end */
-    uint32_t origin_idle_count;
+    struct env env;
+    struct node_id id;
+    uint32_t hostile; /* bits of enum world_hostile */
+    bool draining;    /* inside host_drain */
+    bool died;        /* and was not started again */
+    uint64_t up_bps, down_bps;
     struct session *sessions; /* owned, by peer */
     uint32_t session_count, session_capacity;
-    struct bulk_list own;      /* its uploads, fetches and verifications, oldest first */
-    struct bulk_list incoming; /* uploads of others to it */
+    struct bulk_list own;              /* its uploads, fetches and verifications, oldest first */
+    struct bulk_list incoming;         /* uploads of others to it */
+    uint32_t upload_count, read_count; /* BULK_UPLOAD and BULK_FETCH in `own` */
+    uint32_t held_count;               /* BULK_HELD in `own` */
+    uint32_t touch_clock;              /* of its memory */
+    uint64_t unverified_bytes;         /* arrived, being opened, hashed, stored */
+    uint64_t uploaded_bytes;
+    struct node_bytes bytes; /* but for `sent` */
+    uint64_t got_bytes;      /* towards bytes.wanted */
+    uint64_t read_us;        /* when its clients have what they read */
+    struct keep *keep;       /* owned; NULL: keeps everything */
     struct sim_blob blobs[WORLD_BLOBS_MAX];
+
+    struct prng prng;
+    uint32_t lives; /* times it was started */
+    uint32_t disk;  /* enum world_disk */
+    uint64_t disk_wait_us;
+    uint64_t granted_us, leased_us; /* watched: last gave a lease, last was given one; 0: never */
+    uint64_t wanted_blobs;          /* bit per blob that it pulls in the run */
+    struct tcp_window origin_idle[ORIGIN_IDLE_MAX]; /* connections, used last at the end */
+    uint32_t origin_idle_count;
     struct sim_image images[WORLD_BLOBS_MAX];
 };
 
