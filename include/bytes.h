@@ -71,6 +71,14 @@ const char *peer_addr_text(const struct peer_addr *addr, char out[PEER_ADDR_TEXT
 /* Parses "a.b.c.d", "a.b.c.d:port", "v6", "[v6]" or "[v6]:port"; a missing port becomes
  * `default_port`. 0 or E_MALFORMED. */
 MUST_USE int peer_addr_parse(const char *text, uint16_t default_port, struct peer_addr *out);
+/*
+ * Reads "address/bits" (RFC 4632 §3.1, RFC 4291 §2.3) of text_bytes bytes. 0, or E_MALFORMED, also
+ * for bits behind the prefix; `out` is then unchanged.
+ */
+MUST_USE int addr_block_parse(const char *text, size_t text_bytes, struct addr_block *out);
+/* The text of a block, IPv4 as such. Returns `out`. */
+const char *addr_block_text(const struct addr_block *block, char out[PEER_ADDR_TEXT_BYTES]);
+bool addr_block_holds(const struct addr_block *block, const uint8_t ip[16]);
 bool peer_addr_equal(const struct peer_addr *a, const struct peer_addr *b);
 bool peer_addr_is_v4(const struct peer_addr *addr);
 

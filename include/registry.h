@@ -74,6 +74,22 @@ enum registry_copies {
     REGISTRY_COPIES_MESH,
     REGISTRY_COPIES_ZONE,
 };
+/* Blocks of addresses that are not public (ORG-2), and may be reached all the same. */
+#define ADDRESS_RANGES_MAX 12
+struct address_ranges {
+    struct addr_block block[ADDRESS_RANGES_MAX];
+    unsigned count; /* 0: public addresses alone */
+};
+/* One more, "10.0.0.0/8". 0; E_MALFORMED, E_FULL: `ranges` is unchanged then. */
+MUST_USE int address_ranges_add(struct address_ranges *ranges, const char *text);
+/* Sets what an operator's own network may be: every private block (RFC 1918, 6598, 4193 and their
+ * like); loopback only if `loopback`. */
+void address_ranges_private(struct address_ranges *ranges, bool loopback);
+/* Addresses that carry an IPv4 address (v4-mapped, NAT64, 6to4) are judged as that one. */
+bool address_ranges_hold(const struct address_ranges *ranges, const uint8_t ip[16]);
+/* The same blocks in the same order. */
+bool address_ranges_equal(const struct address_ranges *a, const struct address_ranges *b);
+
 struct registry_entry {
     char name[HOST_BYTES_MAX + 1]; /* as in ?ns= and image references, lower case; or a pattern */
     char endpoint[HOST_BYTES_MAX +
@@ -83,7 +99,7 @@ struct registry_entry {
     /* "https://host[:port]/path/" each, "" none: below it lies nothing but this registry's storage.
        URLs that clients hand over are asked for only there (ORG-1). */
     char storage[REGISTRY_STORAGE_MAX][REGISTRY_STORAGE_BYTES_MAX + 1];
-    bool allow_private; /* loopback and private addresses allowed for this entry (ORG-2) */
+    struct address_ranges allow_private; /* loopback and private addresses, as listed (ORG-2) */
     /* Shown to the registry itself, never to where it redirects to; "" none */
     char client_cert[1024], client_key[1024];
     char proxy[HOST_BYTES_MAX + 16]; /* "http://host[:port]" for all its requests; "" none. What the
@@ -221,15 +237,16 @@ struct fetch_request {
     /* POST and PUT: zero-terminated, NULL is an empty one. Content-Type is sent only if it is among
        the headers. Copied, and the copy wiped at the end. */
     const char *body;
-    const char *ca_file;                  /* "" or NULL: system's */
-    const char *client_cert, *client_key; /* files; "" or NULL: none */
-    const char *proxy;                    /* "http://host[:port]"; "" or NULL: none */
-    bool allow_private;                   /* the proxy itself may be private in any case */
-    bool allow_metadata;                  /* a cloud's metadata service, asked for by its address */
-    uint8_t pool_key[32];                 /* connections are reused only among equal keys (ORG-5) */
-    uint32_t connect_timeout_ms;          /* 0: 5,000 */
-    uint32_t first_byte_timeout_ms;       /* 0: 10,000 */
-    uint32_t idle_timeout_ms;             /* 0: 15,000 without a byte */
+    const char *ca_file;                        /* "" or NULL: system's */
+    const char *client_cert, *client_key;       /* files; "" or NULL: none */
+    const char *proxy;                          /* "http://host[:port]"; "" or NULL: none */
+    const struct address_ranges *allow_private; /* NULL: none; copied. The proxy itself may be
+                                                   private in any case */
+    bool allow_metadata;            /* a cloud's metadata service, asked for by its address */
+    uint8_t pool_key[32];           /* connections are reused only among equal keys (ORG-5) */
+    uint32_t connect_timeout_ms;    /* 0: 5,000 */
+    uint32_t first_byte_timeout_ms; /* 0: 10,000 */
+    uint32_t idle_timeout_ms;       /* 0: 15,000 without a byte */
 };
 /* Called from the loop. head: once per response, headers borrowed for the call (names lower-cased).
    body: bytes borrowed and consumed; return false to pause until fetch_resume: until then no

@@ -31,6 +31,12 @@ struct peer_addr {
     uint16_t port; /* host byte order */
 };
 
+/* Addresses that agree in their first bits: "10.0.0.0/8", "fd00::/8". */
+struct addr_block {
+    uint8_t ip[16]; /* as in struct peer_addr; bits behind the prefix are zero */
+    uint8_t bits;   /* of 128; an IPv4 block has 96 more than its text says */
+};
+
 /* Content digest as OCI names it: "sha256:<64 hex>" or "sha512:<128 hex>" (ORG-8). */
 enum digest_algorithm {
     DIGEST_NONE = 0,

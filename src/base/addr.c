@@ -83,3 +83,65 @@ int peer_addr_parse(const char *text, uint16_t default_port, struct peer_addr *o
         *out = addr;
     return err;
 }
+
+/* ---- blocks ---- */
+
+/* Decimal of at most three digits; false if it is none or above `max`. */
+static bool small_number(const char *text, size_t bytes, unsigned max, unsigned *out)
+{
+    unsigned value = 0;
+    if (bytes == 0 || bytes > 3)
+        return false;
+    for (size_t i = 0; i < bytes; i++) {
+        if (text[i] < '0' || text[i] > '9')
+            return false;
+        value = value * 10 + (unsigned)(text[i] - '0');
+    }
+    *out = value;
+    return value <= max;
+}
+
+static bool bits_after_are_zero(const uint8_t ip[16], unsigned bits)
+{
+    for (unsigned bit = bits; bit < 128; bit++) {
+        if ((ip[bit / 8] & (0x80u >> (bit % 8))) != 0)
+            return false;
+    }
+    return true;
+}
+
+int addr_block_parse(const char *text, size_t text_bytes, struct addr_block *out)
+{
+    char address[64];
+    struct peer_addr addr;
+    unsigned bits = 0;
+    const char *slash = memchr(text, '/', text_bytes);
+    if (slash == NULL || text_copy_n(address, sizeof address, text, (size_t)(slash - text)) != 0 ||
+        peer_addr_parse(address, 1, &addr) != 0 || addr.port != 1)
+        return E_MALFORMED;
+    unsigned first = peer_addr_is_v4(&addr) ? 96 : 0;
+    if (!small_number(slash + 1, (size_t)(text + text_bytes - slash - 1), 128 - first, &bits) ||
+        !bits_after_are_zero(addr.ip, first + bits))
+        return E_MALFORMED;
+    memcpy(out->ip, addr.ip, sizeof out->ip);
+    out->bits = (uint8_t)(first + bits);
+    return 0;
+}
+
+const char *addr_block_text(const struct addr_block *block, char out[PEER_ADDR_TEXT_BYTES])
+{
+    char ip[INET6_ADDRSTRLEN] = "?";
+    bool v4 = block->bits >= 96 && memcmp(block->ip, v4_prefix, sizeof v4_prefix) == 0;
+    (void)inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? block->ip + 12 : block->ip, ip, sizeof ip);
+    (void)snprintf(out, PEER_ADDR_TEXT_BYTES, "%s/%u", ip, block->bits - (v4 ? 96u : 0u));
+    return out;
+}
+
+bool addr_block_holds(const struct addr_block *block, const uint8_t ip[16])
+{
+    size_t whole = block->bits / 8;
+    unsigned rest = block->bits % 8;
+    if (memcmp(block->ip, ip, whole) != 0)
+        return false;
+    return rest == 0 || ((block->ip[whole] ^ ip[whole]) & (0xffu << (8 - rest) & 0xffu)) == 0;
+}

@@ -294,6 +294,7 @@ const char *config_shown(const char *value);
 struct config_registry_draft {
     struct registry_entry entry;
     bool plain_http;
+    bool private_set; /* allowPrivate was true or false: a list may not follow */
     unsigned realm_count;
     unsigned line;
 };

@@ -78,6 +78,47 @@ static int realm_add(struct config_registry_draft *draft, const char *value,
     return err;
 }
 
+/* "true", "false", or one block of a list. */
+static int private_add(struct config_registry_draft *draft, const char *value,
+                       struct config_error *error)
+{
+    struct address_ranges *ranges = &draft->entry.allow_private;
+    bool flag = strcmp(value, "true") == 0 || strcmp(value, "false") == 0;
+    if (draft->private_set || (flag && ranges->count > 0))
+        return config_fail(error, "registries.allowPrivate: true, false, or a list, not both");
+    if (strcmp(value, "true") == 0)
+        address_ranges_private(ranges, false);
+    draft->private_set = flag;
+    if (flag)
+        return 0;
+    if (ranges->count == ADDRESS_RANGES_MAX)
+        return config_fail(error, "registries.allowPrivate: more than %d", ADDRESS_RANGES_MAX);
+    if (address_ranges_add(ranges, value) != 0)
+        return refuse(error, "allowPrivate", value,
+                      "true | false | a list of blocks such as 10.0.0.0/8 or fd00::/8");
+    return 0;
+}
+
+static bool is_this_machine(const char *host)
+{
+    struct address_ranges network, all;
+    struct peer_addr addr;
+    if (peer_addr_parse(host, 1, &addr) != 0)
+        return strncmp(host, "localhost", 9) == 0 && (host[9] == ':' || host[9] == '\0');
+    address_ranges_private(&network, false);
+    address_ranges_private(&all, true);
+    return address_ranges_hold(&all, addr.ip) && !address_ranges_hold(&network, addr.ip);
+}
+
+/* `allowPrivate: true` means a network, not this machine, unless the registry itself is on it. */
+static void private_finish(struct config_registry_draft *draft)
+{
+    const char *scheme_end = strstr(draft->entry.endpoint, "://");
+    ASSERT(scheme_end != NULL);
+    if (draft->private_set && draft->entry.allow_private.count > 0)
+        address_ranges_private(&draft->entry.allow_private, is_this_machine(scheme_end + 3));
+}
+
 /* "true", "false", or one rule of a list: "PATTERN on", "PATTERN off". */
 static int p2p_set(struct registry_entry *entry, const char *value, struct config_error *error)
 {
@@ -256,7 +297,7 @@ int config_registry_set(struct config_registry_draft *draft, const char *name, c
     if (strcmp(name, "plainHttp") == 0)
         return flag_set(&draft->plain_http, name, value, error);
     if (strcmp(name, "allowPrivate") == 0)
-        return flag_set(&entry->allow_private, name, value, error);
+        return private_add(draft, value, error);
     if (strcmp(name, "shared") == 0)
         return flag_set(&entry->shared, name, value, error);
     if (strcmp(name, "default") == 0)
@@ -319,6 +360,7 @@ static int endpoint_finish(struct config_registry_draft *draft, struct config_er
                            draft->line, config_shown(entry->endpoint));
     int written = snprintf(entry->endpoint, sizeof entry->endpoint, "%s%s", scheme, host);
     ASSERT(written > 0 && (size_t)written < sizeof entry->endpoint);
+    private_finish(draft);
     return 0;
 }
 
@@ -334,7 +376,7 @@ static int pattern_check(const struct config_registry_draft *draft, struct confi
         key = "endpoint";
     else if (entry->is_default)
         key = "default";
-    else if (entry->allow_private && strcmp(entry->name, "*") == 0)
+    else if (entry->allow_private.count > 0 && strcmp(entry->name, "*") == 0)
         key = "allowPrivate";
     else if (entry->storage[0][0] != '\0')
         key = "storage"; /* whose it is depends on the name */

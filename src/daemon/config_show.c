@@ -9,6 +9,8 @@
 #include <jansson.h>
 #include <string.h>
 
+#include "bytes.h"
+
 #define VALUE_BYTES (64 * 1024)
 
 static const char *source_text(const struct config *config, enum config_source source,
@@ -138,6 +140,25 @@ static const char *copies_name(const struct registry_entry *entry)
     return names[entry->copies];
 }
 
+/* As it was written: `true` is one of two sets, by where the registry is. */
+static void private_put(const struct address_ranges *ranges, FILE *out)
+{
+    struct address_ranges network, with_loopback;
+    char text[PEER_ADDR_TEXT_BYTES];
+    if (ranges->count == 0)
+        return;
+    address_ranges_private(&network, false);
+    address_ranges_private(&with_loopback, true);
+    if (address_ranges_equal(ranges, &network) || address_ranges_equal(ranges, &with_loopback)) {
+        (void)fputs("\n    allowPrivate: true", out);
+        return;
+    }
+    for (unsigned i = 0; i < ranges->count; i++)
+        (void)fprintf(out, "%s\"%s\"", i == 0 ? "\n    allowPrivate: [" : ", ",
+                      addr_block_text(&ranges->block[i], text));
+    (void)fputc(']', out);
+}
+
 static void p2p_put(const struct registry_entry *entry, FILE *out)
 {
     if (!entry->p2p)
@@ -192,8 +213,7 @@ static void registry_put(const struct registry_entry *entry, FILE *out)
     text_put("proxy", entry->proxy, out);
     number_put("connections", entry->connections_max, out);
     number_put("rateMbit", entry->rate_bytes_s / 125000, out);
-    if (entry->allow_private)
-        (void)fputs("\n    allowPrivate: true", out);
+    private_put(&entry->allow_private, out);
     if (entry->is_default)
         (void)fputs("\n    default: true", out);
     p2p_put(entry, out);
@@ -290,19 +310,33 @@ static json_t *tags_json(const struct registry_entry *entry)
     return rules;
 }
 
+static json_t *private_json(const struct address_ranges *ranges)
+{
+    char text[PEER_ADDR_TEXT_BYTES];
+    json_t *blocks = json_array();
+    for (unsigned i = 0; blocks != NULL && i < ranges->count; i++) {
+        const char *block = addr_block_text(&ranges->block[i], text);
+        if (json_array_append_new(blocks, json_string(block)) != 0) {
+            json_decref(blocks);
+            return NULL;
+        }
+    }
+    return blocks;
+}
+
 static json_t *registries_json(const struct config *config)
 {
     json_t *list = json_array();
     for (uint32_t i = 0; list != NULL && i < config->registry_count; i++) {
         const struct registry_entry *entry = &config->registry_entries[i];
         json_t *one =
-            json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:s, s:I, s:I, s:b, s:b, s:o, s:s, s:o}",
+            json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:s, s:I, s:I, s:o, s:b, s:o, s:s, s:o}",
                       "name", entry->name, "endpoint", entry->endpoint, "ca", entry->ca_file,
                       "clientCertificate", entry->client_cert, "clientKey", entry->client_key,
                       "credentials", entry->credentials_file, "shared", (int)entry->shared, "proxy",
                       entry->proxy, "connections", (json_int_t)entry->connections_max, "rateMbit",
                       (json_int_t)(entry->rate_bytes_s / 125000), "allowPrivate",
-                      (int)entry->allow_private, "default", (int)entry->is_default, "p2p",
+                      private_json(&entry->allow_private), "default", (int)entry->is_default, "p2p",
                       p2p_json(entry), "copies", copies_name(entry), "tags", tags_json(entry));
         if (one == NULL || json_array_append_new(list, one) != 0) {
             json_decref(list);
@@ -374,7 +408,8 @@ void config_show_markdown(FILE *out)
         row_put(&keys[i], out);
     (void)fputs("| `registries` | built-in | a list of maps | `name` (as in `?ns=`, or a pattern), "
                 "`endpoint`, "
-                "`ca` (file), `plainHttp`, `allowPrivate` (loopback and private addresses), "
+                "`ca` (file), `plainHttp`, `allowPrivate` (true, or the blocks of addresses that "
+                "are not public), "
                 "`default` (answers requests without `?ns=`), `p2p` (false keeps it off the mesh), "
                 "`copies` (`transfer.copies` for its content), `tags` (what is made of its tags), "
                 "`realmHosts` (further token hosts), `storage` (URLs of its object storage). An "

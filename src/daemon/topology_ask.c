@@ -43,6 +43,7 @@ int topology__ask(struct topology_detect *detect, struct fetch_request *request,
 {
     static const struct fetch_callbacks callbacks = {on_head, on_body, on_done};
     struct topology_ask *ask = &detect->ask;
+    struct address_ranges own;
     ASSERT(ask->fetch == NULL);
     if (ask->body == NULL)
         ask->body = detect->env.alloc(detect->env.host, NULL, TOPOLOGY_ANSWER_BYTES_MAX + 1);
@@ -55,7 +56,8 @@ int topology__ask(struct topology_detect *detect, struct fetch_request *request,
     request->connect_timeout_ms = TOPOLOGY_STEP_MS;
     request->first_byte_timeout_ms = TOPOLOGY_STEP_MS;
     request->idle_timeout_ms = TOPOLOGY_STEP_MS;
-    request->allow_private = true;
+    address_ranges_private(&own, true);
+    request->allow_private = &own;
     memcpy(request->pool_key, "topology", 8); /* never shared with registries (ORG-5) */
     int err = detect->engine.start(detect->engine.self, request, &callbacks, detect, &ask->fetch);
     return err == 0 ? E_AGAIN : err;

@@ -72,14 +72,14 @@ static void view_refresh(struct topology_detect *detect)
 static int prefixes(struct topology_detect *detect)
 {
     const struct config *config = detect->config;
-    const struct topology_prefix none = {.bits = 0};
+    const struct topology_prefix none = {.block.bits = 0};
     struct topology_prefix best = none, prefix;
     bool found = false;
     for (uint32_t i = 0; i < config->topology_prefix_count; i++) {
         int err = topology_prefix_parse(config->topology_prefixes[i].text, &prefix);
         if (err != 0 || !topology_prefix_fits(&prefix, &detect->self))
             continue;
-        if (!found || prefix.bits > best.bits)
+        if (!found || prefix.block.bits > best.block.bits)
             best = prefix;
         found = true;
     }

@@ -200,30 +200,6 @@ int topology_parse_gcp(const char *text, struct topology *out)
 
 /* ---- prefixes ---- */
 
-/* Decimal of at most three digits; false if it is none or above `max`. */
-static bool small_number(const char *text, size_t bytes, unsigned max, unsigned *out)
-{
-    unsigned value = 0;
-    if (bytes == 0 || bytes > 3)
-        return false;
-    for (size_t i = 0; i < bytes; i++) {
-        if (text[i] < '0' || text[i] > '9')
-            return false;
-        value = value * 10 + (unsigned)(text[i] - '0');
-    }
-    *out = value;
-    return value <= max;
-}
-
-static bool bits_after_are_zero(const uint8_t ip[16], unsigned bits)
-{
-    for (unsigned bit = bits; bit < 128; bit++) {
-        if ((ip[bit / 8] & (0x80u >> (bit % 8))) != 0)
-            return false;
-    }
-    return true;
-}
-
 /* "region/zone/vswitch" */
 static int take_parts(const char *text, struct topology *out)
 {
@@ -242,32 +218,16 @@ static int take_parts(const char *text, struct topology *out)
 
 int topology_prefix_parse(const char *text, struct topology_prefix *out)
 {
-    char address[64];
-    struct peer_addr addr;
-    struct topology_prefix found = {.bits = 0};
-    unsigned bits = 0;
+    struct topology_prefix found = {.block.bits = 0};
     const char *equals = strchr(text, '=');
-    const char *slash = strchr(text, '/');
-    if (equals == NULL || slash == NULL || slash > equals ||
-        text_copy_n(address, sizeof address, text, (size_t)(slash - text)) != 0 ||
-        peer_addr_parse(address, 1, &addr) != 0 || addr.port != 1)
+    if (equals == NULL || addr_block_parse(text, (size_t)(equals - text), &found.block) != 0 ||
+        take_parts(equals + 1, &found.topology) != 0)
         return E_MALFORMED;
-    unsigned first = peer_addr_is_v4(&addr) ? 96 : 0;
-    if (!small_number(slash + 1, (size_t)(equals - slash - 1), 128 - first, &bits) ||
-        !bits_after_are_zero(addr.ip, first + bits) || take_parts(equals + 1, &found.topology) != 0)
-        return E_MALFORMED;
-    memcpy(found.ip, addr.ip, sizeof found.ip);
-    found.bits = (uint8_t)(first + bits);
     *out = found;
     return 0;
 }
 
 bool topology_prefix_fits(const struct topology_prefix *prefix, const struct peer_addr *addr)
 {
-    for (unsigned bit = 0; bit < prefix->bits; bit++) {
-        uint8_t mask = (uint8_t)(0x80u >> (bit % 8));
-        if (((prefix->ip[bit / 8] ^ addr->ip[bit / 8]) & mask) != 0)
-            return false;
-    }
-    return true;
+    return addr_block_holds(&prefix->block, addr->ip);
 }

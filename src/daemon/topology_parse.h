@@ -51,8 +51,7 @@ MUST_USE int topology_parse_gcp(const char *text, struct topology *out);
 
 /* One entry of topology.prefixes: "10.0.0.0/16=region/zone/vswitch". */
 struct topology_prefix {
-    uint8_t ip[16]; /* as in struct peer_addr */
-    uint8_t bits;   /* of 128 */
+    struct addr_block block;
     struct topology topology;
 };
 /* Later parts may be missing or empty ("10.0.0.0/16=/zone-a"), but one must be there; such labels

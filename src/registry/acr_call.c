@@ -99,12 +99,14 @@ int acr__call_start(struct acr_call *call, const struct fetch_request *request,
 {
     static const struct fetch_callbacks callbacks = {on_head, on_body, on_done};
     struct fetch_request sent = *request;
+    struct address_ranges own;
 
     ASSERT(call->fetch == NULL);
+    address_ranges_private(&own, true);
     acr__call_wipe(call);
     call->done = done;
     call->arg = arg;
-    sent.allow_private = true;
+    sent.allow_private = &own;
     memcpy(sent.pool_key, "acr", 3); /* never shared with registries (ORG-5) */
     return call->engine.start(call->engine.self, &sent, &callbacks, call, &call->fetch);
 }

@@ -83,7 +83,9 @@ void acr__hosts_put(struct acr *acr, unsigned i, const struct acr_endpoints *fou
         name->instance = i;
         name->live = true;
         /* Inside a VPC registry and store have private addresses; public ones never (ORG-2). */
-        name->entry.allow_private = instance->through_vpc;
+        name->entry.allow_private = (struct address_ranges){.count = 0};
+        if (instance->through_vpc)
+            address_ranges_private(&name->entry.allow_private, acr->config.registry_plain_http);
         memcpy(name->entry.endpoint, instance->endpoint, sizeof instance->endpoint);
         storage_put(acr, instance, &name->entry);
         instance->host_count++;

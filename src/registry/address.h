@@ -6,11 +6,11 @@
 #ifndef SHOAL_REGISTRY_ADDRESS_H
 #define SHOAL_REGISTRY_ADDRESS_H
 
-#include "types.h"
+#include "registry.h"
 
 enum address_class {
     ADDRESS_PUBLIC = 1,
-    ADDRESS_PRIVATE,  /* loopback, RFC 1918, shared (RFC 6598), unique local: by allow_private */
+    ADDRESS_PRIVATE,  /* loopback, RFC 1918, shared (RFC 6598), unique local: by address_ranges */
     ADDRESS_METADATA, /* a cloud's credential service: see allow_metadata of struct fetch_request */
     ADDRESS_REFUSED,  /* unspecified, link-local, multicast, reserved: never */
 };

@@ -27,7 +27,7 @@ struct pool {
     struct fetch_curl *curl;
     CURLM *multi; /* NULL: free place */
     uint8_t key[32];
-    bool allow_private;
+    struct address_ranges allow_private;
     bool spare; /* connections are never reused here */
     unsigned fetch_count;
     uint64_t deadline_ms; /* libcurl's timer */
@@ -57,7 +57,8 @@ struct fetch {
     struct headers headers;
     char host[HOST_BYTES_MAX + 1]; /* of the URL */
     uint8_t pool_key[32];
-    bool allow_private, allow_metadata;
+    struct address_ranges allow_private;
+    bool allow_metadata;
     bool proxied;         /* what is connected to is the proxy */
     bool address_refused; /* by ORG-2, at least one */
     bool paused;          /* body returned false */

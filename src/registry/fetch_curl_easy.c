@@ -76,7 +76,7 @@ static bool address_allowed(const struct fetch *fetch, const struct curl_sockadd
     case ADDRESS_PUBLIC:
         return true;
     case ADDRESS_PRIVATE:
-        return fetch->allow_private || fetch->proxied;
+        return address_ranges_hold(&fetch->allow_private, ip) || fetch->proxied;
     case ADDRESS_METADATA:
         return metadata_meant(fetch);
     case ADDRESS_REFUSED:
@@ -396,7 +396,8 @@ int fetch_curl__easy_open(struct fetch *fetch, const struct fetch_request *reque
         return E_INVALID;
     memcpy(fetch->host, url.host, sizeof fetch->host);
     memcpy(fetch->pool_key, request->pool_key, sizeof fetch->pool_key);
-    fetch->allow_private = request->allow_private;
+    if (request->allow_private != NULL)
+        fetch->allow_private = *request->allow_private;
     fetch->allow_metadata = request->allow_metadata;
     fetch->connect_ms = request->connect_timeout_ms != 0 ? request->connect_timeout_ms : CONNECT_MS;
     fetch->first_byte_ms =

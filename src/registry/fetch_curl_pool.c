@@ -114,7 +114,8 @@ struct pool *fetch_curl__pool_at(struct fetch_curl *curl, unsigned i)
 
 static bool pool_fits(const struct pool *pool, const struct fetch *fetch)
 {
-    return pool->multi != NULL && pool->allow_private == fetch->allow_private &&
+    return pool->multi != NULL &&
+           address_ranges_equal(&pool->allow_private, &fetch->allow_private) &&
            memcmp(pool->key, fetch->pool_key, sizeof pool->key) == 0;
 }
 

@@ -125,7 +125,7 @@ struct origin_fetch {
     /* The request; strings point into `text`, which is wiped when freed. */
     struct origin_request request;
     const char *registry_name, *ca_file, *client_cert, *client_key, *proxy;
-    bool allow_private;
+    struct address_ranges allow_private;
     const char *handed_url; /* asked instead of the registry's; NULL: none */
     const char *accept[FETCH_HEADERS_MAX];
     char *text;

@@ -29,7 +29,7 @@ static bool host_forbidden(const struct origin_fetch *fetch, const struct url_pa
         return url__is_number(url->host, strlen(url->host));
     class = address__class(addr.ip);
     if (class == ADDRESS_PRIVATE && fetch->proxy[0] != '\0')
-        return !fetch->allow_private;
+        return !address_ranges_hold(&fetch->allow_private, addr.ip);
     return class == ADDRESS_METADATA || class == ADDRESS_REFUSED;
 }
 

@@ -318,7 +318,7 @@ int origin__send(struct origin_fetch *fetch)
         .client_cert = fetch->away ? NULL : fetch->client_cert,
         .client_key = fetch->away ? NULL : fetch->client_key,
         .proxy = fetch->proxy,
-        .allow_private = fetch->allow_private,
+        .allow_private = &fetch->allow_private,
         .connect_timeout_ms = clip(origin->connect_ms, connect_budget(fetch)),
         .first_byte_timeout_ms = clip(origin->first_byte_ms, fetch->budget_ms),
         .idle_timeout_ms = origin->idle_ms,

@@ -180,7 +180,7 @@ static int token_send(struct origin_token *token, const struct origin_fetch *fet
         .header_count = 1,
         .ca_file = fetch->ca_file,
         .proxy = fetch->proxy,
-        .allow_private = fetch->allow_private,
+        .allow_private = &fetch->allow_private,
         .connect_timeout_ms = TOKEN_CONNECT_MS,
         .first_byte_timeout_ms = TOKEN_ANSWER_MS,
         .idle_timeout_ms = TOKEN_ANSWER_MS,

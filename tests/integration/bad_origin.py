@@ -247,6 +247,25 @@ def test_org_3_redirects():
             it.check(took < 10, f"{repository}: {took:.1f} s")
 
 
+def test_org_2_private_addresses_are_listed():
+    """`allowPrivate: true` is a network: what listens on the node itself is not reached by a redirect. A list is the blocks in it."""
+    with bad_registry() as lab:
+        node = lab.nodes[0]
+        knocks = lab.dir / "knocks"
+        lab.processes.append(Process(node.exec(sys.executable, "-c", "import socket, sys\ns = socket.create_server(('127.0.0.1', 5001))\nwhile True:\n    s.accept()\n    open(sys.argv[1], 'a').write('x')", knocks), lab.dir / "knocks.log"))
+        time.sleep(0.5)
+        status, right, got, _ = read_blob(node, "lib/redirect-loopback", "small")
+        it.check(status in (502, 503) and not right and not knocks.exists(), f"a redirect led to the node's own port: {status}, {got} bytes")
+        for blocks, good in (([f"{lab.origin_address}/32"], True), (["192.168.0.0/16"], False), ([f"{lab.origin_address}/32", "127.0.0.0/8"], True)):
+            node.process.stop()
+            lab.registries[0]["allowPrivate"] = blocks
+            node.start()
+            status, right, got, _ = read_blob(node, "lib/redirect", "small")
+            it.check(right == good, f"{blocks}: {status}, {got} bytes")
+        read_blob(node, "lib/redirect-loopback", "small")
+        it.check(knocks.exists(), "nobody knocks at 5001 though it is listed: the test shows nothing")
+
+
 def test_org_7_and_int_2_manifests():
     with bad_registry() as lab:
         node = lab.nodes[0]

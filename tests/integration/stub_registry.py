@@ -289,6 +289,9 @@ class Handler(BaseHTTPRequestHandler):
     def fault_redirect_mesh(self, repository, reference, data):
         self.answer(307, headers=[("Location", "http://127.0.0.1:65002/")])
 
+    def fault_redirect_loopback(self, repository, reference, data):
+        self.answer(307, headers=[("Location", "http://127.0.0.1:5001/store")])
+
     def fault_redirect_file(self, repository, reference, data):
         self.answer(307, headers=[("Location", "file:///etc/passwd")])
 

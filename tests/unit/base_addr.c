@@ -105,12 +105,70 @@ static void test_equality_takes_ip_and_port(void **state)
     assert_true(peer_addr_equal(&a, &b));
 }
 
+static void test_blocks(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *in, *out;
+    } rows[] = {
+        {"10.0.0.0/8", "10.255.0.1", "11.0.0.0"},
+        {"10.1.2.3/32", "10.1.2.3", "10.1.2.2"},
+        {"172.16.0.0/12", "172.31.9.9", "172.32.0.0"},
+        {"0.0.0.0/0", "9.9.9.9", "::1"},
+        {"fc00::/7", "fd00::1", "fe00::1"},
+        {"::/0", "10.0.0.1", NULL},
+        {"2001:db8::/33", "2001:db8:7fff::", "2001:db8:8000::"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct addr_block block;
+        struct peer_addr addr;
+        char text[PEER_ADDR_TEXT_BYTES];
+        assert_int_equal(addr_block_parse(rows[i].text, strlen(rows[i].text), &block), 0);
+        assert_string_equal(addr_block_text(&block, text), rows[i].text);
+        assert_int_equal(peer_addr_parse(rows[i].in, 1, &addr), 0);
+        assert_true(addr_block_holds(&block, addr.ip));
+        if (rows[i].out == NULL)
+            continue;
+        assert_int_equal(peer_addr_parse(rows[i].out, 1, &addr), 0);
+        assert_false(addr_block_holds(&block, addr.ip));
+    }
+}
+
+static void test_blocks_refuse_everything_else(void **state)
+{
+    (void)state;
+    static const char *const none[] = {"",
+                                       "/",
+                                       "10.0.0.0",
+                                       "10.0.0.0/",
+                                       "10.0.0.0/x",
+                                       "10.0.0.0/33",
+                                       "10.0.0.1/8",
+                                       "10.0.0.0/-1",
+                                       "fd00::/129",
+                                       "fd00::1/64",
+                                       "10.0.0.0:7/8",
+                                       "host/8",
+                                       "10.0.0.0/08x",
+                                       "10.0.0.0/0008"};
+    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++) {
+        struct addr_block kept, block;
+        memset(&kept, 0x5a, sizeof kept);
+        block = kept;
+        if (addr_block_parse(none[i], strlen(none[i]), &block) != E_MALFORMED)
+            fail_msg("accepted \"%s\"", none[i]);
+        assert_memory_equal(&block, &kept, sizeof kept);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parses_and_writes_one_form),
         cmocka_unit_test(test_refuses_everything_else),
         cmocka_unit_test(test_equality_takes_ip_and_port),
+        cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_blocks_refuse_everything_else),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -241,7 +241,7 @@ static void prefixes(void **state)
         "/8=r",
         "10.0.0.0:7/8=r",
     };
-    struct topology_prefix kept = {.bits = 77}, prefix = kept;
+    struct topology_prefix kept = {.block = {.bits = 77}}, prefix = kept;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         assert_int_equal(topology_prefix_parse(bad[i], &prefix), E_MALFORMED);
         assert_memory_equal(&prefix, &kept, sizeof kept);

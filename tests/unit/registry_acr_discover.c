@@ -44,7 +44,7 @@ static void both_questions_are_asked_and_the_vpc_host_chosen(void **state)
     assert_non_null(entry);
     assert_string_equal(entry->name, PUBLIC_HOST);
     assert_string_equal(entry->endpoint, "https://" VPC_HOST);
-    assert_true(entry->allow_private);
+    assert_true(entry->allow_private.count > 0);
     assert_true(entry->p2p);
     assert_false(entry->is_default);
     assert_string_equal(acr_find(world->acr, "IMG.example.com")->endpoint, "https://" VPC_HOST);
@@ -142,7 +142,7 @@ static void public_host_where_the_vpc_is_not_linked(void **state)
     expect_endpoint(world, "https://" PUBLIC_HOST);
     expect_why(world, "");
     assert_false(view_of(world, 0).through_vpc);
-    assert_false(acr_find(world->acr, VPC_HOST)->allow_private);
+    assert_int_equal(acr_find(world->acr, VPC_HOST)->allow_private.count, 0);
     assert_non_null(
         strstr(world->fake.log, "because vpc-other is not linked to it (linked: " VPC ")"));
 }

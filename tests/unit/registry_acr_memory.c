@@ -53,7 +53,7 @@ static void an_instance_is_known_before_the_apis_answer(void **state)
     entry = acr_find(world->acr, "IMG.example.com");
     assert_non_null(entry);
     assert_string_equal(entry->endpoint, "https://" VPC_HOST);
-    assert_true(entry->allow_private);
+    assert_true(entry->allow_private.count > 0);
     assert_string_equal(entry->storage[0],
                         "https://cri-one-registry.oss-cn-shanghai-internal.aliyuncs.com/docker/"
                         "registry/v2/blobs/");

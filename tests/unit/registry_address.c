@@ -12,12 +12,20 @@
 #include "../../src/registry/address.h"
 #include "bytes.h"
 
-static enum address_class class_of(const char *text)
+static void ip_of(const char *text, uint8_t ip[16])
 {
     struct peer_addr addr;
 
     assert_int_equal(peer_addr_parse(text, 1, &addr), 0);
-    return address__class(addr.ip);
+    memcpy(ip, addr.ip, 16);
+}
+
+static enum address_class class_of(const char *text)
+{
+    uint8_t ip[16];
+
+    ip_of(text, ip);
+    return address__class(ip);
 }
 
 static void expect(enum address_class class, const char *const *texts, size_t count)
@@ -98,6 +106,55 @@ static void refused_addresses(void **state)
     EXPECT(ADDRESS_REFUSED, list);
 }
 
+/* What an entry may list, and `true` of it: every private block is a network, loopback is not. */
+static void ranges_hold_what_is_listed_org_2(void **state)
+{
+    static const char *const networks[] = {"10.1.2.3",   "172.31.0.1", "192.168.1.1",
+                                           "100.64.0.1", "192.0.0.1",  "198.19.0.1",
+                                           "fd12::1",    "fec0::1",    "64:ff9b:1::1"};
+    static const char *const loopback[] = {"127.0.0.1",        "127.255.255.255", "::1",
+                                           "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::"};
+    static const char *const carried[] = {"10.9.0.1", "::ffff:10.9.0.1", "64:ff9b::a09:1",
+                                          "2002:a09:1::", "::10.9.0.1"};
+    struct address_ranges network, all, listed = {.count = 0};
+    uint8_t ip[16];
+
+    (void)state;
+    address_ranges_private(&network, false);
+    address_ranges_private(&all, true);
+    for (size_t i = 0; i < sizeof networks / sizeof networks[0]; i++) {
+        ip_of(networks[i], ip);
+        assert_true(address_ranges_hold(&network, ip));
+        assert_false(address_ranges_hold(&listed, ip));
+    }
+    for (size_t i = 0; i < sizeof loopback / sizeof loopback[0]; i++) {
+        ip_of(loopback[i], ip);
+        assert_false(address_ranges_hold(&network, ip));
+        assert_true(address_ranges_hold(&all, ip));
+    }
+    assert_int_equal(address_ranges_add(&listed, "10.9.0.0/24"), 0);
+    for (size_t i = 0; i < sizeof carried / sizeof carried[0]; i++) {
+        ip_of(carried[i], ip);
+        assert_true(address_ranges_hold(&listed, ip));
+    }
+    ip_of("10.9.1.1", ip);
+    assert_false(address_ranges_hold(&listed, ip));
+    assert_false(address_ranges_equal(&network, &all));
+    assert_true(address_ranges_equal(&all, &all));
+}
+
+static void ranges_are_bounded(void **state)
+{
+    struct address_ranges ranges = {.count = 0};
+
+    (void)state;
+    assert_int_equal(address_ranges_add(&ranges, "10.0.0.0"), E_MALFORMED);
+    for (unsigned i = 0; i < ADDRESS_RANGES_MAX; i++)
+        assert_int_equal(address_ranges_add(&ranges, "10.0.0.0/8"), 0);
+    assert_int_equal(address_ranges_add(&ranges, "10.0.0.0/8"), E_FULL);
+    assert_int_equal(ranges.count, ADDRESS_RANGES_MAX);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -105,6 +162,8 @@ int main(void)
         cmocka_unit_test(private_addresses),
         cmocka_unit_test(metadata_addresses),
         cmocka_unit_test(refused_addresses),
+        cmocka_unit_test(ranges_hold_what_is_listed_org_2),
+        cmocka_unit_test(ranges_are_bounded),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

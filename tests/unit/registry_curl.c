@@ -185,7 +185,7 @@ static void version_6_is_spoken(void **state)
     assert_int_equal(world->client.err, 0);
     assert_int_equal(world->client.body_bytes, 5);
     memset(&world->client, 0, sizeof world->client);
-    world->request.allow_private = false;
+    world->request.allow_private = NULL;
     assert_int_equal(client_start(&world->client, &world->loop, &world->request), 0);
     assert_true(client_wait(&world->client));
     assert_int_equal(world->client.err, E_REFUSED);
@@ -427,7 +427,8 @@ static void refuse_as(struct world *world, const char *host, bool allow_private,
     client_request(&world->request, world->url, &world->server, "/hello");
     (void)snprintf(url, sizeof url, "http://%s:%u/hello", host, (unsigned)world->server.port);
     world->request.url = url;
-    world->request.allow_private = allow_private;
+    if (!allow_private)
+        world->request.allow_private = NULL;
     world->request.allow_metadata = allow_metadata;
     assert_int_equal(client_start(&world->client, &world->loop, &world->request), 0);
     assert_true(client_wait(&world->client));

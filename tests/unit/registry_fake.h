@@ -143,7 +143,7 @@ static inline int fake_start(void *self, const struct fetch_request *request,
     for (unsigned i = 0; i < request->header_count; i++)
         (void)snprintf(call->headers[i], sizeof call->headers[i], "%s: %s",
                        request->headers[i].name, request->headers[i].value);
-    call->allow_private = request->allow_private;
+    call->allow_private = request->allow_private != NULL && request->allow_private->count > 0;
     call->allow_metadata = request->allow_metadata;
     memcpy(call->pool_key, request->pool_key, 32);
     call->connect_timeout_ms = request->connect_timeout_ms;

@@ -367,7 +367,7 @@ static void entry_settings_reach_every_hop(void **state)
 
     (void)snprintf(world->entry.ca_file, sizeof world->entry.ca_file, "/etc/ca.pem");
     (void)snprintf(world->entry.proxy, sizeof world->entry.proxy, "http://proxy.test:3128");
-    world->entry.allow_private = true;
+    address_ranges_private(&world->entry.allow_private, true);
     start(world);
     fake_answer(call(world, 0), 307, TO_STORE, "");
     for (unsigned i = 0; i < 2; i++) {
@@ -425,7 +425,7 @@ static void a_proxy_is_not_sent_to_private_addresses(void **state)
         expect_done(world, E_REFUSED);
         assert_int_equal(world->fake.call_count, first + 1);
     }
-    world->entry.allow_private = true;
+    address_ranges_private(&world->entry.allow_private, true);
     caller_init(&world->caller, &world->fake, world->origin);
     start(world);
     fake_answer(call(world, 7), 307, locations[0], "");

@@ -13,7 +13,9 @@
 static struct registry_entry entries[] = {
     {.name = "docker.io", .endpoint = "https://registry-1.docker.io", .is_default = true},
     {.name = "*", .p2p = true},
-    {.name = "*.example.com", .ca_file = "/wide", .allow_private = true},
+    {.name = "*.example.com",
+     .ca_file = "/wide",
+     .allow_private = {.block = {{.ip = {[10] = 0xff, 0xff, 10}, .bits = 104}}, .count = 1}},
     {.name = "*.eu.example.com", .ca_file = "/near"},
     {.name = "own.eu.example.com", .endpoint = "https://elsewhere.test", .ca_file = "/own"},
     {.name = "*.lab.test:5000", .ca_file = "/port"},
@@ -137,10 +139,10 @@ static void an_entry_made_is_the_registrys_own(void **state)
     assert_string_equal(wide->name, "a.example.com");
     assert_string_equal(wide->endpoint, "https://a.example.com");
     assert_true(wide->by_pattern && near->by_pattern && any->by_pattern);
-    assert_true(wide->allow_private);
-    assert_false(near->allow_private);
+    assert_int_equal(wide->allow_private.count, 1);
+    assert_int_equal(near->allow_private.count, 0);
     assert_string_equal(any->endpoint, "https://quay.test:8443");
-    assert_true(any->p2p && !any->allow_private && !any->is_default);
+    assert_true(any->p2p && any->allow_private.count == 0 && !any->is_default);
     assert_ptr_equal(look(table, "a.EXAMPLE.com"), wide);
     registry_entry_put(wide);
     registry_entry_put(near);
