@@ -142,9 +142,15 @@ $(BUILD)/shoal-liar: $(MAIN_OBJ) $(BUILD)/tests/integration/liar.o $(HOST_LIBS) 
 	@echo "  LD    $@"
 	$(Q)$(CC) $(LDFLAGS_ALL) -Wl,--wrap=node_upload_ready,--wrap=blobs_handlers -o $@ $(MAIN_OBJ) $(BUILD)/tests/integration/liar.o \
 	  -Wl,--start-group $(HOST_LIBS) $(BUILD)/libcore.a -Wl,--end-group $(LIBS)
+# The next minor version: everything that one may add is sent, and must be skipped (C-3).
+NEXT_WRAPS := intro__own gossip_new wire_writer_begin wire_writer_end mesh_udp_send frame_encode session_seal
+$(BUILD)/shoal-next: $(MAIN_OBJ) $(BUILD)/tests/integration/next.o $(HOST_LIBS) $(BUILD)/libcore.a
+	@echo "  LD    $@"
+	$(Q)$(CC) $(LDFLAGS_ALL) $(patsubst %,-Wl$(comma)--wrap=%,$(NEXT_WRAPS)) -o $@ $(MAIN_OBJ) $(BUILD)/tests/integration/next.o \
+	  -Wl,--start-group $(HOST_LIBS) $(BUILD)/libcore.a -Wl,--end-group $(LIBS)
 $(BUILD)/tests/integration/fill_cache: $(BUILD)/tests/integration/fill_cache.o $(BUILD)/libcache.a $(BUILD)/libbase.a
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
-INTEGRATION_BINS := $(BUILD)/shoal-liar $(BUILD)/tests/integration/fill_cache
+INTEGRATION_BINS := $(BUILD)/shoal-liar $(BUILD)/shoal-next $(BUILD)/tests/integration/fill_cache
 check-integration: all $(INTEGRATION_BINS) ## real registry, real clients, network namespaces
 	$(Q)tests/integration/run.sh
 

@@ -339,6 +339,69 @@ static int blob_open(struct blobs *blobs, struct cache_blob *cached, struct blob
     return 0;
 }
 
+/* Idle, so that nobody knows its handle but transfer, and no job its key. Peers that take pieces of
+ * it still do so by the old key: they are let finish. */
+static bool may_rename(const struct blob *blob)
+{
+    uint64_t now_us = loop_now_us(blob->blobs->config.loop);
+    return blob->refs == 0 && now_us - blob->served_us >= RENAME_IDLE_US;
+}
+
+/* 0, or E_*: it keeps its old name. Vouchers name the blob, so those in memory are of no use. */
+static int blob_rename(struct blob *blob, const struct blob_key *key)
+{
+    struct blobs *blobs = blob->blobs;
+    struct transfer *transfer = node_transfer(blobs->config.node);
+    uint64_t now_us = loop_now_us(blobs->config.loop);
+    for (uint32_t i = 0; i < blob->layout.piece_count; i++) {
+        blob_memory__drop(blob, i);
+        blob->pieces[i].voucher = loop_alloc(NULL, blob->pieces[i].voucher, 0);
+    }
+    struct blob_info info = blob->info;
+    blob_handle old = blob->handle;
+    info.key = *key;
+    int err = transfer_blob_open(transfer, now_us, &info, transfer_blob_have(transfer, old),
+                                 &blob->handle);
+    if (err != 0) {
+        blob->handle = old;
+        return err;
+    }
+    transfer_blob_close(transfer, now_us, old);
+    HASH_DELETE(by_handle, blobs->by_handle, blob);
+    HASH_ADD(by_handle, blobs->by_handle, handle, sizeof blob->handle, blob);
+    blob->info.key = *key;
+    blob->renamed = true;
+    return table_left_out(blob->by_handle) ? E_NO_MEMORY : 0;
+}
+
+bool blobs_rename(struct blobs *blobs)
+{
+    bool all = true;
+    struct blob *blob, *next;
+    HASH_ITER(by_digest, blobs->by_digest, blob, next)
+    {
+        struct blob_key key;
+        blob_key_of(node_lookup_key(blobs->config.node), &blob->info.digest, &key);
+        if (memcmp(&key, &blob->info.key, sizeof key) == 0)
+            continue;
+        if (!may_rename(blob)) {
+            all = false;
+            continue;
+        }
+        (void)blob__ref(blob);
+        all = blob_rename(blob, &key) == 0 && all;
+        if (table_left_out(blob->by_handle)) /* it stays in the cache; a reader opens it later */
+            blob->have_count = 0;
+        blob__unref(blob);
+    }
+    return all;
+}
+
+static bool on_names(void *host)
+{
+    return blobs_rename(host);
+}
+
 int blobs_get(struct blobs *blobs, const struct digest *digest, uint64_t size_bytes,
               struct blob **out)
 {
@@ -551,5 +614,6 @@ void blobs_handlers(struct blobs *blobs, struct node_handlers *out)
         .upload = on_upload,
         .piece = on_piece,
         .piece_failed = on_piece_failed,
+        .names = on_names,
     };
 }

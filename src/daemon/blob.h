@@ -114,6 +114,9 @@ struct blob_view {
     bool verified;      /* all of it, and its digest matched */
     blob_handle handle; /* in transfer */
 };
+/* The lookup key has changed (node_lookup_key): gives each blob that nobody uses now the name that
+ * it makes. False: some are in use, or memory is short; call again. Looks at every open blob. */
+bool blobs_rename(struct blobs *blobs);
 /* Copies up to `max` blobs with readers or reads of a registry under way; returns how many. Looks
  * at every open blob. */
 size_t blobs_active(const struct blobs *blobs, struct blob_view *out, size_t max);

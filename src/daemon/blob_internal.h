@@ -17,6 +17,8 @@
 /* Pieces that nobody has asked for in so long leave the memory tier if they are stored: an idle
  * agent is small. A rollout's neighbours ask within seconds. */
 #define BLOB_MEMORY_IDLE_US (10ull * 1000000)
+/* No piece given to a peer for so long: nobody is in the middle of pulling it from us. */
+#define RENAME_IDLE_US (2ull * 1000000)
 /* Origin callers kept per blob: further readers' credentials are not needed. */
 #define BLOB_CALLERS_MAX 8
 
@@ -68,6 +70,7 @@ struct blob {
     struct blob_blame blame;
     uint64_t served_us;  /* a peer last asked for a piece */
     uint64_t refused_us; /* the registry last refused a caller; 0: never, or settled */
+    bool renamed;        /* in this life: stored vouchers may name it by an older key */
     bool lease_spared;   /* the last lease was given back unread: the next one is read */
     uint64_t moved_us;   /* a piece last arrived */
     struct blob_sources sources;

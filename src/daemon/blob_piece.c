@@ -40,6 +40,8 @@ struct piece_job {
     uint32_t leave;             /* HASH: so many in line */
     bool store;
     bool keep;
+    bool doubtful; /* LOAD: the stored voucher may be for another lookup key */
+    bool vouches;  /* LOAD: the blob is verified: we can vouch for it ourselves */
     int status;
     int store_status;
     piece_loaded_fn then;
@@ -121,6 +123,23 @@ static void run_store(struct piece_job *job)
     }
 }
 
+/* A voucher names the blob by the lookup key of its day: after a rotation of the cluster's secret a
+ * stored one is for nobody, and who passed it on would be taken for a liar. */
+static int vouch_anew(struct piece_job *job)
+{
+    const struct blob *blob = job->blob;
+    const struct identity *self = node_identity(blob->blobs->config.node);
+    const struct piece_hash hash = job->voucher.hash;
+    const uint8_t *signer = job->voucher.signer_key.bytes;
+    bool own = memcmp(signer, self->public_key.bytes, IDENTITY_KEY_BYTES) == 0;
+    if (!job->vouches && voucher_verify(&blob->info.key, &job->voucher) == 0)
+        return 0;
+    if (!job->vouches && !own)
+        return E_VOUCHER; /* another's word on what nobody has seen whole: it must be had anew */
+    sign(job, &hash);
+    return 0;
+}
+
 static void run_load(struct piece_job *job)
 {
     struct blob *blob = job->blob;
@@ -137,6 +156,8 @@ static void run_load(struct piece_job *job)
     if (voucher_empty(&job->voucher)) { /* verified as a whole once: we vouch for it ourselves */
         const struct piece_hash hash = job->voucher.hash;
         sign(job, &hash);
+    } else if (job->doubtful) {
+        job->status = vouch_anew(job);
     }
 }
 
@@ -427,7 +448,7 @@ static void load_done(struct loop_work *work, int status)
     if (status == 0)
         status = job->status;
     bool damaged = status == E_CORRUPT || status == E_NOT_FOUND || status == E_IO ||
-                   (status == E_DENIED && job->content != NULL);
+                   status == E_VOUCHER || (status == E_DENIED && job->content != NULL);
     if (job->keep)
         slot->loading = false;
     if (damaged)
@@ -467,6 +488,8 @@ static struct piece_job *load_job(struct blob *blob, uint32_t piece)
     }
     buffer->used = bytes;
     job->buffer = buffer;
+    job->doubtful = blob->renamed || blob->pieces[piece].tier == 0;
+    job->vouches = blob->verified;
     job->work.done = load_done;
     return job;
 }

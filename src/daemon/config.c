@@ -647,5 +647,12 @@ bool config_apply_live(struct config *config, const struct config *fresh)
     bool changed = config->mode != fresh->mode || config->log_level != fresh->log_level;
     config->mode = fresh->mode;
     config->log_level = fresh->log_level;
+    /* A node without a configured secret has one of its own, and stays so. */
+    if (config->secret_file_count == 0 || fresh->secret_file_count == 0)
+        return changed;
+    changed = changed || config->secret_file_count != fresh->secret_file_count ||
+              memcmp(config->secret_files, fresh->secret_files, sizeof fresh->secret_files) != 0;
+    config->secret_file_count = fresh->secret_file_count;
+    memcpy(config->secret_files, fresh->secret_files, sizeof fresh->secret_files);
     return changed;
 }

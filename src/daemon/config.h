@@ -216,7 +216,8 @@ struct registries config_registries(const struct config *config);
 /* Checks that values fit together and that named files exist with safe modes; called by the agent
  * and by `config check`, not by config_load. 0 or E_CONFIG. */
 MUST_USE int config_verify(const struct config *config, struct config_error *error);
-/* Copies the live keys (mode, log.level) of `fresh` into `config`. True if one changed. */
+/* Copies the live keys of `fresh` into `config`: mode, log.level, and clusterSecretFile where both
+ * have one. True if one changed. */
 bool config_apply_live(struct config *config, const struct config *fresh);
 
 /* Effective configuration as YAML with the source of each value behind it. */

@@ -49,8 +49,8 @@ static const struct config_key keys[] = {
      .max = CONFIG_SECRETS_MAX,
      .help =
          "Files with the cluster secret (64 hex digits, `shoal keygen`); the first one is used, "
-         "both are accepted; re-read when they change. None and no bootstrap: one is made in "
-         "dataDir."},
+         "both are accepted; list and files are re-read when they change. None and no bootstrap: "
+         "one is made in dataDir."},
     {.name = "denyFile",
      .type = CONFIG_PATH,
      .offset = AT(deny_file),

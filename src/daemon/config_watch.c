@@ -21,8 +21,10 @@ static void reload(struct config_watch *watch)
         log_to(&loop->env, LOG_WARN, "config: not read again: %s", error.text);
     } else {
         if (config_apply_live(watch->config, fresh))
-            log_to(&loop->env, LOG_INFO, "config: read again passthrough=%d",
-                   (int)(watch->config->mode == CONFIG_MODE_PASSTHROUGH));
+            log_to(&loop->env, LOG_INFO, "config: read again passthrough=%d level=%s secrets=%u",
+                   (int)(watch->config->mode == CONFIG_MODE_PASSTHROUGH),
+                   log_level_name((enum log_level)watch->config->log_level),
+                   watch->config->secret_file_count);
         loop->log.level = (enum log_level)watch->config->log_level;
         config_close(fresh);
     }

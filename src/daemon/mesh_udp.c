@@ -103,6 +103,9 @@ static void count_refused(struct node_counters *counters, int err)
     case E_DENIED:
         counters->datagrams_denied++;
         break;
+    case E_NOT_FOUND:
+        counters->datagrams_keys++;
+        break;
     default:
         counters->datagrams_malformed++;
         break;
@@ -120,8 +123,11 @@ static void receive(struct mesh_udp *udp, const struct peer_addr *from, const ui
                             &plain_bytes, &peer);
     if (err != 0)
         count_refused(&node->counters, err);
-    else if (plain_bytes > 0 && mesh_receive(node->mesh, node_now(node), &peer.id, &peer.addr,
-                                             plain, plain_bytes) != 0)
+    else if (plain_bytes > 0)
+        err = mesh_receive(node->mesh, node_now(node), &peer.id, &peer.addr, plain, plain_bytes);
+    if (plain_bytes > 0 && err == E_NOT_FOUND)
+        node->counters.messages_skipped++;
+    else if (plain_bytes > 0 && err != 0)
         node->counters.messages_rejected++;
     flush(udp);
 }

@@ -244,10 +244,19 @@ static void mesh_page(struct page *page, struct agent *agent)
     family(page, "rejected_total", "counter", "What outsiders and broken peers sent, by reason.");
     labelled(page, "reason", "datagram_auth", node.datagrams_auth);
     labelled(page, "reason", "datagram_replay", node.datagrams_replay);
+    labelled(page, "reason", "datagram_keys", node.datagrams_keys);
     labelled(page, "reason", "datagram_malformed", node.datagrams_malformed);
     labelled(page, "reason", "message", node.messages_rejected);
     labelled(page, "reason", "handshake_auth", node.handshakes_auth);
     labelled(page, "reason", "session_protocol", node.links_closed_protocol);
+    family(page, "skipped_total", "counter",
+           "What a newer version sent and this one does not know, and answers too late, by kind.");
+    labelled(page, "kind", "message", node.messages_skipped);
+    labelled(page, "kind", "frame", node.frames_skipped);
+    family(page, "secret_reloads_total", "counter",
+           "Cluster secrets read again because list or files changed, by outcome.");
+    labelled(page, "outcome", "ok", node.secret_reloads);
+    labelled(page, "outcome", "failed", node.secret_reload_failures);
     family(page, "accepts_failed_total", "counter",
            "Pauses in taking connections, for want of file descriptors or memory, by port.");
     labelled(page, "port", "mesh", node.accepts_failed);

@@ -184,6 +184,9 @@ static void on_tick(uv_timer_t *timer)
     struct node *node = timer->data;
     struct buffer_stats stats;
     node_admission_refresh(node);
+    if (node->names_due)
+        node->names_due =
+            node->handlers.names != NULL && !node->handlers.names(node->handlers.host);
     buffer_pool_stats(node->pool, &stats);
     bool idle = stats.gets - node->gets_seen <= IDLE_GETS;
     node->idle_ticks = idle ? node->idle_ticks + 1 : 0;

@@ -55,6 +55,9 @@ struct node_handlers {
     void (*piece_failed)(void *host, const struct transfer_result *result); /* result->status */
     void (*member)(void *host, const struct gossip_event *event);
     void (*lookup)(void *host, const struct dht_result *result);
+    /* node_lookup_key gives another key now: blobs are to be known by what it makes of them. Asked
+       again every 5 s until it says true: all are. */
+    bool (*names)(void *host);
 };
 
 /* Counters of the sockets, for metrics; the cores have their own stats. Only ever grow. */
@@ -63,10 +66,12 @@ struct node_counters {
     uint64_t datagrams_in, datagram_bytes_in, datagrams_out, datagram_bytes_out;
     uint64_t datagrams_auth;         /* E_AUTH: outsiders and forgeries */
     uint64_t datagrams_replay;       /* E_REPLAY */
+    uint64_t datagrams_keys;         /* E_NOT_FOUND: under keys of before a restart of this node */
     uint64_t datagrams_malformed;    /* E_MALFORMED, or too long */
     uint64_t datagrams_denied;       /* on the deny list */
     uint64_t datagrams_send_dropped; /* socket or hello queue full */
-    uint64_t messages_rejected;      /* mesh_receive refused: malformed, unknown, denied */
+    uint64_t messages_rejected;      /* mesh_receive refused: malformed, denied */
+    uint64_t messages_skipped; /* of a type that only newer versions know, or answers too late */
     /* TCP */
     uint64_t connects, connects_failed, accepts;
     uint64_t accepts_refused; /* handshake budget or table full (PEER-7), or no memory */

@@ -210,6 +210,9 @@ int node_admission_load(struct node *node, struct config_error *error)
 
 static bool secrets_changed(const struct node *node)
 {
+    if (node->config->secret_file_count > 0 &&
+        node->config->secret_file_count != node->admission.secret_count)
+        return true;
     for (uint32_t i = 0; i < node->config->secret_file_count; i++)
         if (file_stamp(node->config->secret_files[i].text) != node->files.secret_stamps[i])
             return true;
@@ -222,8 +225,12 @@ void node_admission_refresh(struct node *node)
     if (secrets_changed(node)) {
         int err = secrets_read(node, &error);
         if (err == 0) {
+            uint8_t before[sizeof node->lookup_key];
+            memcpy(before, node->lookup_key, sizeof before);
             node->counters.secret_reloads++;
             admission_lookup_key(&node->admission, node->lookup_key);
+            if (memcmp(before, node->lookup_key, sizeof before) != 0)
+                node->names_due = true;
             log_to(&node->env, LOG_INFO, "node: cluster secrets read again count=%u",
                    node->admission.secret_count);
         } else {

@@ -37,6 +37,7 @@ struct node {
     uv_timer_t deadline;
     uv_timer_t tick; /* files that changed, memory no longer needed */
     uint64_t gets_seen;
+    bool names_due;      /* the lookup key changed, and handlers.names has not said "all" */
     uint32_t idle_ticks; /* in a row in which hardly a buffer was taken */
     bool closed;
     struct node_counters counters;

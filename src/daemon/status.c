@@ -44,9 +44,10 @@ static json_t *members(struct agent *agent)
         char id[SHORT_HEX_BYTES], addr[PEER_ADDR_TEXT_BYTES];
         (void)json_array_append_new(
             list,
-            json_pack("{s:s,s:s,s:s,s:s,s:s}", "id", short_hex(member.id.bytes, id), "addr",
+            json_pack("{s:s,s:s,s:s,s:s,s:s,s:i}", "id", short_hex(member.id.bytes, id), "addr",
                       peer_addr_text(&member.addr, addr), "state", status_state_name(member.state),
-                      "zone", member.topology.zone.text, "vswitch", member.topology.vswitch.text));
+                      "zone", member.topology.zone.text, "vswitch", member.topology.vswitch.text,
+                      "protocol_minor", (int)member.version_minor));
     }
     return list;
 }

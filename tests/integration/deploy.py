@@ -298,6 +298,7 @@ def test_manifests_say_what_was_meant():
     def sum_of(*over) -> str:
         return of_kind(objects(chart.render(*over)), "DaemonSet")["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
     it.check(sum_of() == sum_of({"config": {"mode": "passthrough", "log": {"level": "debug"}}}), "the kill switch restarts every agent (HRD-7)")
+    it.check(sum_of() == sum_of({"clusterSecret": {"keys": ["next", "secret"]}}), "a step of a rotation restarts every agent (PEER-8)")
     it.check(sum_of() != sum_of({"config": {"log": {"format": "text"}}}) and sum_of() != sum_of({"clusterId": "x"}), "a change restarts nothing")
 
     made = of_kind(objects(chart.render()), "Secret")

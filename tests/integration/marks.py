@@ -115,7 +115,7 @@ def sweep_files(lab):
     for node in lab.nodes:
         for log in node.dir.glob("agent*.log"):
             text = log.read_bytes()
-            _swept["debug"] += b" DEBUG " in text.upper() or b" TRACE " in text.upper()
+            _swept["debug"] += any(level in text.upper() for level in (b" DEBUG ", b" TRACE ", b'"DEBUG"', b'"TRACE"'))
             _look(f"{node.name}/{log.name}", text, secrets)
     folders = [folder for node in lab.nodes for folder in node.dir.glob("data*") if folder.is_dir()] if given() else []
     if not folders:

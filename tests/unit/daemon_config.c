@@ -655,22 +655,6 @@ static void the_table_has_every_key_that_acts(void **state)
     free(text);
 }
 
-static void only_live_keys_change_while_running(void **state) /* HRD-7 */
-{
-    (void)state;
-    static struct config fresh;
-    assert_int_equal(load("mode: passthrough\nlog.level: debug\nclusterId: other\n"), 0);
-    fresh = config;
-    assert_int_equal(load(""), 0);
-    assert_true(config_apply_live(&config, &fresh));
-    assert_int_equal(config.mode, CONFIG_MODE_PASSTHROUGH);
-    assert_int_equal(config.log_level, LOG_DEBUG);
-    assert_string_equal(config.cluster_id.text, "shoal");
-    assert_false(config_apply_live(&config, &fresh));
-    config_close(&fresh);
-    config_close(&config);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -702,7 +686,6 @@ int main(void)
         cmocka_unit_test(what_is_shown_can_be_loaded),
         cmocka_unit_test(sources_are_shown),
         cmocka_unit_test(the_table_has_every_key_that_acts),
-        cmocka_unit_test(only_live_keys_change_while_running),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }
