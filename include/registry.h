@@ -436,18 +436,22 @@ const struct origin_counters *origin_counters(const struct origin *origin); /* b
 /* Keyed hash of an Authorization value with a per-process random key; all zero for NULL or "".
  * "Basic Og==" counts as none (CLIENTS §7). */
 struct grants;
-MUST_USE int grants_new(const struct env *env, struct grants **out);
+#define GRANT_LIFE_US (5ull * 60 * 1000 * 1000) /* at most (ACL-2) */
+/* `env` is copied; a grant lives for life_us, cut to GRANT_LIFE_US. 0, E_NO_MEMORY. */
+MUST_USE int grants_new(const struct env *env, uint64_t life_us, struct grants **out);
 void grants_free(struct grants *grants);
 void grants_credential_hash(const struct grants *grants, const char *authorization,
                             uint8_t out[32]);
-#define GRANT_LIFE_US (5ull * 60 * 1000 * 1000)
-/* The registry accepted these credentials for this repository (ACL-2); life GRANT_LIFE_US, at most
- * 4,096 entries, oldest out. 0, E_NO_MEMORY. */
+/* The registry accepted these credentials for this repository (ACL-2): a grant of a whole life. At
+ * most 4,096 entries, oldest out. 0, E_NO_MEMORY. */
 MUST_USE int grants_put(struct grants *grants, uint64_t now_us, const char *registry,
                         const char *repository, const uint8_t credential_hash[32]);
 bool grants_check(struct grants *grants, uint64_t now_us, const char *registry,
                   const char *repository, const uint8_t credential_hash[32]);
-/* A running pull keeps its grant (ACL-2). */
+/* A running pull keeps its grant (ACL-2): called when a part of it begins and ends, and meanwhile
+ * more often than life_us. A whole life from now; what has expired is not revived. Two keyed
+ * hashes.
+ */
 void grants_extend(struct grants *grants, uint64_t now_us, const char *registry,
                    const char *repository, const uint8_t credential_hash[32]);
 /* 401 or 403 from the registry (ACL-2). */

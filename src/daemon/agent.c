@@ -214,7 +214,7 @@ static int make_mirror(struct agent *agent, struct config_error *error)
     int err = curl_loop_new(&agent->loop, &agent->loop.env, node_self_addr(agent->node)->port,
                             &agent->curl);
     if (err == 0)
-        err = grants_new(&agent->loop.env, &agent->grants);
+        err = grants_new(&agent->loop.env, agent->config->grant_life_us, &agent->grants);
     if (err == 0)
         err = acr_part_new(&agent->loop, config, curl_loop_engine(agent->curl), &agent->acr);
     struct registries configured = config_registries(config);

@@ -135,6 +135,7 @@ struct config {
     bool prefetch_layers;    /* an image's next layers, before they are asked for (prefetch.h) */
     uint64_t tag_ttl_us;     /* a tag's answer counts for so long; 0: until the next question */
     uint64_t offline;        /* enum config_offline */
+    uint64_t grant_life_us;  /* ACL-2: the registry's word on who may read counts so long */
     uint64_t grant_stale_us; /* ACL-6: grants outlive an unreachable registry so long; 0 never */
 
     uint64_t upload_mbit;     /* 0: no limit */

@@ -273,6 +273,14 @@ static const struct config_key keys[] = {
      .help =
          "While a registry is down: nothing of it is given out (`deny`), or what is here to who "
          "it accepted before (`same-credentials`), tags marked as stale."},
+    {.name = "access.grants",
+     .type = CONFIG_SECONDS,
+     .offset = AT(grant_life_us),
+     .fallback = "5m",
+     .min = 3 * SECOND,
+     .max = 300 * SECOND,
+     .help = "How long a registry's word that credentials may read a repository counts before it "
+             "is asked again; an answer under way keeps it alive."},
     {.name = "access.staleGrants",
      .type = CONFIG_SECONDS,
      .offset = AT(grant_stale_us),

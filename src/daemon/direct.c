@@ -156,15 +156,23 @@ static int source_next(void *arg, uint32_t max_bytes, struct blob_chunk *out)
     return 0;
 }
 
+static void source_tick(void *arg)
+{
+    const struct direct *direct = arg;
+    mirror__running(direct->request);
+}
+
 static void source_close(void *arg)
 {
+    source_tick(arg);
     finish(arg);
 }
 
 static void stream(struct direct *direct)
 {
     struct mirror_request *request = direct->request;
-    struct body_source source = {.arg = direct, .next = source_next, .close = source_close};
+    struct body_source source = {
+        .arg = direct, .next = source_next, .close = source_close, .tick = source_tick};
     struct response response;
     char range[RANGE_TEXT_BYTES];
     direct->streaming = true;

@@ -834,8 +834,11 @@ static void on_timer(uv_timer_t *timer)
     uint64_t at_us = loop_now_us(server->config.loop);
     for (struct exchange *conn = server->connections, *next; conn != NULL; conn = next) {
         next = conn->next;
-        if (!overdue(conn, at_us))
+        if (!overdue(conn, at_us)) {
+            if (conn->state == CONN_SENDING && conn->source.tick != NULL)
+                conn->source.tick(conn->source.arg);
             continue;
+        }
         bool began = conn->state == CONN_BODY || (conn->state == CONN_READING && conn->in_used > 0);
         server->counters.handshakes_late += conn->state == CONN_HANDSHAKE;
         server->counters.timeouts += conn->state == CONN_HANDSHAKE || began ||

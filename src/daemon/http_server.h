@@ -26,6 +26,9 @@ struct body_source {
     int (*next)(void *arg, uint32_t max_bytes, struct blob_chunk *out);
     /* The exchange is over, whole or not; exactly once. */
     void (*close)(void *arg);
+    /* About once a second while the body is under way, however it moves; must not touch the
+       exchange. NULL: not wanted. */
+    void (*tick)(void *arg);
 };
 
 struct server_config {

@@ -102,6 +102,13 @@ void mirror__grant(const struct mirror_request *request, bool accepted)
     (void)err; /* without memory the next request asks the registry again */
 }
 
+void mirror__running(const struct mirror_request *request)
+{
+    if (request->url == NULL)
+        grants_extend(request->mirror->config.grants, mirror__now_us(request->mirror),
+                      request->registry->name, request->route.repository, request->credential_hash);
+}
+
 static bool is_anonymous(const struct mirror_request *request)
 {
     static const uint8_t none[sizeof request->credential_hash];

@@ -76,13 +76,10 @@ static int source_next(void *arg, uint32_t max_bytes, struct blob_chunk *out)
     return blob_read_next(&answer->reader, max_bytes, out);
 }
 
-/* A running pull keeps its grant (ACL-2). A signed URL ends when it ends: its storage is asked
- * again when the grant is over. */
-static void extend(const struct mirror_request *request)
+static void source_tick(void *arg)
 {
-    if (request->url == NULL)
-        grants_extend(request->mirror->config.grants, mirror__now_us(request->mirror),
-                      request->registry->name, request->route.repository, request->credential_hash);
+    const struct blob_answer *answer = arg;
+    mirror__running(answer->request);
 }
 
 static void source_close(void *arg)
@@ -93,7 +90,7 @@ static void source_close(void *arg)
         mirror__pulled(request);
     else
         request->mirror->counters.blobs_cut++;
-    extend(request);
+    mirror__running(request);
     answer_close(answer);
     mirror_request__free(request);
 }
@@ -119,7 +116,8 @@ void mirror_blob_head(const struct mirror_request *request, const struct blob_sp
 static void stream(struct blob_answer *answer)
 {
     struct mirror_request *request = answer->request;
-    struct body_source source = {.arg = answer, .next = source_next, .close = source_close};
+    struct body_source source = {
+        .arg = answer, .next = source_next, .close = source_close, .tick = source_tick};
     struct response response;
     char range[RANGE_TEXT_BYTES];
     (void)uv_timer_stop(&answer->timer);
@@ -409,7 +407,7 @@ void mirror_blob(struct mirror_request *request)
     request->mirror->counters.blobs++;
     bool linked = is_linked(request, &size);
     if (linked && mirror__granted(request)) {
-        extend(request);
+        mirror__running(request);
         serve(request, size);
         return;
     }

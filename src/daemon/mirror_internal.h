@@ -60,6 +60,9 @@ bool mirror__granted(const struct mirror_request *request);
 bool mirror__granted_stale(const struct mirror_request *request);
 /* The registry accepted (true) or refused these credentials. */
 void mirror__grant(const struct mirror_request *request, bool accepted);
+/* A part of a pull begins, is under way or ends: the pull keeps its grant (ACL-2). That of a signed
+ * URL ends when it ends: its storage is asked again then. */
+void mirror__running(const struct mirror_request *request);
 /* What the relay's answer says of who may read: a grant, its end, a challenge to remember. */
 void mirror__heed(const struct mirror_request *request);
 /* A challenge of the registry's to this request; NULL: it served without one. */

@@ -36,7 +36,7 @@ static void table_release(const struct grants *grants, void *pointer);
 struct grant {
     uint8_t key[32];
     uint64_t agreed_us;  /* the registry last said yes */
-    uint64_t expires_us; /* agreed, or extended by a running pull, plus GRANT_LIFE_US */
+    uint64_t expires_us; /* agreed, or extended by a running pull, plus life_us */
     bool left_out;
     UT_hash_handle hh;
 };
@@ -51,6 +51,7 @@ struct blob_link {
 struct grants {
     struct env env;
     uint8_t secret[32];
+    uint64_t life_us;
     struct grant *grants;
     struct blob_link *links;
 };
@@ -66,13 +67,14 @@ static void table_release(const struct grants *grants, void *pointer)
         (void)grants->env.alloc(grants->env.host, pointer, 0);
 }
 
-int grants_new(const struct env *env, struct grants **out)
+int grants_new(const struct env *env, uint64_t life_us, struct grants **out)
 {
     struct grants *grants = env->alloc(env->host, NULL, sizeof *grants);
 
     if (grants == NULL)
         return E_NO_MEMORY;
-    *grants = (struct grants){.env = *env};
+    *grants =
+        (struct grants){.env = *env, .life_us = life_us < GRANT_LIFE_US ? life_us : GRANT_LIFE_US};
     env->random(env->host, grants->secret, sizeof grants->secret);
     *out = grants;
     return 0;
@@ -181,7 +183,7 @@ int grants_put(struct grants *grants, uint64_t now_us, const char *registry, con
         grant_delete(grants, grant); /* so that the new one is the youngest */
     else if (HASH_COUNT(grants->grants) >= GRANTS_MAX)
         grant_delete(grants, grants->grants);
-    *fresh = (struct grant){.agreed_us = now_us, .expires_us = now_us + GRANT_LIFE_US};
+    *fresh = (struct grant){.agreed_us = now_us, .expires_us = now_us + grants->life_us};
     key_of(grants, registry, repository, credential_hash, fresh->key);
     HASH_ADD(hh, grants->grants, key, sizeof fresh->key, fresh);
     if (!fresh->left_out)
@@ -219,7 +221,7 @@ void grants_extend(struct grants *grants, uint64_t now_us, const char *registry,
 
     /* An expired grant is not revived: that is the registry's to do. */
     if (grant != NULL && now_us < grant->expires_us)
-        grant->expires_us = now_us + GRANT_LIFE_US;
+        grant->expires_us = now_us + grants->life_us;
 }
 
 void grants_revoke(struct grants *grants, const char *registry, const char *repository,

@@ -232,7 +232,7 @@ static void grants_allocations(void **state)
 
         fake_init(&fake, n);
         fake.alloc_fail_at = n;
-        if (grants_new(&fake.env, &grants) != 0)
+        if (grants_new(&fake.env, GRANT_LIFE_US, &grants) != 0)
             continue;
         for (unsigned i = 0; i < 500; i++) {
             struct digest blob = {.algorithm = DIGEST_SHA256, .bytes = {(uint8_t)i}};

@@ -3,7 +3,9 @@
 """A registry that cuts, lies, stalls, refuses and redirects (SECURITY 4, rows O-3..O-9; ORG-2, ORG-3, ORG-7): the pull is right or fails cleanly."""
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -310,6 +312,52 @@ def test_a_token_that_expires_in_mid_pull():
             it.check(took < 4, f"{nodes} nodes: {took:.1f} s for a refusal")
             ask_stub(lab, "/heal")
             pulls_right(node, "lib/denied-later", "big", 10, "-H", f"Authorization: Bearer {marks.secret('fresh')}")
+
+
+def read_slowly(node, path: str, seconds: float, *headers) -> tuple[int, bytes]:
+    """(status, body), read evenly over so long by a client with a small buffer: the body is under way all the while."""
+    with it.connect(node, node.client_port) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        sock.sendall("".join(f"{line}\r\n" for line in (f"GET {path} HTTP/1.1", "Host: localhost", *headers, "")).encode())
+        head = b""
+        while b"\r\n\r\n" not in head:
+            part = sock.recv(4096)
+            it.check(part, "no answer")
+            head += part
+        head, _, rest = head.partition(b"\r\n\r\n")
+        length = int(re.search(rb"(?i)content-length: (\d+)", head)[1])
+        body, started = bytearray(rest), time.monotonic()
+        while len(body) < length:
+            time.sleep(max(0.0, started + seconds * len(body) / length - time.monotonic()))
+            part = sock.recv(65536)
+            if not part:
+                break
+            body += part
+        return int(head.split()[1]), bytes(body)
+
+
+def test_acl_2_a_long_body_keeps_the_grant():
+    """One body for three times a grant's life, nothing beside it; then the token is over: the rest of the pull is served (HTTP-6), by the mesh and around it."""
+    life, token = 3, f"Authorization: Bearer {marks.secret('short-lived')}"
+    for mode in ("normal", "passthrough"):
+        with bad_registry(extra={"access.grants": f"{life}s", "mode": mode}) as lab:
+            node, digest = lab.nodes[0], stub.digest_of(stub.manifest("lib/expires"))
+            paths = {w: f"/v2/lib/expires/blobs/{stub.digest_of(stub.blob('lib/expires', w))}{NS}" for w in stub.SIZES}
+            manifest = f"/v2/lib/expires/manifests/{digest}{NS}"
+            for w in stub.SIZES:  # in the cache, for somebody else
+                pulls_right(node, "lib/expires", w, 10, "-H", "Authorization: Bearer other")
+            it.check(fetch(node, manifest, "-H", ACCEPT, "-H", token)[0] == 200, "no manifest")
+            status, body = read_slowly(node, paths["big"], 3 * life, token)
+            it.check(status == 200 and body == stub.blob("lib/expires", "big"), f"{mode}: {status}, {len(body)} bytes")
+            ask_stub(lab, "/expire")
+            status = fetch(node, manifest, "-H", ACCEPT, "-H", token)[0]
+            it.check(status == 200, f"{mode}: {status}: the grant was lost half-way")
+            if mode == "normal":  # around the mesh the bytes themselves are the registry's to give
+                status, _, body = fetch(node, paths["small"], "-H", token)
+                it.check(status == 200 and body == stub.blob("lib/expires", "small"), f"the next blob: {status}")
+            time.sleep(life + 0.5)
+            status = fetch(node, manifest, "-H", ACCEPT, "-H", token)[0]
+            it.check(status == 401, f"{mode}: {status}: a grant without a pull lives on")
 
 
 def test_acl_2_layers_ahead_end_with_the_credentials():

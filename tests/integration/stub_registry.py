@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A registry that misbehaves: the repository's last part names the fault. Bytes follow from the repository's name.
 
-Manifests and blobs of any repository exist; `GET /heal` ends all faults, `GET /log` tells what was asked. A second port
+Manifests and blobs of any repository exist; `GET /heal` ends all faults, `GET /expire` all tokens for lib/expires, `GET /log` tells what was asked. A second port
 plays the storage host that redirects lead to. Blobs are 3 MiB ("small") or 20 MiB ("big").
 """
 import argparse
@@ -46,7 +46,7 @@ class State:
     """What was asked, and what faults have done so far."""
 
     def __init__(self):
-        self.lock, self.log, self.counts, self.healed, self.blobs = threading.Lock(), [], {}, False, {}
+        self.lock, self.log, self.counts, self.healed, self.expired, self.blobs = threading.Lock(), [], {}, False, False, {}
 
     def count(self, what: str) -> int:
         with self.lock:
@@ -89,6 +89,9 @@ class Handler(BaseHTTPRequestHandler):
         elif path == "/heal":
             self.state.healed = True
             self.answer(200)
+        elif path == "/expire":
+            self.state.expired = True
+            self.answer(200)
         elif match := re.fullmatch(r"/v2/([a-z0-9/-]+)/(manifests|blobs)/([^/]+)", path):
             self.object(*match.groups())
         elif match := re.fullmatch(r"/store/([a-z0-9/-]+)/(sha256:[0-9a-f]+)", path):
@@ -104,6 +107,9 @@ class Handler(BaseHTTPRequestHandler):
         fault = "" if self.state.healed else repository.rpartition("/")[2]
         special = getattr(self, "fault_" + fault.replace("-", "_"), None)
         if fault == "basic" and self.headers.get("Authorization", "") != GOOD:
+            self.answer(401, headers=[("WWW-Authenticate", CHALLENGE)])
+            return
+        if fault == "expires" and self.state.expired:
             self.answer(401, headers=[("WWW-Authenticate", CHALLENGE)])
             return
         if kind == "manifests":

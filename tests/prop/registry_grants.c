@@ -30,7 +30,7 @@ static void random_operations(void **state)
     (void)state;
     fake_init(&fake, seed);
     prng_seed(&prng, (const uint8_t *)&seed, sizeof seed);
-    assert_int_equal(grants_new(&fake.env, &grants), 0);
+    assert_int_equal(grants_new(&fake.env, GRANT_LIFE_US, &grants), 0);
     for (unsigned step = 0; step < STEPS; step++) {
         unsigned r = (unsigned)prng_below(&prng, NAMES), p = (unsigned)prng_below(&prng, NAMES),
                  c = (unsigned)prng_below(&prng, 3);

@@ -30,7 +30,7 @@ static int set_up(void **state)
     struct world *world = calloc(1, sizeof *world);
 
     fake_init(&world->fake, 3);
-    assert_int_equal(grants_new(&world->fake.env, &world->grants), 0);
+    assert_int_equal(grants_new(&world->fake.env, UINT64_MAX, &world->grants), 0);
     grants_credential_hash(world->grants, "Bearer a", world->who);
     grants_credential_hash(world->grants, "Bearer b", world->other);
     *state = world;
@@ -86,7 +86,7 @@ static void hashes_are_keyed(void **state)
     struct grants *grants;
     uint8_t hash[32];
 
-    assert_int_equal(grants_new(&world->fake.env, &grants), 0);
+    assert_int_equal(grants_new(&world->fake.env, GRANT_LIFE_US, &grants), 0);
     grants_credential_hash(grants, "Bearer a", hash);
     assert_memory_not_equal(hash, world->who, 32);
     grants_free(grants);
@@ -119,24 +119,46 @@ static void grant_lives_five_minutes(void **state)
     assert_true(check(world, 1000 + GRANT_LIFE_US));
 }
 
+/* As the daemon calls it (mirror__running): when a body begins, each second while it is under way,
+ * and when it ends. One body may take many lives. */
 static void running_pull_keeps_its_grant(void **state)
 {
     struct world *world = *state;
-    uint64_t now_us = 0;
+    uint64_t now_us = 0, second_us = 1000ull * 1000;
 
     put(world, 0);
-    for (unsigned i = 0; i < 100; i++) {
-        now_us += GRANT_LIFE_US - 1;
+    for (; now_us < 3 * GRANT_LIFE_US; now_us += second_us) {
         assert_true(check(world, now_us));
         grants_extend(world->grants, now_us, REG, REPO, world->who);
     }
-    assert_false(check(world, now_us + GRANT_LIFE_US));
-    /* What has ended is not revived. */
+    assert_true(check(world, now_us - second_us + GRANT_LIFE_US - 1));
+    assert_false(check(world, now_us - second_us + GRANT_LIFE_US));
+    /* What has ended is not revived: beginning and end of a body are not enough. */
     grants_extend(world->grants, now_us + GRANT_LIFE_US, REG, REPO, world->who);
     assert_false(check(world, now_us + GRANT_LIFE_US));
     /* And nothing is made from nothing. */
     grants_extend(world->grants, 0, REG, REPO, world->other);
     assert_false(grants_check(world->grants, 0, REG, REPO, world->other));
+}
+
+/* access.grants: shorter than the most, which it is cut to. */
+static void a_life_may_be_shorter(void **state)
+{
+    struct world *world = *state;
+    struct grants *grants;
+    uint64_t life_us = 3ull * 1000 * 1000;
+
+    put(world, 0); /* made with UINT64_MAX */
+    assert_true(check(world, GRANT_LIFE_US - 1));
+    assert_false(check(world, GRANT_LIFE_US));
+    assert_int_equal(grants_new(&world->fake.env, life_us, &grants), 0);
+    assert_int_equal(grants_put(grants, 0, REG, REPO, world->who), 0);
+    assert_true(grants_check(grants, life_us - 1, REG, REPO, world->who));
+    assert_false(grants_check(grants, life_us, REG, REPO, world->who));
+    grants_extend(grants, life_us - 1, REG, REPO, world->who);
+    assert_true(grants_check(grants, 2 * life_us - 2, REG, REPO, world->who));
+    assert_false(grants_check(grants, 2 * life_us - 1, REG, REPO, world->who));
+    grants_free(grants);
 }
 
 static void refusal_ends_it(void **state)
@@ -250,6 +272,7 @@ int main(void)
         TEST(grant_is_for_one_triple),
         TEST(grant_lives_five_minutes),
         TEST(running_pull_keeps_its_grant),
+        TEST(a_life_may_be_shorter),
         TEST(refusal_ends_it),
         TEST(stale_use_is_bounded),
         TEST(oldest_grant_makes_room),
