@@ -58,7 +58,7 @@ def fail(message):
 
 
 def kind_is(kind: str, value) -> bool:
-    kinds = {"map": dict, "slice": list, "string": str, "bool": bool}
+    kinds = {"map": dict, "slice": list, "string": str, "bool": bool, "invalid": type(None)}
     return isinstance(value, kinds[kind])
 
 
@@ -77,7 +77,7 @@ FUNCTIONS = {
     "nindent": lambda width, value: "\n" + "\n".join(" " * width + line for line in value.split("\n")),
     "printf": printf, "trunc": lambda count, value: value[:count], "trimSuffix": lambda end, value: value.removesuffix(end),
     "replace": lambda old, new, value: value.replace(old, new), "contains": lambda part, value: part in value,
-    "int64": lambda value: int(value or 0), "mul": lambda *all_: math.prod(int(a) for a in all_), "div": lambda a, b: int(a) // int(b), "add": lambda *all_: sum(int(a) for a in all_),
+    "int64": lambda value: int(value or 0), "min": lambda *all_: min(int(a) for a in all_), "mul": lambda *all_: math.prod(int(a) for a in all_), "div": lambda a, b: int(a) // int(b), "add": lambda *all_: sum(int(a) for a in all_),
     "dict": lambda *all_: dict(zip(all_[::2], all_[1::2])), "list": lambda *all_: list(all_), "append": lambda values, value: [*values, value],
     "get": lambda values, key: values.get(key, ""), "hasKey": lambda values, key: key in values, "kindIs": kind_is, "empty": lambda value: not value,
     "omit": lambda values, *keys: {k: v for k, v in values.items() if k not in keys}, "deepCopy": copy.deepcopy, "mergeOverwrite": merge_overwrite,

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "admin.h"
+#include "audit.h"
 #include "bytes.h"
 #include "control.h"
 #include "control_socket.h"
@@ -168,8 +169,10 @@ static int make_servers(struct agent *agent, struct config_error *error)
         .connections_per_address = (uint32_t)config->connections_per_address,
         .arg = agent->turns,
         .handle = turns_handle,
+        .ended = config->log_audit ? audit_write : NULL,
     };
     struct server_config admin = client;
+    admin.ended = NULL;
     admin.listen = config->listen_admin;
     admin.name = "admin";
     admin.arg = agent;
@@ -292,6 +295,11 @@ static void release(struct agent *agent)
     loop_close(&agent->loop);
 }
 
+static void say_note(void *arg, bool warning, const char *line)
+{
+    log_to(arg, warning ? LOG_WARN : LOG_INFO, "config: %s", line);
+}
+
 int agent_run(struct agent *agent, struct config *config, struct config_error *error)
 {
     memset(agent, 0, sizeof *agent);
@@ -309,6 +317,7 @@ int agent_run(struct agent *agent, struct config *config, struct config_error *e
     if (err != 0)
         return fail(error, "event loop", err);
     agent->started_us = loop_now_us(&agent->loop);
+    config_notes(config, say_note, &agent->loop.env);
     err = notify_start(&agent->notify, &agent->loop, config);
     if (err == 0)
         err = config_watch_start(&agent->watch, &agent->loop, config);

@@ -22,6 +22,12 @@ static int show(const struct cli_context *context, const struct config *config, 
     return CLI_OK;
 }
 
+static void say_note(void *arg, bool warning, const char *line)
+{
+    const struct cli_context *context = arg;
+    (void)fprintf(context->err, "shoal config: %s: %s\n", warning ? "warning" : "note", line);
+}
+
 static int run(const struct cli_context *context, const struct config_options *options, bool check,
                enum form form)
 {
@@ -36,6 +42,8 @@ static int run(const struct cli_context *context, const struct config_options *o
             err = config_verify(config, &error);
         else
             code = show(context, config, form);
+        if (check && err == 0)
+            config_notes(config, say_note, &(struct cli_context){.err = context->err});
         config_close(config);
     }
     if (err != 0)

@@ -121,6 +121,7 @@ static int item_value(struct load *load, const struct config_key *key, const str
     if (is_list(key) && first)
         list_reset(load, key);
     load->config->sources[index] = (uint8_t)load->source;
+    load->config->sources[config_key_find(key->name)] = (uint8_t)load->source;
     if (first)
         load->config->lines[index] = item->line;
     if (item->value == NULL)
@@ -410,6 +411,9 @@ static int load_all(struct load *load, const struct config_options *options)
     if (err != 0)
         return err;
     defaults_late(load->config, options->environment);
+    err = config_acr_settle(load->config, load->error);
+    if (err != 0)
+        return err;
     err = config_registries_merge(load->drafts, load->draft_count, load->config, load->error);
     if (err == E_CONFIG && load->config->registries_source == CONFIG_FROM_FILE) {
         char place[CONFIG_PATH_BYTES + 2];

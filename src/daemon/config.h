@@ -29,7 +29,7 @@
 #define CONFIG_DETECT_MAX     8
 #define CONFIG_PREFIXES_MAX   128
 #define CONFIG_CLUSTER_ID_MAX 63
-#define CONFIG_KEYS_MAX       112
+#define CONFIG_KEYS_MAX       128
 #define CONFIG_FILE_BYTES_MAX (1024 * 1024)
 #define CONFIG_ERROR_BYTES    1024
 #define CONFIG_DATA_DIR_ROOT  "/var/lib/shoal"
@@ -151,6 +151,7 @@ struct config {
 
     uint64_t log_level; /* enum log_level; live */
     uint64_t log_format;
+    bool log_audit; /* a line for each client request (audit.h) */
 
     /* Alibaba Cloud Container Registry (acr.h, acr_part.c) */
     struct config_text acr_instances[CONFIG_INSTANCES_MAX];
@@ -169,6 +170,13 @@ struct config {
     bool acr_plain_http;
     uint64_t block_bytes; /* ACR's blocksize: origin ranges start on its multiples */
     bool aio;
+    /* What the ACR component's names said; config_acr_settle puts it into the fields above, so
+       nobody else reads these. 0, "" unset. */
+    uint64_t memory_mode_bytes; /* memoryCacheCapacityGB */
+    uint64_t layers_max;        /* p2p.v2.proxyConcurrencyLimit */
+    bool exporter_enable;
+    uint64_t log_audit_mode;
+    struct config_path log_dir;
 
     /* Built-in registries first unless overridden by name, then the configured ones; one is the
        default. Owned; freed by config_close. Use config_registries. */
@@ -259,7 +267,7 @@ struct config_key {
     uint64_t min, max;          /* UINT, SIZE (bytes), SECONDS (us), lists: most entries in max */
     uint64_t unit;              /* SIZE, SECONDS: what a plain number means; 0: 1 byte, 1 s */
     const char *const *choices; /* ENUM: NULL-terminated */
-    const char *canonical;      /* ALIAS */
+    const char *canonical;      /* ALIAS; NULL: has a field of its own, see config_acr_settle */
     const char *help;           /* one sentence */
 };
 /* The table, in the order in which it is shown. */
@@ -281,6 +289,13 @@ const char *config_value_text(const struct config_key *key, const struct config 
 
 /* What the keys of ACR.md §8 mean together (config_acr.c). 0 or E_CONFIG. */
 MUST_USE int config_acr_verify(const struct config *config, struct config_error *error);
+/* Once all sources are read: what the ACR component's names say goes into the fields that are acted
+ * on, with its source. 0; E_CONFIG: they contradict each other, or ours. */
+MUST_USE int config_acr_settle(struct config *config, struct config_error *error);
+/* One line for each value that was set and changes nothing, borrowed for the call: `warning` if its
+ * author may count on it. */
+typedef void (*config_note_fn)(void *arg, bool warning, const char *line);
+void config_notes(const struct config *config, config_note_fn note, void *arg);
 
 /* ---- shared inside config*.c ------------------------------------------------------------------
  */

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The keys of Alibaba Cloud Container Registry: what each may hold and which go together (ACR.md
- * §8). */
+/* The keys of Alibaba Cloud Container Registry: what each may hold, which go together, and what its
+ * component's names mean here (ACR.md §8). */
 #include <string.h>
 
 #include "bytes.h"
 #include "config.h"
+#include "quantity.h"
 #include "secret_file.h"
 
 static bool only(const char *text, const char *allowed)
@@ -48,13 +49,17 @@ static int verify_url(const char *key, const char *url, struct config_error *err
     return 0;
 }
 
-static bool is_loopback(const char *host)
+static bool addr_is_loopback(const struct peer_addr *addr)
 {
     static const uint8_t v6[16] = {[15] = 1};
+    return peer_addr_is_v4(addr) ? addr->ip[12] == 127 : memcmp(addr->ip, v6, sizeof v6) == 0;
+}
+
+static bool is_loopback(const char *host)
+{
     struct peer_addr addr;
-    if (peer_addr_parse(host, 80, &addr) != 0)
-        return false; /* a name may lead anywhere */
-    return peer_addr_is_v4(&addr) ? addr.ip[12] == 127 : memcmp(addr.ip, v6, sizeof v6) == 0;
+    /* a name may lead anywhere */
+    return peer_addr_parse(host, 80, &addr) == 0 && addr_is_loopback(&addr);
 }
 
 /* Of the services that are asked with keys: a signed question, or a token that stands for a role,
@@ -123,4 +128,91 @@ int config_acr_verify(const struct config *config, struct config_error *error)
     if (secret_file_check(config->access_key_file.text, &why) != 0)
         return config_fail(error, "accessKeyFile: %.500s", why.text);
     return 0;
+}
+
+/* ---- the component's names that have no key of ours alone ---- */
+
+/* The value of `from` is that of `to` now, and came from where it did. */
+static void source_copy(struct config *config, size_t from, size_t to)
+{
+    config->sources[to] = config->sources[from];
+    config->lines[to] = config->lines[from];
+}
+
+/* The size of memory mode in GiB, beside or instead of optionBlockSize; of no meaning on disk. */
+static int settle_memory(struct config *config, struct config_error *error)
+{
+    char ours[32], other[32];
+    size_t gib = config_key_find("memoryCacheCapacityGB"), bytes = config_key_find("cache.memory");
+    uint64_t wanted = config->memory_mode_bytes;
+    if (config->sources[gib] == CONFIG_FROM_DEFAULT || wanted == 0 ||
+        config->cache_mode != CONFIG_CACHE_MEMORY)
+        return 0;
+    if (config->sources[gib] == config->sources[bytes] && config->cache_memory_bytes != wanted)
+        return config_fail(
+            error,
+            "memoryCacheCapacityGB says %s, optionBlockSize (cache.memory) %s: in memory mode both "
+            "are the size of the cache, so set one of them",
+            quantity_text(wanted, quantity_sizes, other, sizeof other),
+            quantity_text(config->cache_memory_bytes, quantity_sizes, ours, sizeof ours));
+    if (config->sources[gib] > config->sources[bytes]) {
+        config->cache_memory_bytes = wanted;
+        source_copy(config, gib, bytes);
+    }
+    return 0;
+}
+
+/* No more requests at once than layers: a layer that a client reads has one at least. */
+static void settle_layers(struct config *config)
+{
+    size_t layers = config_key_find("p2p.v2.proxyConcurrencyLimit");
+    if (config->layers_max == 0 || config->layers_max >= config->parallel_requests)
+        return;
+    config->parallel_requests = config->layers_max;
+    source_copy(config, layers, config_key_find("limits.parallelRequests"));
+}
+
+static int settle_exporter(struct config *config, struct config_error *error)
+{
+    static const uint8_t any[16] = {[10] = 0xff, [11] = 0xff};
+    size_t enable = config_key_find("exporter.enable"), admin = config_key_find("listen.admin");
+    enum config_source port = config->sources[config_key_find("exporter.port")];
+    bool loopback = addr_is_loopback(&config->listen_admin);
+    if (config->sources[enable] == CONFIG_FROM_DEFAULT || config->exporter_enable != loopback)
+        return 0;
+    if (!config->exporter_enable)
+        return config_fail(error, "exporter.enable is false, but listen.admin is at an address "
+                                  "that others reach: set one of them");
+    /* Set, and not by exporter.port, which says nothing of the address. */
+    if (config->sources[admin] != CONFIG_FROM_DEFAULT && config->sources[admin] != port)
+        return config_fail(error, "exporter.enable is true, but listen.admin is at loopback: set "
+                                  "one of them");
+    memcpy(config->listen_admin.ip, any, sizeof any);
+    source_copy(config, enable, admin);
+    return 0;
+}
+
+int config_acr_settle(struct config *config, struct config_error *error)
+{
+    int err = settle_memory(config, error);
+    settle_layers(config);
+    return err == 0 ? settle_exporter(config, error) : err;
+}
+
+static bool is_set(const struct config *config, const char *name)
+{
+    return config->sources[config_key_find(name)] != CONFIG_FROM_DEFAULT;
+}
+
+void config_notes(const struct config *config, config_note_fn note, void *arg)
+{
+    bool memory = config->cache_mode == CONFIG_CACHE_MEMORY;
+    if (memory && is_set(config, "cache.capacity") && config->cache_capacity_bytes != 0)
+        note(arg, true, "cache.capacity is ignored: cache.mode is memory, nothing is on disk");
+    if (!memory && is_set(config, "memoryCacheCapacityGB"))
+        note(arg, false, "memoryCacheCapacityGB is ignored: cache.mode is disk");
+    if (config->aio)
+        note(arg, false, "aio changes nothing here: disk writes never hold up an answer");
+    if (is_set(config, "logDir") || is_set(config, "logAuditMode"))
+        note(arg, false, "logDir and logAuditMode change nothing here: all lines go to stderr");
 }

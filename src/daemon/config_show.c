@@ -393,8 +393,8 @@ static void row_put(const struct config_key *key, FILE *out)
         (void)fprintf(out, "`%s` | ", key->fallback);
     cell_put(config_key_range(key, range), out);
     (void)fputs(" | ", out);
-    if ((key->flags & CONFIG_KEY_ALIAS) != 0)
-        (void)fprintf(out, "Same as `%s`. ", key->canonical);
+    if (key->canonical != NULL)
+        (void)fprintf(out, "Same as `%s`.%s", key->canonical, *key->help != '\0' ? " " : "");
     cell_put(key->help, out);
     (void)fputs(" |\n", out);
 }
@@ -407,13 +407,14 @@ void config_show_markdown(FILE *out)
     for (size_t i = 0; i < count; i++)
         row_put(&keys[i], out);
     (void)fputs("| `registries` | built-in | a list of maps | `name` (as in `?ns=`, or a pattern), "
-                "`endpoint`, "
-                "`ca` (file), `plainHttp`, `allowPrivate` (true, or the blocks of addresses that "
-                "are not public), "
-                "`default` (answers requests without `?ns=`), `p2p` (false keeps it off the mesh), "
-                "`copies` (`transfer.copies` for its content), `tags` (what is made of its tags), "
+                "`endpoint`, `ca`, `clientCertificate`, `clientKey` (PEM files), `plainHttp`, "
+                "`allowPrivate` (true, or the blocks of addresses that are not public), "
+                "`credentials` (file with a "
+                "login), `shared` (that login serves everybody on the node), `proxy`, "
+                "`connections`, `rateMbit` (limits; 0: none), `default` (answers requests without "
+                "`?ns=`), `p2p` (false keeps it off the mesh, or rules by repository), `copies` "
+                "(`transfer.copies` for its content), `tags` (what is made of its tags), "
                 "`realmHosts` (further token hosts), `storage` (URLs of its object storage). An "
-                "entry replaces the built-in one of its "
-                "name. |\n",
+                "entry replaces the built-in one of its name. |\n",
                 out);
 }

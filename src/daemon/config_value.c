@@ -169,6 +169,12 @@ static void number_text(const struct config_key *key, uint64_t value, char *out,
         (void)snprintf(out, out_bytes, "%" PRIu64, value);
 }
 
+/* Numbers without a unit of their own are shown as they are written. */
+static uint64_t range_unit(const struct config_key *key)
+{
+    return key->type == CONFIG_UINT && key->unit != 0 ? key->unit : 1;
+}
+
 const char *config_key_range(const struct config_key *key, char out[CONFIG_RANGE_BYTES])
 {
     char min[32];
@@ -183,8 +189,8 @@ const char *config_key_range(const struct config_key *key, char out[CONFIG_RANGE
     case CONFIG_SIZE:
     case CONFIG_SECONDS:
     case CONFIG_PORT:
-        number_text(key, key->min, min, sizeof min);
-        number_text(key, key->max, max, sizeof max);
+        number_text(key, key->min / range_unit(key), min, sizeof min);
+        number_text(key, key->max / range_unit(key), max, sizeof max);
         (void)snprintf(out, CONFIG_RANGE_BYTES, "%s%s..%s",
                        (key->flags & CONFIG_KEY_ZERO_OK) != 0 ? "0 or " : "", min, max);
         break;

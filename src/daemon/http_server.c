@@ -76,6 +76,7 @@ struct exchange {
     void *gone_arg;
     void (*end)(void *arg);
     void *end_arg;
+    struct exchange_outcome outcome; /* request NULL: it could not be read */
 };
 
 struct server {
@@ -126,8 +127,10 @@ static void conn_closed(uv_handle_t *handle)
 
 static void drop_body(struct exchange *conn)
 {
-    if (conn->has_chunk)
+    if (conn->has_chunk) {
         blob_chunk_done(&conn->chunk);
+        conn->body_left += conn->chunk.byte_count - conn->chunk_sent;
+    }
     conn->has_chunk = false;
     if (conn->source.close != NULL)
         conn->source.close(conn->source.arg);
@@ -138,7 +141,11 @@ static void drop_body(struct exchange *conn)
 static void request_over(struct exchange *conn)
 {
     void (*end)(void *arg) = conn->end;
-    conn->server->counters.requests_running--;
+    struct server *server = conn->server;
+    server->counters.requests_running--;
+    conn->outcome.body_bytes = conn->outcome.length - conn->body_left;
+    if (server->config.ended != NULL && conn->outcome.request != NULL)
+        server->config.ended(server->config.loop, &conn->outcome);
     conn->end = NULL;
     if (end != NULL)
         end(conn->end_arg);
@@ -255,6 +262,8 @@ static bool make_head(struct exchange *conn, const struct response *response, ui
     http_head_begin(&head, (char *)conn->out, room, response->status);
     for (unsigned i = 0; i < response->header_count; i++)
         http_head_add(&head, response->headers[i].name, response->headers[i].value);
+    conn->outcome.status = response->status;
+    conn->outcome.length = conn->head_only ? 0 : length;
     if (response->status != 304 && length != RESPONSE_LENGTH_UNKNOWN)
         http_head_add_uint(&head, "Content-Length", length);
     if (conn->close_after)
@@ -275,7 +284,10 @@ static void start_answer(struct exchange *conn)
 static void answer_failed(struct exchange *conn)
 {
     conn->gone = NULL;
+    conn->outcome.status = 0;
+    conn->outcome.length = 0;
     drop_body(conn);
+    conn->body_left = 0;
     conn_drain(conn);
     request_over(conn);
 }
@@ -450,6 +462,7 @@ static void refuse_request(struct exchange *conn, int status)
     conn->server->counters.malformed++;
     conn->close_after = true;
     conn->head_only = false;
+    conn->outcome.request = NULL;
     conn->state = CONN_HANDLING;
     conn->server->counters.requests_running++;
     const char *code = status == 405 ? "UNSUPPORTED" : "UNKNOWN";
@@ -462,6 +475,9 @@ static void hand_over(struct exchange *conn)
     conn->server->counters.requests_running++;
     conn->close_after = !conn->request.keep_alive;
     conn->head_only = conn->request.method == HTTP_HEAD;
+    conn->body_left = 0;
+    conn->outcome = (struct exchange_outcome){
+        .peer = &conn->peer, .request = &conn->request, .arrived_us = now_us(conn)};
     enter(conn, CONN_HANDLING);
     poll_for(conn, UV_DISCONNECT);
     conn->server->config.handle(conn->server->config.arg, conn);

@@ -31,6 +31,15 @@ struct body_source {
     void (*tick)(void *arg);
 };
 
+/* How a request went. */
+struct exchange_outcome {
+    const struct peer_addr *peer;
+    const struct http_request *request;
+    int status;                  /* 0: there was no answer, its client had gone */
+    uint64_t length, body_bytes; /* of the answer's body, and what of it was sent */
+    uint64_t arrived_us;         /* the request was whole, in time of the loop */
+};
+
 struct server_config {
     struct loop *loop;
     struct peer_addr listen;
@@ -48,6 +57,9 @@ struct server_config {
     /* A request is complete. The handler answers now or later with exchange_respond or
        exchange_stream, exactly once. */
     void (*handle)(void *arg, struct exchange *exchange);
+    /* Told of each request that is over; NULL: nobody. Everything is borrowed for the call, and no
+       exchange may be used in it. */
+    void (*ended)(struct loop *loop, const struct exchange_outcome *outcome);
 };
 
 struct server_counters {

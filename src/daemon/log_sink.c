@@ -46,14 +46,15 @@ static uint32_t kind_of(const char *line)
 bool log_sink_admit(struct log_sink *sink, uint64_t now_us, const char *line, uint32_t *dropped)
 {
     uint32_t hash = kind_of(line);
-    struct log_sink_kind *kind = &sink->kinds[hash % LOG_SINK_KINDS];
+    bool audit = strncmp(line, "audit: ", 7) == 0;
+    struct log_sink_kind *kind = &sink->kinds[audit ? LOG_SINK_KINDS : hash % LOG_SINK_KINDS];
     uint64_t second = now_us / SECOND_US;
     *dropped = 0;
     if (kind->second != second) {
         *dropped = kind->dropped;
         *kind = (struct log_sink_kind){.hash = hash, .second = second};
     }
-    if (kind->written >= LOG_SINK_PER_SECOND) {
+    if (kind->written >= (audit ? LOG_SINK_AUDIT_PER_SECOND : LOG_SINK_PER_SECOND)) {
         kind->dropped++;
         sink->dropped++;
         return false;

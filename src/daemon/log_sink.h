@@ -13,6 +13,8 @@
 
 #define LOG_SINK_LINE_BYTES 4096
 #define LOG_SINK_PER_SECOND 10
+/* Lines of the audit log, which its reader wants whole; still a bound to what clients can cause. */
+#define LOG_SINK_AUDIT_PER_SECOND 1000
 /* Kinds told apart at a time; two that share a slot share a budget. A guess, 12 KiB. */
 #define LOG_SINK_KINDS 256
 
@@ -29,7 +31,7 @@ struct log_sink {
     enum log_level level; /* lines above it are dropped */
     pthread_mutex_t lock;
     uint64_t lines, dropped;
-    struct log_sink_kind kinds[LOG_SINK_KINDS];
+    struct log_sink_kind kinds[LOG_SINK_KINDS + 1]; /* the last one is the audit log's */
 };
 
 /* `fd` is borrowed. Cannot fail. */

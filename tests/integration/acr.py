@@ -250,6 +250,42 @@ def test_rrsa_within_and_across_accounts():
         wait_instance(node, error=lambda text: "check that rrsa.assumeRoleARN trusts the first role" in text)
 
 
+# ---- the component's parameters ----
+
+COMPONENT = {  # ACR.md 8, disk mode, as its users write them
+    "blocksize": 256, "capacity": 4294967296, "optionBlockSize": 67108864, "memoryCacheCapacityGB": 1, "aio": 0, "DeployConfig": {"proxyFsParallels": 128},
+    "AgentConfig": {"connectTimeout": 5, "transferTimeout": 15}, "p2p": {"v2": {"proxyConcurrencyLimit": 128}}, "throttleLimitMB": 512,
+    "logDir": "/dadi-p2p/log", "logAudit": True, "logAuditMode": "file"}
+
+
+def test_the_component_s_parameters():
+    """All of them are taken; what changes nothing is said once; the audit log has each request, without its query."""
+    with cloud() as lab:
+        node = lab.nodes[0]
+        node.start(COMPONENT)
+        wait_answered(node)
+        pull_all(lab, node)
+        layer = lab.image["layers"][1]
+        ns = "?ns=" + VPC_HOST.replace(":", "%3A")
+        node.run("curl", "-s", "-m", "2", "--limit-rate", "100K", "-o", "/dev/null", f"http://127.0.0.1:65001/v2/lib/app/blobs/{layer['digest']}{ns}", check=False)
+        fetch(node, f"/accelerator/http://{VPC_HOST}/v2/lib/app/blobs/{layer['digest']}?Signature={MARK}", "-H", f"Authorization: Basic {MARK}")
+        time.sleep(0.5)
+        text = node.process.text()
+        for note in ("memoryCacheCapacityGB is ignored: cache.mode is disk", "logDir and logAuditMode change nothing here"):
+            it.check(text.count(note) == 1, f"{note}: {text.count(note)} times")
+        lines = [dict(word.partition("=")[::2] for word in line.split("audit: ")[1].split()) for line in text.splitlines() if "audit: " in line]
+        path = f"/v2/lib/app/blobs/{layer['digest']}"
+        reads = [line for line in lines if line["path"] == path and line["registry"] == VPC_HOST.replace(":", "%3A")]
+        it.check([line["status"] for line in reads] == ["200", "200"] and reads[0]["client"].startswith("127.0.0.1:") and reads[0]["method"] == "GET", f"{lines}")
+        it.check([int(line["bytes"]) == layer["size"] for line in reads] == [True, False], f"{reads}")
+        it.check(int(reads[1]["ms"]) >= 1000 and all(int(line["of"]) == layer["size"] for line in reads), f"{reads}")
+        it.check(any(line["path"].startswith("/accelerator/") for line in lines) and any("/manifests/1" in line["path"] for line in lines), f"{lines}")
+        node.process.stop()
+        node.start()
+        pull_all(lab, node)
+        it.check("audit: " not in node.process.text().split("agent: ready")[-1], "an audit log that nobody asked for")
+
+
 # ---- the registry's storage ----
 
 def test_blobs_come_from_oss():

@@ -289,9 +289,10 @@ def test_manifests_say_what_was_meant():
     data = of_kind(objects(chart.render(COMPONENT)), "ConfigMap")["data"]
     config = yaml.safe_load(data["shoal.yaml"])
     it.check(config["cache"] == {"mode": "memory", "memory": "8589934592"} and config["limits"]["uploadMbit"] == 4096 and config["rrsa"]["enable"], f"{config}")
+    it.check(config["limits"]["parallelRequests"] == 128 and config["log"]["audit"], f"{config}")
     it.check(config["listen"]["admin"] == "0.0.0.0:65003" and config["acrInstances"] == "cri-abc123", f"{config}")
     notes = chart.render(COMPONENT)["NOTES.txt"]
-    it.check(all(f"NOTE: {name} " in notes for name in ("logDir", "p2p.plusMode", "p2p.v2.proxyConcurrencyLimit")) and "acrInstances" not in notes, notes)
+    it.check(all(f"NOTE: {name} " in notes for name in ("logDir", "logAuditMode", "p2p.plusMode")) and "WARNING" not in notes and not [name for name in ("acrInstances", "logAudit ", "proxyConcurrencyLimit") if name in notes], notes)
     it.check(yaml.safe_load(of_kind(objects(chart.render(EVERYTHING)), "ConfigMap")["data"]["runtime.yaml"])["registries"] ==
              [{"name": "hub.example.com", "default": True}, {"name": "*.cr.aliyuncs.com"}], "the runtime's configuration names what it must not")
 
@@ -308,10 +309,25 @@ def test_manifests_say_what_was_meant():
     it.check(kept["data"] == made["data"], "an upgrade makes another secret")
     it.check(not [each for each in objects(chart.render({"clusterSecret": {"existingSecret": "mine"}})) if each["kind"] == "Secret"], "existingSecret, and yet one is made")
     it.check(not [each for each in objects(chart.plain()) if each["kind"] == "Secret"], "a secret in deploy/kubernetes")
-    for over in ({"podMonitor": {"enable": True}}, {"accessKey": "k"}):
+    memory = {"p2p": {"v2": {"cache": {"mode": "memory"}}}}
+
+    def derived(*over) -> dict:
+        return yaml.safe_load(of_kind(objects(chart.render(*over)), "ConfigMap")["data"]["shoal.yaml"])
+    for over, wanted in (({}, {"mode": "disk", "capacity": "4294967296", "memory": "67108864"}), (memory, {"mode": "memory", "memory": "8589934592"}),
+                         ({"capacity": 0, "memoryCacheCapacityGB": 9}, {"mode": "disk", "capacity": "0", "memory": "67108864"}),
+                         ({**memory, "memoryCacheCapacityGB": 2, "optionBlockSize": 2 << 30}, {"mode": "memory", "memory": "2147483648"}),
+                         ({**memory, "capacity": 1 << 30}, {"mode": "memory", "capacity": "1073741824", "memory": "8589934592"})):
+        it.check(derived(over)["cache"] == wanted, f"{over}: {derived(over)['cache']}")
+        it.check(("WARNING: capacity" in chart.render(over)["NOTES.txt"]) == (wanted.keys() == {"mode", "capacity", "memory"} and wanted["mode"] == "memory"), "NOTES")
+    it.check(derived({"p2p": {"v2": {"proxyConcurrencyLimit": 9}}})["limits"]["parallelRequests"] == 9, "proxyConcurrencyLimit")
+    for over, why in (({"podMonitor": {"enable": True}}, "podMonitor.enable needs exporter.enable"), ({"accessKey": "k"}, "accessKeySecret is not"),
+                      ({"accessKeySecret": "k"}, "accessKey is not"), ({"accessKey": "k", "accessKeySecret": "s", "rrsa": {"enable": True}}, "choose one"),
+                      ({"p2p": {"port": 65003}}, "exporter.port and p2p.port are both 65003"), ({"p2p": {"v2": {"p2pPort": 65001}}}, "are both 65001"),
+                      ({**memory, "memoryCacheCapacityGB": 2, "optionBlockSize": 1 << 30}, "set one of them")):
         try:
             chart.render(over)
-        except chart.Failed:
+        except chart.Failed as failed:
+            it.check(why in str(failed), f"{over}: {failed}")
             continue
         it.check(False, f"rendered, and would not work: {over}")
 

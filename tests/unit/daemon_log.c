@@ -80,6 +80,20 @@ static void each_kind_has_ten_lines_a_second(void **state) /* HRD-5 */
     log_sink_close(&sink);
 }
 
+static void the_audit_log_has_room_of_its_own(void **state) /* HRD-5 */
+{
+    (void)state;
+    uint32_t dropped = 0;
+    log_sink_init(&sink, -1, false, LOG_TRACE);
+    for (int i = 0; i < LOG_SINK_AUDIT_PER_SECOND; i++)
+        assert_true(log_sink_admit(&sink, 5000000, "audit: client=a", &dropped));
+    assert_false(log_sink_admit(&sink, 5000000, "audit: client=b", &dropped));
+    assert_true(log_sink_admit(&sink, 6000000, "audit: client=b", &dropped));
+    assert_int_equal(dropped, 1);
+    assert_true(log_sink_admit(&sink, 5000000, "gossip: refused from=a", &dropped));
+    log_sink_close(&sink);
+}
+
 static void levels_above_the_limit_are_silent(void **state)
 {
     (void)state;
@@ -106,6 +120,7 @@ int main(void)
         cmocka_unit_test(no_input_can_forge_a_line),
         cmocka_unit_test(long_lines_are_cut_but_whole),
         cmocka_unit_test(each_kind_has_ten_lines_a_second),
+        cmocka_unit_test(the_audit_log_has_room_of_its_own),
         cmocka_unit_test(levels_above_the_limit_are_silent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

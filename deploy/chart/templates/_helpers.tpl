@@ -24,8 +24,25 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- /* Bytes of memory: the tier over the disk, or in memory mode the cache itself. */ -}}
 {{- define "shoal.memory" -}}
-{{- if eq .Values.p2p.v2.cache.mode "memory" }}{{ .Values.optionBlockSize | default (mul (int64 .Values.memoryCacheCapacityGB) 1073741824) | int64 }}
+{{- if eq .Values.p2p.v2.cache.mode "memory" }}{{ .Values.optionBlockSize | default (mul (int64 (.Values.memoryCacheCapacityGB | default 8)) 1073741824) | int64 }}
 {{- else }}{{ .Values.optionBlockSize | default 67108864 | int64 }}{{ end }}
+{{- end }}
+
+{{- /* Values that contradict each other: none of them could be right. */ -}}
+{{- define "shoal.verify" -}}
+{{- $port := dict "p2p.port" (int64 .Values.p2p.port) "p2p.v2.p2pPort" (int64 .Values.p2p.v2.p2pPort) "exporter.port" (int64 .Values.exporter.port) }}
+{{- range $name, $one := $port }}{{ range $other, $two := $port }}
+{{- if and (ne $name $other) (eq $one $two) }}{{ fail (printf "%s and %s are both %d: each needs a port of its own" $name $other $one) }}{{ end }}
+{{- end }}{{ end }}
+{{- if and (eq .Values.p2p.v2.cache.mode "memory") .Values.optionBlockSize .Values.memoryCacheCapacityGB }}
+{{- if ne (int64 .Values.optionBlockSize) (mul (int64 .Values.memoryCacheCapacityGB) 1073741824) }}
+{{- fail "optionBlockSize and memoryCacheCapacityGB say two sizes of the memory cache: set one of them" }}
+{{- end }}
+{{- end }}
+{{- if and .Values.accessKey (not .Values.accessKeySecret) }}{{ fail "accessKey is set but accessKeySecret is not" }}{{ end }}
+{{- if and .Values.accessKeySecret (not .Values.accessKey) }}{{ fail "accessKeySecret is set but accessKey is not" }}{{ end }}
+{{- if and .Values.accessKey .Values.rrsa.enable }}{{ fail "accessKey and rrsa.enable are both set: choose one" }}{{ end }}
+{{- if and .Values.podMonitor.enable (not .Values.exporter.enable) }}{{ fail "podMonitor.enable needs exporter.enable: the metrics are on loopback otherwise" }}{{ end }}
 {{- end }}
 
 {{- /* What the values say, as shoal.yaml; large numbers are quoted, or they would come out as 4e+09. */ -}}
@@ -56,17 +73,20 @@ topology:
 cache:
   mode: {{ .Values.p2p.v2.cache.mode }}
 {{- if eq .Values.p2p.v2.cache.mode "disk" }}
+  capacity: {{ if kindIs "invalid" .Values.capacity }}"4294967296"{{ else }}{{ .Values.capacity | int64 | quote }}{{ end }}
+{{- else if .Values.capacity }}
   capacity: {{ .Values.capacity | int64 | quote }}
 {{- end }}
   memory: {{ include "shoal.memory" . | quote }}
 blocksize: {{ .Values.blocksize | int64 | quote }}
 limits:
-  parallelRequests: {{ .Values.DeployConfig.proxyFsParallels | int64 }}
+  parallelRequests: {{ min (int64 .Values.DeployConfig.proxyFsParallels) (int64 .Values.p2p.v2.proxyConcurrencyLimit) }}
   connectTimeout: {{ printf "%ds" (int64 .Values.AgentConfig.connectTimeout) | quote }}
   transferTimeout: {{ printf "%ds" (int64 .Values.AgentConfig.transferTimeout) | quote }}
   uploadMbit: {{ mul (int64 .Values.throttleLimitMB) 8 }}
 log:
   format: json
+  audit: {{ .Values.logAudit }}
 {{- if .Values.acrInstances }}
 acrInstances: {{ .Values.acrInstances | toJson }}
 region: {{ .Values.region | quote }}
