@@ -218,6 +218,10 @@ install: all man ## programs, manual pages, systemd units, scenarios below PREFI
 	sed -i 's#=/usr/bin/#=$(PREFIX)/bin/#' $(DESTDIR)$(PREFIX)/lib/systemd/system/shoal*.service
 	install -D -m 0644 deploy/systemd/sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/shoal.conf
 	install -D -m 0644 -t $(DESTDIR)$(SYSCONFDIR)/shoal deploy/shoal.yaml.example
+uninstall: ## removes what install put there; configuration and /var/lib/shoal stay
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,shoal shoal-sim) $(DESTDIR)$(PREFIX)/share/man/man1/shoal*.1 $(DESTDIR)$(PREFIX)/share/man/man5/shoal.yaml.5
+	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/shoal*.service $(DESTDIR)$(PREFIX)/lib/sysusers.d/shoal.conf $(DESTDIR)$(SYSCONFDIR)/shoal/shoal.yaml.example
+	rm -rf $(DESTDIR)$(PREFIX)/share/shoal
 clean: ## remove build/
 	rm -rf build
 help: ## this list

@@ -1,86 +1,97 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole machine in namespaces: systemd as its first process, this machine's files below an overlay in memory, a lab's network.
-What is installed, configured or removed there is gone with it; nothing outside sees it."""
-import os
-import subprocess
-import tempfile
+"""A machine in namespaces: a systemd that is the first process of a PID namespace, over a copy of this machine's root that is thrown away."""
 import time
 from pathlib import Path
 
-from lab import Process, run
-
-# Units that belong to real hardware or to the kernel, which all machines here share, and timers that would only disturb.
-MASKED = ("systemd-udevd.service systemd-udevd-control.socket systemd-udevd-kernel.socket systemd-udev-trigger.service systemd-sysctl.service "
-          "systemd-modules-load.service modprobe@.service systemd-remount-fs.service systemd-random-seed.service systemd-binfmt.service "
-          "systemd-tmpfiles-setup-dev.service systemd-update-utmp.service dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount "
-          "sys-kernel-tracing.mount sys-fs-fuse-connections.mount sys-kernel-config.mount proc-sys-fs-binfmt_misc.automount timers.target "
-          "podman.socket podman.service avahi-daemon.socket apparmor.service").split()
-
-BOOT = r"""
-set -e
-top=$1; shift
-mount --make-rprivate /
-mount -t tmpfs tmpfs "$top"
-mkdir "$top"/upper "$top"/work "$top"/root
-mount -t overlay overlay -o "lowerdir=/,upperdir=$top/upper,workdir=$top/work" "$top/root"
-cat /etc/hosts >"$top/hosts"
-cd "$top/root"
-mount -t proc proc proc
-mount -t sysfs -o ro sysfs sys
-mount -t tmpfs -o mode=755 tmpfs dev
-mkdir dev/pts dev/shm
-for node in null zero full random urandom tty; do touch dev/$node; mount --bind /dev/$node dev/$node; done
-mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts
-ln -s pts/ptmx dev/ptmx
-ln -s /proc/self/fd dev/fd
-for d in dev/shm tmp var/tmp; do mount -t tmpfs -o mode=1777 tmpfs "$d"; done
-mount -t tmpfs -o mode=755 tmpfs run
-mount -t cgroup2 cgroup2 sys/fs/cgroup
-cat "$top/hosts" >etc/hosts
-for unit in "$@"; do ln -sf /dev/null "etc/systemd/system/$unit"; done
-ln -sf /lib/systemd/system/basic.target etc/systemd/system/default.target
-mkdir old
-pivot_root . old
-umount -l old
-rmdir old
-exec env -i container=lab PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system --show-status=0 --log-target=null
-"""
+import it
+from lab import Lab, Process, run
 
 
 class Machine:
-    """Booted in the network namespace of a lab's node, and taken down with the lab."""
+    """systemd in a node's network, with no units but those in its `units`. Every place that it writes to is a file system of its own: root is an
+    overlay, /run, /tmp, /dev and /var/lib are empty, kernel settings are read-only. Everything vanishes with its first process; control groups
+    stay, so they are removed. `seed` says what is laid over the root before it starts, `prepare` is run there."""
 
-    def __init__(self, lab, node, seconds=30):
-        top = Path(tempfile.mkdtemp(prefix="machine-", dir=lab.dir))
-        # --kill-child: its first process dies with this one, and all others with that.
-        self.process = Process(node.exec("unshare", "--fork", "--kill-child", "--pid", "--mount", "--uts", "--ipc", "--cgroup",
-                                         "bash", "-c", BOOT, "boot", top, *MASKED), lab.dir / "machine.log")
-        lab.processes.append(self.process)
+    units = "/run/units"
+    prepare = ":"
+
+    SETUP = """set -e
+mount --make-rprivate /
+mkdir -p "$0/box"; mount -t tmpfs tmpfs "$0/box"; cd "$0/box"; mkdir up work root
+mount -t overlay overlay -o "lowerdir=/,upperdir=up,workdir=work" root
+cd root
+mount -t proc proc proc; mount --bind proc/sys proc/sys; mount -o remount,bind,ro proc/sys
+mount -t sysfs -o ro sysfs sys; mount -t cgroup2 cgroup2 sys/fs/cgroup
+for d in run tmp dev var/lib var/tmp etc/containerd; do mkdir -p $d; mount -t tmpfs -o mode=0755 tmpfs $d; done
+chmod 1777 tmp var/tmp
+mknod -m 666 dev/null c 1 3; mknod -m 666 dev/zero c 1 5; mknod -m 666 dev/full c 1 7; mknod -m 666 dev/random c 1 8; mknod -m 666 dev/urandom c 1 9
+mknod -m 666 dev/tty c 5 0; ln -s /proc/self/fd dev/fd; ln -s pts/ptmx dev/ptmx
+mkdir dev/pts dev/shm; mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts; mount -t tmpfs tmpfs dev/shm
+cp -a "$0/seed/." .
+eval "$PREPARE"
+pivot_root . mnt
+umount -l /mnt
+exec env -i PATH=/usr/sbin:/usr/bin container=shoal-test SYSTEMD_UNIT_PATH="$UNITS" /lib/systemd/systemd --system --unit=basic.target --log-target=null --show-status=no"""
+
+    def __init__(self, lab: Lab):
+        self.node, self.dir = lab.nodes[0], lab.nodes[0].dir
+        units = self.dir / "seed/run/units"
+        units.mkdir(parents=True)
+        for target in ("basic", "sysinit", "shutdown", "network-online", "multi-user"):
+            (units / f"{target}.target").write_text("[Unit]\nDefaultDependencies=no\n")
+        self.seed(self.dir / "seed")
+        top = Path("/sys/fs/cgroup/unified")
+        self.cgroup = (top if top.is_dir() else top.parent) / f"{lab.prefix}-systemd"
+        self.cgroup.mkdir()
+        lab.processes.append(self)
+        self.process = Process(["bash", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', self.cgroup, "nsenter", f"--net=/run/netns/{self.node.netns}",
+                                "env", f"PREPARE={self.prepare}", f"UNITS={self.units}", "unshare", "--pid", "--fork",
+                                "--mount", "--cgroup", "--uts", "--ipc", "--kill-child", "bash", "-c", self.SETUP, self.dir], self.dir / "systemd.log")
+        self.until(lambda: self.systemctl("is-system-running", check=False).stdout.strip() in ("running", "degraded", "starting"), "systemd did not start")
+
+    def seed(self, place: Path):
+        """To be overridden."""
+
+    @property
+    def init(self) -> str:
+        return Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()[0]
+
+    def run(self, *args, **kwargs):
+        return run("nsenter", "-t", self.init, "--mount", "--net", "--pid", "--cgroup", "--uts", "--ipc", "--root", "--wd", "--", *args, **{"timeout": 60, **kwargs})
+
+    def systemctl(self, *args, **kwargs):
+        """Never this machine's own systemd: the first process must be the one that was started here."""
+        it.check(Path(f"/proc/{self.init}/ns/pid").readlink() != Path("/proc/self/ns/pid").readlink(), "no PID namespace of its own")
+        return self.run("systemctl", *args, **kwargs)
+
+    def show(self, unit: str) -> dict[str, str]:
+        return dict(line.split("=", 1) for line in self.systemctl("show", unit).stdout.splitlines() if "=" in line)
+
+    def path(self, inside: str) -> Path:
+        return Path(f"/proc/{self.init}/root{inside}")
+
+    def log(self, unit="shoal") -> str:
+        return self.path(f"/run/{unit}.log").read_text() if self.path(f"/run/{unit}.log").exists() else ""
+
+    def until(self, condition, message: str, seconds=20.0):
         end = time.monotonic() + seconds
-        while not (state := self.state()) in ("running", "degraded"):
-            if not self.process.alive() or time.monotonic() > end:
-                raise RuntimeError(f"the machine did not start ({state}):\n{self.process.text()[-2000:]}")
-            time.sleep(0.2)
-
-    def _first(self) -> int:
-        """PID of its systemd, as seen from here."""
-        for entry in Path("/proc").glob("[0-9]*/stat"):
+        while True:
             try:
-                fields = entry.read_text().rpartition(")")[2].split()
+                if condition():
+                    return
+            except (OSError, IndexError, RuntimeError):  # not yet there
+                pass
+            if time.monotonic() > end or not self.process.alive():
+                states = [(unit, *(self.show(unit).get(key) for key in ("ActiveState", "SubState", "Result", "NRestarts"))) for unit in ("shoal", "shoal-containerd")] if self.process.alive() else []
+                raise AssertionError(f"{message}: {states}\n{self.process.text()[-800:]}")
+            time.sleep(0.1)
+
+    def kill(self):
+        self.process.kill()
+        for _ in range(100):  # until the last process is gone
+            try:
+                for path in [*sorted(self.cgroup.rglob("*/"), reverse=True), self.cgroup]:
+                    path.rmdir()
+                return
             except OSError:
-                continue
-            if int(fields[1]) == self.process.pid:
-                return int(entry.parent.name)
-        return 0
-
-    def state(self) -> str:
-        first = self._first()
-        if first == 0 or os.readlink(f"/proc/{first}/exe") == "/usr/bin/bash":
-            return "booting"
-        return self.run("systemctl is-system-running", check=False).stdout.strip()
-
-    def run(self, script: str, cwd="/root", check=True, seconds=120):
-        """A bash script inside, as root; its standard output and error together where it fails."""
-        inside = ["nsenter", "--all", f"--target={self._first()}", "env", "-i", "HOME=/root", "LANG=C.UTF-8", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                  "bash", "-c", f"cd {cwd} || exit 1\n{script}"]
-        return run(*inside, check=check, timeout=seconds)
+                time.sleep(0.05)

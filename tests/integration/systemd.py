@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""The units of deploy/systemd: judged by systemd-analyze, and run by a systemd that is the first process of a PID namespace, over a copy of
-this machine's root that is thrown away. What the agent tells a service manager is also read from a bare socket."""
+"""The units of deploy/systemd: judged by systemd-analyze, and run by a systemd (machine.py). What the agent tells a service manager is also read
+from a bare socket."""
 import json
 import os
 import re
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import it
 from lab import CLIENT_PORT, REGISTRY_NAME, SHOAL, Lab, Process, run
+from machine import Machine
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXPOSURE_MAX = {"shoal": 20, "shoal-containerd": 25}  # tenths, as systemd-analyze security has them
@@ -51,55 +52,25 @@ print("tried", len(tries))
 """
 
 
-class Machine:
-    """systemd in a node's network, with the units as `make install` leaves them, and no others: SYSTEMD_UNIT_PATH names one folder. Every place
-    that it writes to is a file system of its own: root is an overlay, /run, /tmp, /dev and /var/lib are empty, kernel settings are read-only.
-    Everything vanishes with its first process; control groups stay, so they are removed."""
+class Installed(Machine):
+    """With everything as `make install` leaves it, and settings as README says."""
 
-    SETUP = """set -e
-mount --make-rprivate /
-mkdir -p "$0/box"; mount -t tmpfs tmpfs "$0/box"; cd "$0/box"; mkdir up work root
-mount -t overlay overlay -o "lowerdir=/,upperdir=up,workdir=work" root
-cd root
-mount -t proc proc proc; mount --bind proc/sys proc/sys; mount -o remount,bind,ro proc/sys
-mount -t sysfs -o ro sysfs sys; mount -t cgroup2 cgroup2 sys/fs/cgroup
-for d in run tmp dev var/lib var/tmp etc/containerd; do mkdir -p $d; mount -t tmpfs -o mode=0755 tmpfs $d; done
-chmod 1777 tmp var/tmp
-mknod -m 666 dev/null c 1 3; mknod -m 666 dev/zero c 1 5; mknod -m 666 dev/full c 1 7; mknod -m 666 dev/random c 1 8; mknod -m 666 dev/urandom c 1 9
-mknod -m 666 dev/tty c 5 0; ln -s /proc/self/fd dev/fd; ln -s pts/ptmx dev/ptmx
-mkdir dev/pts dev/shm; mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts; mount -t tmpfs tmpfs dev/shm
-cp -a "$0/seed/." .
-systemd-sysusers --root=. shoal.conf
-chown "$(sed -n 's/^shoal:[^:]*:\\([0-9]*\\):\\([0-9]*\\):.*/\\1:\\2/p' etc/passwd)" etc/shoal/secret
-pivot_root . mnt
-umount -l /mnt
-exec env -i PATH=/usr/sbin:/usr/bin container=shoal-test SYSTEMD_UNIT_PATH=/run/units /lib/systemd/systemd --system --unit=basic.target --log-target=null --show-status=no"""
+    prepare = """systemd-sysusers --root=. shoal.conf
+chown "$(sed -n 's/^shoal:[^:]*:\\([0-9]*\\):\\([0-9]*\\):.*/\\1:\\2/p' etc/passwd)" etc/shoal/secret"""
 
     def __init__(self, lab: Lab, drop_ins: dict[str, str] | None = None):
-        self.node, self.dir = lab.nodes[0], lab.nodes[0].dir
-        self._seed(drop_ins or {})
-        top = Path("/sys/fs/cgroup/unified")
-        self.cgroup = (top if top.is_dir() else top.parent) / f"{lab.prefix}-systemd"
-        self.cgroup.mkdir()
-        lab.processes.append(self)
-        self.process = Process(["bash", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', self.cgroup, "nsenter", f"--net=/run/netns/{self.node.netns}", "unshare", "--pid", "--fork",
-                                "--mount", "--cgroup", "--uts", "--ipc", "--kill-child", "bash", "-c", self.SETUP, self.dir], self.dir / "systemd.log")
-        self.until(lambda: self.systemctl("is-system-running", check=False).stdout.strip() in ("running", "degraded", "starting"), "systemd did not start")
+        self.drop_ins = drop_ins or {}
+        super().__init__(lab)
 
-    def _seed(self, drop_ins: dict[str, str]):
-        """What is laid over the root: programs, units, configuration, and targets that pull in nothing."""
-        seed = self.dir / "seed"
+    def seed(self, seed: Path):
         run("make", "-s", "install", f"DESTDIR={seed}", "PREFIX=/usr", cwd=ROOT)
         units = seed / "run/units"
-        units.mkdir(parents=True)
-        for target in ("basic", "sysinit", "shutdown", "network-online"):
-            (units / f"{target}.target").write_text("[Unit]\nDefaultDependencies=no\n")
         for unit in (seed / "usr/lib/systemd/system").iterdir():
             shutil.copy(unit, units)
         for name in ("shoal", "shoal-containerd", "probe"):
             place = units / f"{name}.service.d"
             place.mkdir()
-            (place / "test.conf").write_text(f"[Service]\nStandardOutput=append:/run/{name}.out\nStandardError=append:/run/{name}.log\n{drop_ins.get(name, '')}")
+            (place / "test.conf").write_text(f"[Service]\nStandardOutput=append:/run/{name}.out\nStandardError=append:/run/{name}.log\n{self.drop_ins.get(name, '')}")
         probe = re.sub(r"(?m)^(Type|ExecStart|WatchdogSec|Restart|NotifyAccess)=.*\n", "", (units / "shoal.service").read_text())
         (units / "probe.service").write_text(probe.replace("[Service]", "[Service]\nType=oneshot\nExecStart=/usr/bin/python3 /usr/share/shoal/probe.py"))
         (seed / "usr/share/shoal/probe.py").write_text(PROBE)
@@ -108,50 +79,6 @@ exec env -i PATH=/usr/sbin:/usr/bin container=shoal-test SYSTEMD_UNIT_PATH=/run/
         (seed / "etc/shoal/shoal.yaml").chmod(0o644)
         (seed / "etc/containerd").mkdir()
         (seed / "etc/containerd/config.toml").write_text('version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\n  config_path = "/etc/containerd/certs.d"\n')
-
-    @property
-    def init(self) -> str:
-        return Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()[0]
-
-    def run(self, *args, **kwargs):
-        return run("nsenter", "-t", self.init, "--mount", "--net", "--pid", "--cgroup", "--uts", "--ipc", "--root", "--wd", "--", *args, **{"timeout": 60, **kwargs})
-
-    def systemctl(self, *args, **kwargs):
-        """Never this machine's own systemd: the first process must be the one that was started here."""
-        it.check(Path(f"/proc/{self.init}/ns/pid").readlink() != Path("/proc/self/ns/pid").readlink(), "no PID namespace of its own")
-        return self.run("systemctl", *args, **kwargs)
-
-    def show(self, unit: str) -> dict[str, str]:
-        return dict(line.split("=", 1) for line in self.systemctl("show", unit).stdout.splitlines() if "=" in line)
-
-    def path(self, inside: str) -> Path:
-        return Path(f"/proc/{self.init}/root{inside}")
-
-    def log(self, unit="shoal") -> str:
-        return self.path(f"/run/{unit}.log").read_text() if self.path(f"/run/{unit}.log").exists() else ""
-
-    def until(self, condition, message: str, seconds=20.0):
-        end = time.monotonic() + seconds
-        while True:
-            try:
-                if condition():
-                    return
-            except (OSError, IndexError, RuntimeError):  # not yet there
-                pass
-            if time.monotonic() > end or not self.process.alive():
-                states = [(unit, *(self.show(unit).get(key) for key in ("ActiveState", "SubState", "Result", "NRestarts"))) for unit in ("shoal", "shoal-containerd")] if self.process.alive() else []
-                raise AssertionError(f"{message}: {states}\n{self.process.text()[-800:]}")
-            time.sleep(0.1)
-
-    def kill(self):
-        self.process.kill()
-        for _ in range(100):  # until the last process is gone
-            try:
-                for path in [*sorted(self.cgroup.rglob("*/"), reverse=True), self.cgroup]:
-                    path.rmdir()
-                return
-            except OSError:
-                time.sleep(0.05)
 
 
 def test_units_are_sound():
@@ -176,7 +103,7 @@ def test_agent_under_systemd():
     with Lab(1) as lab:
         lab.start_registry()
         image = lab.push_image("lib/app", [24 << 20])
-        machine, node = Machine(lab), lab.nodes[0]
+        machine, node = Installed(lab), lab.nodes[0]
         machine.systemctl("start", "shoal")  # returns when READY=1 came
         it.check(node.get("/readyz", admin=True).startswith("200"), "READY=1, and yet not ready")
         shown = machine.show("shoal")
@@ -203,7 +130,7 @@ def test_agent_under_systemd():
 def test_what_the_unit_refuses():
     """The unit's walls, tried from inside by a probe in the agent's place."""
     with Lab(1) as lab:
-        machine = Machine(lab)
+        machine = Installed(lab)
         machine.systemctl("start", "probe", check=False)
         it.check(machine.show("probe")["Result"] == "success", machine.log("probe"))
         *lines, tried = machine.path("/run/probe.out").read_text().splitlines()
@@ -219,7 +146,7 @@ def test_what_the_unit_refuses():
 def test_watchdog_and_crash():
     """RES-4: an agent that is stopped (SIGSTOP), which no watchdog of its own can see, is killed and started again; so is one that dies."""
     with Lab(1) as lab:
-        machine, node = Machine(lab, {"shoal": "WatchdogSec=2\n"}), lab.nodes[0]
+        machine, node = Installed(lab, {"shoal": "WatchdogSec=2\n"}), lab.nodes[0]
         machine.systemctl("start", "shoal")
         for count, number in enumerate((signal.SIGSTOP, signal.SIGKILL), 1):
             before = machine.show("shoal")["MainPID"]
@@ -233,7 +160,7 @@ def test_watchdog_and_crash():
 def test_containerd_unit():
     """containerd is pointed at the agent while it is meant to run: after its crash, too, and not beyond its stop."""
     with Lab(1) as lab:
-        machine = Machine(lab)
+        machine = Installed(lab)
         machine.systemctl("start", "shoal", "shoal-containerd")
         hosts = "/etc/containerd/certs.d/registry.test:5000/hosts.toml"
         machine.until(lambda: f":{CLIENT_PORT}" in machine.path(hosts).read_text(), "containerd was not pointed at the agent")
