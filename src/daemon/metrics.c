@@ -158,6 +158,9 @@ static void pulls_page(struct page *page, struct agent *agent)
         "Tags that the registry confirmed without sending.", mirror->tags_unchanged);
     one(page, "tags_joined_total", "counter", "Requests that waited for another one's tag.",
         mirror->tags_joined);
+    one(page, "registry_unasked_total", "counter",
+        "Requests answered on a registry's word of before, since it was silent moments ago.",
+        mirror->unasked);
     one(page, "tags_stale_total", "counter", "Tags answered while their registry was down.",
         mirror->tags_stale);
     one(page, "tags_off_total", "counter", "Tags left to clients, as a rule says.",

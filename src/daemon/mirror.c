@@ -107,6 +107,8 @@ void mirror__running(const struct mirror_request *request)
     if (request->url == NULL)
         grants_extend(request->mirror->config.grants, mirror__now_us(request->mirror),
                       request->registry->name, request->route.repository, request->credential_hash);
+    if (!mirror__granted(request))
+        (void)mirror_silence__known(request); /* on a stale one: the registry is looked after */
 }
 
 static bool is_anonymous(const struct mirror_request *request)
@@ -250,6 +252,7 @@ void mirror__pulled(const struct mirror_request *request)
 static void passed(void *arg, int err)
 {
     struct mirror_request *request = arg;
+    mirror_silence__heard(request, err, err == 0 ? relay_status(request->relay) : 0);
     if (err != 0) {
         mirror__unavailable(request, err);
         return;

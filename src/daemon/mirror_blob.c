@@ -373,6 +373,7 @@ static void authorised(void *arg, int err)
     struct mirror_request *request = arg;
     uint64_t size;
     int status = err == 0 ? relay_status(request->relay) : 0;
+    mirror_silence__heard(request, err, status);
     if (mirror__registry_down(err, status) && mirror__granted_stale(request) &&
         is_linked(request, &size)) {
         relay_free(request->relay);
@@ -412,6 +413,11 @@ void mirror_blob(struct mirror_request *request)
         return;
     }
     request->hurry = linked && mirror__granted_stale(request);
+    if (request->hurry && mirror_silence__known(request)) {
+        request->mirror->counters.unasked++;
+        serve(request, size);
+        return;
+    }
     char path[REPOSITORY_BYTES_MAX + DIGEST_TEXT_BYTES + 16];
     (void)snprintf(path, sizeof path, "/v2/%s/blobs/%s", request->route.repository,
                    request->route.reference);

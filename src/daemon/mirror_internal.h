@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Shared by the files of the mirror: mirror.c (routes), relay.c (one whole answer of the origin),
  * mirror_manifest.c, mirror_blob.c, mirror_accelerate.c (URLs handed over), mirror_prefetch.c
- * (layers before they are asked for), direct.c (bytes around the mesh), manifest_store.c. */
+ * (layers before they are asked for), mirror_silence.c (registries that do not answer), direct.c
+ * (bytes around the mesh), manifest_store.c. */
 #ifndef SHOAL_DAEMON_MIRROR_INTERNAL_H
 #define SHOAL_DAEMON_MIRROR_INTERNAL_H
 
@@ -13,8 +14,20 @@
 #define MIRROR_HEAD_US (9ull * 1000000)
 /* What of it one question to the registry may take, so that there is time for what follows. */
 #define MIRROR_ASK_MS 8000u
-/* With a stale grant at hand (ACL-6) a silent registry is waited for no longer than this (O-1). */
-#define MIRROR_HURRY_MS 900u
+/* With a stale grant at hand (ACL-6) a silent registry is waited for no longer than this: a pull
+ * may lose a second by that in all (O-1). */
+#define MIRROR_HURRY_MS 800u
+
+/* mirror_silence.c: registries that were silent of late; for more, each question is asked. */
+#define MIRROR_SILENT_MAX 16
+struct silent_registry {
+    char name[HOST_BYTES_MAX + 1]; /* "": the place is free */
+    struct mirror *mirror;
+    uint64_t met_us;            /* when its silence was last met with */
+    uint64_t probe_us;          /* not asked again before */
+    struct origin_fetch *probe; /* under way, or NULL */
+    int status;                 /* of its answer; 0: none yet */
+};
 
 struct mirror {
     struct mirror_config config;
@@ -27,6 +40,7 @@ struct mirror {
     struct mirror_prefetch *prefetch;
     struct direct *direct_queue; /* direct.c: bodies to be kept whole that wait for memory */
     uint64_t direct_whole_bytes; /* of those that have it */
+    struct silent_registry silent[MIRROR_SILENT_MAX];
 };
 
 /* One client request while it is worked on. Owned by whoever answers the exchange. */
@@ -63,6 +77,11 @@ void mirror__grant(const struct mirror_request *request, bool accepted);
 /* A part of a pull begins, is under way or ends: the pull keeps its grant (ACL-2). That of a signed
  * URL ends when it ends: its storage is asked again then. */
 void mirror__running(const struct mirror_request *request);
+/* What came of a question to this request's registry: mirror_silence__known follows it. */
+void mirror_silence__heard(const struct mirror_request *request, int err, int status);
+/* The registry was silent moments ago, so that whoever may be answered without it should be (O-1).
+ * Starts a probe in the background when one is due. */
+bool mirror_silence__known(const struct mirror_request *request);
 /* What the relay's answer says of who may read: a grant, its end, a challenge to remember. */
 void mirror__heed(const struct mirror_request *request);
 /* A challenge of the registry's to this request; NULL: it served without one. */

@@ -159,6 +159,7 @@ static void answered(void *arg, int err)
     struct mirror_request *request = arg;
     int status = err == 0 ? relay_status(request->relay) : 0;
     bool get = exchange_request(request->exchange)->method == HTTP_GET;
+    mirror_silence__heard(request, err, status);
     if (mirror__registry_down(err, status) &&
         ((mirror__granted_stale(request) && answer_cached(request)) ||
          mirror_tags__answer_stale(request)))
@@ -195,7 +196,8 @@ static void ask(struct mirror_request *request)
 
 void mirror_manifest(struct mirror_request *request)
 {
-    request->mirror->counters.manifests += request->waited ? 0 : 1;
+    struct mirror *mirror = request->mirror;
+    mirror->counters.manifests += request->waited ? 0 : 1;
     if (mirror_tags__answer_off(request))
         return;
     if (mirror__granted(request) && answer_cached(request))
@@ -203,6 +205,10 @@ void mirror_manifest(struct mirror_request *request)
     if (mirror_tags__answer_fresh(request) || mirror_tags__join(request))
         return;
     request->hurry = mirror__granted_stale(request) && is_cached(request);
+    if (request->hurry && mirror_silence__known(request) && answer_cached(request)) {
+        mirror->counters.unasked++;
+        return;
+    }
     (void)mirror_tags__condition(request);
     ask(request);
 }

@@ -429,6 +429,61 @@ def black_hole(lab, silence):
     it.check(took <= 5.0, f"O-2: held against it for {took:.2f} s")
 
 
+def layers_pulled(node, repository: str) -> float:
+    """Seconds for a pull by digest of ten layers, one after the other."""
+    started = time.monotonic()
+    status, _, body = fetch(node, f"/v2/{repository}/manifests/{stub.digest_of(stub.manifest(repository))}{NS}", "-H", ACCEPT)
+    it.check(status == 200 and body == stub.manifest(repository), f"{repository}: manifest: {status}")
+    for which in stub.LAYERS:
+        wanted = stub.blob(repository, which)
+        status, _, body = fetch(node, f"/v2/{repository}/blobs/{stub.digest_of(wanted)}{NS}")
+        it.check(status == 200 and body == wanted, f"{repository} {which}: {status}, {len(body)} bytes")
+    return time.monotonic() - started
+
+
+def held_elsewhere(silence):
+    """What the other node holds, while the registry is silent and every grant is over: a pull loses a second by it, not one with each blob."""
+    life = 3
+    with bad_registry(2, {"access.grants": f"{life}s", "transfer.prefetch": False}) as lab:
+        first, second = lab.nodes
+        for repository in ("layers/fresh", "layers/stale"):
+            layers_pulled(first, repository)
+        for which in stub.SIZES:
+            pulls_right(first, "lib/held", which)
+        asked_for = [f"/v2/{r}/manifests/{stub.digest_of(stub.manifest(r))}{NS}" for r in ("layers/stale", "lib/held", "layers/fresh")]
+        it.check(all(fetch(second, path, "-H", ACCEPT)[0] == 200 for path in asked_for), "no grants")
+        with silence(lab):
+            fresh = layers_pulled(second, "layers/fresh")
+            time.sleep(life + 0.5)
+            unasked = second.metric("shoal_registry_unasked_total")
+            late, again = layers_pulled(second, "layers/stale"), layers_pulled(second, "layers/stale")
+            it.check(late - fresh <= 1 and again - fresh <= 0.3, f"O-1: {silence.__name__}: {late:.2f} s and {again:.2f} s, with a fresh grant {fresh:.2f} s")
+            it.check(second.metric("shoal_registry_unasked_total") >= unasked + 20, "the registry was asked")
+            # A body that takes longer than its silence is remembered: it is looked after meanwhile.
+            held = {w: f"/v2/lib/held/blobs/{stub.digest_of(stub.blob('lib/held', w))}{NS}" for w in stub.SIZES}
+            status, body = read_slowly(second, held["big"], 7)
+            it.check(status == 200 and body == stub.blob("lib/held", "big"), f"{status}, {len(body)} bytes")
+            status, _, body, took = timed(second, held["small"])
+            it.check(status == 200 and body == stub.blob("lib/held", "small") and took < 0.7, f"O-1: the next blob: {status} after {took:.2f} s")
+            status, _, _, _ = timed(second, f"/v2/lib/held/blobs/{stub.digest_of(b'absent')}{NS}")
+            it.check(status == 503, f"something that no grant is for: {status}")
+        it.figure(f"{silence.__name__}: ten layers, grants over: {late:.2f} s, again {again:.2f} s; grants fresh {fresh:.2f} s")
+        started, asked_before = time.monotonic(), len(asked(lab, "lib/held"))
+        while len(asked(lab, "lib/held")) == asked_before:
+            it.check(time.monotonic() - started < 5, "O-2: the registry is back and is not asked")
+            it.check(timed(second, held["small"])[0] == 200, "the registry is back")
+            time.sleep(0.2)
+        it.figure(f"{silence.__name__}: asked again {time.monotonic() - started:.1f} s after it was back")
+
+
+def test_o_1_no_route():
+    held_elsewhere(no_route)
+
+
+def test_o_1_mute():
+    held_elsewhere(mute)
+
+
 def test_o_2_no_route():
     with bad_registry() as lab:
         black_hole(lab, no_route)

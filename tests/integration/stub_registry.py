@@ -3,7 +3,7 @@
 """A registry that misbehaves: the repository's last part names the fault. Bytes follow from the repository's name.
 
 Manifests and blobs of any repository exist; `GET /heal` ends all faults, `GET /expire` all tokens for lib/expires, `GET /log` tells what was asked. A second port
-plays the storage host that redirects lead to. Blobs are 3 MiB ("small") or 20 MiB ("big").
+plays the storage host that redirects lead to. Blobs are 3 MiB ("small") or 20 MiB ("big"); below layers/ there are ten of 1 MiB.
 """
 import argparse
 import base64
@@ -25,10 +25,15 @@ GOOD = "Basic " + base64.b64encode(f"good:{marks.secret('stub-login')}".encode()
 SIGNED = marks.secret("stub-signature")
 LIED_TO, THROTTLED = marks.secret("lied-to"), marks.secret("throttled")
 SIZES = {"small": 3 << 20, "big": 20 << 20}
+LAYERS = {f"layer{i}": 1 << 20 for i in range(10)}
+
+
+def sizes(repository: str) -> dict[str, int]:
+    return LAYERS if repository.startswith("layers/") else SIZES
 
 
 def blob(repository: str, which: str) -> bytes:
-    return random.Random(f"{repository}/{which}").randbytes(SIZES[which])
+    return random.Random(f"{repository}/{which}").randbytes(sizes(repository)[which])
 
 
 def digest_of(data: bytes) -> str:
@@ -38,7 +43,7 @@ def digest_of(data: bytes) -> str:
 def manifest(repository: str) -> bytes:
     """One for all repositories below same/."""
     repository = "same" if repository.startswith("same/") else repository
-    layers = [{"mediaType": "application/octet-stream", "digest": digest_of(blob(repository, w)), "size": SIZES[w]} for w in SIZES]
+    layers = [{"mediaType": "application/octet-stream", "digest": digest_of(blob(repository, w)), "size": size} for w, size in sizes(repository).items()]
     return json.dumps({"schemaVersion": 2, "mediaType": MANIFEST, "config": layers[0], "layers": layers}).encode()
 
 
@@ -56,7 +61,7 @@ class State:
     def blob(self, repository: str, digest: str) -> bytes | None:
         with self.lock:
             if repository not in self.blobs:
-                self.blobs[repository] = {digest_of(d): d for d in (blob(repository, w) for w in SIZES)}
+                self.blobs[repository] = {digest_of(d): d for d in (blob(repository, w) for w in sizes(repository))}
             return self.blobs[repository].get(digest)
 
 
