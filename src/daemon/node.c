@@ -179,14 +179,20 @@ static void on_prepare(uv_prepare_t *prepare)
     arm(node, more);
 }
 
+static void names_give(struct node *node)
+{
+    node->names_due = node->handlers.names != NULL && !node->handlers.names(node->handlers.host);
+    if (!node->names_due)
+        log_to(&node->env, LOG_INFO, "node: blobs renamed after a change of the first secret");
+}
+
 static void on_tick(uv_timer_t *timer)
 {
     struct node *node = timer->data;
     struct buffer_stats stats;
     node_admission_refresh(node);
     if (node->names_due)
-        node->names_due =
-            node->handlers.names != NULL && !node->handlers.names(node->handlers.host);
+        names_give(node);
     buffer_pool_stats(node->pool, &stats);
     bool idle = stats.gets - node->gets_seen <= IDLE_GETS;
     node->idle_ticks = idle ? node->idle_ticks + 1 : 0;

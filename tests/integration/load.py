@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 
-from lab import REGISTRY_NAME, Lab, Node
+from lab import REGISTRY_NAME, Lab, Node, inside
 
 NS = f"?ns={REGISTRY_NAME.replace(':', '%3A')}"
 READ_BYTES = 1 << 20
@@ -29,8 +29,8 @@ def _enter(netns: str):
             raise OSError(ctypes.get_errno(), "setns")
 
 
-def get(host: str, port: int, path: str, headers: dict, digest: str, seconds=30.0) -> tuple[int, str]:
-    """Bytes of a body whose digest was checked, and where the agent says it came from. Refused if nobody answered."""
+def get(host: str, port: int, path: str, headers: dict, digest: str, seconds=30.0) -> int:
+    """Bytes of a body whose digest was checked. Refused if nobody answered."""
     connection = http.client.HTTPConnection(host, port, timeout=seconds)
     try:
         try:
@@ -46,7 +46,7 @@ def get(host: str, port: int, path: str, headers: dict, digest: str, seconds=30.
             count += len(chunk)
         if "sha256:" + whole.hexdigest() != digest:
             raise RuntimeError(f"{path}: {count} wrong or missing bytes")
-        return count, answer.headers.get("Shoal-Source", "")
+        return count
     finally:
         connection.close()
 
@@ -61,21 +61,18 @@ class Client(threading.Thread):
         self.pulls = self.passed_by = self.straight_bytes = 0
         self.slowest = 0.0
         self.errors: list[str] = []
-        self.sources: dict[str, int] = {}
 
     def blob(self, path: str, headers: dict, digest: str):
         """By the agent; where that is not there, straight from the registry. A node that runs must answer."""
         node, lab = self.node, self.node.lab
         try:
-            _, source = get("127.0.0.1", node.client_port, path + NS, headers, digest)
-            self.sources[source] = self.sources.get(source, 0) + 1
+            get("127.0.0.1", node.client_port, path + NS, headers, digest)
             return
         except Refused as error:
             if node not in self.load.away:
                 raise RuntimeError(f"{path}: a node that runs refused: {error}") from error
         self.passed_by += 1
-        count, _ = get(lab.origin_address, lab.registry_port, path, headers, digest)
-        self.straight_bytes += count
+        self.straight_bytes += get(lab.origin_address, lab.registry_port, path, headers, digest)
 
     def pull(self, name: str, image: dict):
         self.blob(f"/v2/{name}/manifests/1", {"Accept": image["mediaType"]}, image["digest"])
@@ -131,11 +128,6 @@ class Load:
     def errors(self) -> list[str]:
         return [error for client in self.clients for error in client.errors] + [f"{c.node.name} hangs" for c in self.clients if c.is_alive()]
 
-    def sources(self) -> dict[str, int]:
-        """Answers by what their agent said of where they came from."""
-        names = {name for client in self.clients for name in client.sources}
-        return {name: sum(client.sources.get(name, 0) for client in self.clients) for name in sorted(names)}
-
     def seen_bytes(self) -> int:
         """Of all images that came into play."""
         end = min(len(self.images), 1 + int((time.monotonic() - self.started) / self.fresh_s))
@@ -147,16 +139,8 @@ def agents_origin_bytes(load: Load) -> int:
     return sum(client.node.sources()["origin_bytes"] for client in load.clients) - load.total("straight_bytes")
 
 
-def stop_gently(node: Node, seconds=30) -> float:
-    """SIGTERM, and the time to its end; the port closes at once, so clients pass it by from now on."""
-    started = time.monotonic()
-    node.process.stop(seconds)
-    return time.monotonic() - started
-
-
 def free_port(node: Node) -> bool:
     """Does nobody listen at the client port?"""
-    from lab import inside
     with inside(node.netns):
         try:
             socket.create_connection(("127.0.0.1", node.client_port), timeout=1).close()

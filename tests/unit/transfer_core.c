@@ -410,6 +410,35 @@ static void test_a_piece_that_is_not_here(void **state)
     t_close(&t);
 }
 
+/* Damaged on disk, found out when it is to be sent (D-2): who asked hears it at once. */
+static void test_a_piece_lost_while_it_is_sent(void **state)
+{
+    (void)state;
+    struct t_host t;
+    holder(&t);
+    t_session(&t, 1);
+    t_hello(&t, 1, true, 0, 0);
+    request(&t, 1, 4, 1, false);
+    const struct transfer_result *upload = t_result(&t, TRANSFER_UPLOAD, 0);
+    assert_non_null(upload);
+    uint64_t id = upload->id;
+    t_clear(&t);
+    transfer_piece_lost(t.core, t.now_us, t.blob, 4);
+    transfer_upload_end(t.core, t.now_us, id, 0, E_CORRUPT);
+    t_drain(&t);
+    const struct t_sent *busy = t_sent(&t, WIRE_TRANSFER_BUSY, 0);
+    assert_non_null(busy);
+    assert_int_equal(busy->message.of.piece.serial, 1);
+    assert_true((busy->message.of.piece.flags & WIRE_PIECE_MISSING) != 0);
+    request(&t, 1, 5, 2, false); /* a connection that broke says nothing of the piece */
+    id = t_result(&t, TRANSFER_UPLOAD, 0)->id;
+    t_clear(&t);
+    transfer_upload_end(t.core, t.now_us, id, 0, E_CLOSED);
+    t_drain(&t);
+    assert_null(t_sent(&t, WIRE_TRANSFER_BUSY, 0));
+    t_close(&t);
+}
+
 /* ---- what is asked of peers ---- */
 
 /* Requests sent to a peer so far. */
@@ -615,6 +644,7 @@ int main(void)
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_a_flood_of_requests),
         cmocka_unit_test(test_a_piece_that_is_not_here),
+        cmocka_unit_test(test_a_piece_lost_while_it_is_sent),
         cmocka_unit_test(test_asking_waits_for_the_session),
         cmocka_unit_test(test_a_broken_session_moves_requests_at_once),
         cmocka_unit_test(test_a_liar_is_asked_no_more),
