@@ -121,6 +121,27 @@ def both(lab: Lab, layer: dict, agent_first: bool) -> tuple[Pull, Pull]:
     return straight, through()
 
 
+def whole_image(state: str, layers: list[int]) -> tuple[float, float]:
+    """Seconds of a pull by skopeo straight from the registry, and through the agent as it ships (layers ahead included), in a state of the mesh."""
+    begin, break_it = STATES[state]
+    with Lab(MEMBERS, mbit=MBIT) as lab:
+        lab.start_registry()
+        node = lab.nodes[0]
+        lab.push_image(REPOSITORY, layers)
+
+        def pull(address: str, port: int, name: str) -> float:
+            started = time.monotonic()
+            node.run("skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{address}:{port}/{REPOSITORY}:1", f"dir:{lab.dir}/{name}", timeout=120)
+            took = time.monotonic() - started
+            run("rm", "-rf", lab.dir / name)
+            return took
+        begin(lab)
+        if break_it:
+            break_it(lab)
+        through = pull("127.0.0.1", node.client_port, "through")
+        return pull(lab.origin_address, lab.registry_port, "direct"), through
+
+
 def warm_up(lab: Lab, image: dict):
     """The manifest, as every runtime asks for it first: the blobs are known and may be read."""
     node = lab.nodes[0]
