@@ -12,6 +12,7 @@
 #include "err.h"
 #include "gossip.h"
 #include "transfer.h"
+#include "wire_order.h"
 
 struct mesh_config {
     const char *cluster_id; /* copied */
@@ -32,6 +33,12 @@ enum mesh_event_kind {
         1,       /* a transfer_result for the host (LOCATE, PUBLISH, PEER_SILENT never reach it) */
     MESH_MEMBER, /* a gossip_event, already applied to DHT and transfer */
     MESH_LOOKUP, /* answer to mesh_lookup */
+    MESH_ORDER,  /* another member asks us to bring blobs in, or tells how they fare */
+};
+struct mesh_order {
+    struct node_id from; /* a member, not one that is leaving */
+    struct peer_addr addr;
+    struct wire_order order;
 };
 struct mesh_event {
     enum mesh_event_kind kind;
@@ -39,6 +46,7 @@ struct mesh_event {
         struct transfer_result transfer;
         struct gossip_event member;
         const struct dht_result *lookup; /* borrowed until the next call of mesh_next_result */
+        const struct mesh_order *order;  /* the same */
     } of;
 };
 
@@ -75,8 +83,13 @@ MUST_USE int mesh_lookup(struct mesh *mesh, uint64_t now_us, const struct blob_k
 /* The same by iterative search, whatever the view knows. */
 MUST_USE int mesh_lookup_iterative(struct mesh *mesh, uint64_t now_us, const struct blob_key *key,
                                    uint64_t *lookup_id);
-/* A control message from a proven node. 0, E_MALFORMED, E_NOT_FOUND (unknown type), E_DENIED, or
- * what the part's receive answers. May send. */
+/* Sends an order to a member; lost ones are not repeated. 0, E_INVALID (no such message), or what
+ * env->send says. */
+MUST_USE int mesh_order_send(struct mesh *mesh, const struct peer_addr *to,
+                             const struct wire_order *order);
+/* A control message from a proven node. Orders of who is no member are refused (E_DENIED), and of
+ * more than 16 that wait for mesh_next_result (E_FULL). 0, E_MALFORMED, E_NOT_FOUND (unknown type),
+ * E_DENIED, or what the part's receive answers. May send. */
 MUST_USE int mesh_receive(struct mesh *mesh, uint64_t now_us, const struct node_id *from_id,
                           const struct peer_addr *from, const uint8_t *msg, size_t msg_bytes);
 /* Runs what is due in any part, in bounded steps. May send. */

@@ -3,8 +3,8 @@
  * Envelope and primitives of every message. A message is one MessagePack array
  * [type, field, field, ...]; decoders take the fields they know, skip further ones and refuse
  * missing ones, so that versions N and N+1 can talk. The messages themselves are in wire_gossip.h,
- * wire_dht.h and wire_transfer.h, each a plain struct with bounded arrays: decoding never
- * allocates on behalf of a sender. Depth and counts are checked on the raw bytes before the
+ * wire_dht.h, wire_transfer.h and wire_order.h, each a plain struct with bounded arrays: decoding
+ * never allocates on behalf of a sender. Depth and counts are checked on the raw bytes before the
  * MessagePack library sees them (PEER-10).
  */
 #ifndef SHOAL_WIRE_H
@@ -29,6 +29,8 @@
 #define WIRE_DHT_LAST       0x2f
 #define WIRE_TRANSFER_FIRST 0x30
 #define WIRE_TRANSFER_LAST  0x5f
+#define WIRE_ORDER_FIRST    0x60
+#define WIRE_ORDER_LAST     0x6f
 #define WIRE_TYPE_MAX       0xff /* a message whose type is above is malformed */
 
 /* Reads the type of a message without decoding the rest. 0, E_TRUNCATED or E_MALFORMED. */

@@ -17,7 +17,7 @@ BASE = {"err.h", "types.h", "limits.h", "env.h", "log.h", "bytes.h", "digest.h",
         "nearest.h", "quantity.h", "yaml_items.h"}
 PUBLIC = {
     "base": BASE,
-    "wire": {"wire.h", "wire_gossip.h", "wire_dht.h", "wire_transfer.h"},
+    "wire": {"wire.h", "wire_gossip.h", "wire_dht.h", "wire_transfer.h", "wire_order.h"},
     "session": {"session.h"},
     "gossip": {"gossip.h"},
     "dht": {"dht.h"},

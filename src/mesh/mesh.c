@@ -15,6 +15,8 @@
 
 /* Lookups of the host (explain, status) at one time; transfer's own are not counted here. */
 #define HOST_LOOKUPS_MAX 64
+/* Orders received and not yet taken by the host. They are repeated by who gave them. */
+#define ORDERS_MAX 16
 
 struct mesh {
     const struct env *env;
@@ -25,6 +27,8 @@ struct mesh {
     struct node_id self;
     uint64_t host_lookups[HOST_LOOKUPS_MAX]; /* ids whose result goes to the host */
     size_t host_lookup_count;
+    struct mesh_order *orders; /* ORDERS_MAX and the one last taken; NULL until the first comes */
+    size_t order_count;
     struct dht_result *answer; /* the last lookup's; too large for the caller's stack */
     /* Nearly all calls are transfer's own. For those gossip and DHT are not looked at: they were
      * drained, and have nothing to do before `others_due_us`, unless somebody got hold of them. */
@@ -118,6 +122,8 @@ void mesh_free(struct mesh *mesh)
     directory_put(mesh->directory);
     if (mesh->answer != NULL)
         (void)mesh->env->alloc(mesh->env->host, mesh->answer, 0);
+    if (mesh->orders != NULL)
+        (void)mesh->env->alloc(mesh->env->host, mesh->orders, 0);
     (void)mesh->env->alloc(mesh->env->host, mesh, 0);
 }
 
@@ -214,6 +220,48 @@ int mesh_lookup_iterative(struct mesh *mesh, uint64_t now_us, const struct blob_
     return host_lookup(mesh, now_us, key, true, lookup_id);
 }
 
+int mesh_order_send(struct mesh *mesh, const struct peer_addr *to, const struct wire_order *order)
+{
+    uint8_t msg[MESSAGE_BYTES_MAX];
+    size_t used;
+    int err = wire_order_encode(order, msg, sizeof msg, &used);
+    return err != 0 ? err : mesh->env->send(mesh->env->host, to, msg, used);
+}
+
+static int receive_order(struct mesh *mesh, const struct node_id *from_id,
+                         const struct peer_addr *from, const uint8_t *msg, size_t msg_bytes)
+{
+    enum member_state state = gossip_state(mesh->gossip, from_id);
+    if (state != MEMBER_ALIVE && state != MEMBER_SUSPECT)
+        return E_DENIED;
+    if (mesh->order_count == ORDERS_MAX)
+        return E_FULL;
+    if (mesh->orders == NULL)
+        mesh->orders =
+            mesh->env->alloc(mesh->env->host, NULL, (ORDERS_MAX + 1) * sizeof mesh->orders[0]);
+    if (mesh->orders == NULL)
+        return E_NO_MEMORY;
+    struct mesh_order *order = &mesh->orders[mesh->order_count];
+    order->from = *from_id;
+    order->addr = *from;
+    int err = wire_order_decode(msg, msg_bytes, &order->order);
+    mesh->order_count += err == 0;
+    return err;
+}
+
+/* The oldest moves to the place behind the others. */
+static bool next_order(struct mesh *mesh, struct mesh_event *out)
+{
+    if (mesh->order_count == 0)
+        return false;
+    mesh->orders[ORDERS_MAX] = mesh->orders[0];
+    mesh->order_count--;
+    memmove(&mesh->orders[0], &mesh->orders[1], mesh->order_count * sizeof mesh->orders[0]);
+    out->kind = MESH_ORDER;
+    out->of.order = &mesh->orders[ORDERS_MAX];
+    return true;
+}
+
 int mesh_receive(struct mesh *mesh, uint64_t now_us, const struct node_id *from_id,
                  const struct peer_addr *from, const uint8_t *msg, size_t msg_bytes)
 {
@@ -223,6 +271,8 @@ int mesh_receive(struct mesh *mesh, uint64_t now_us, const struct node_id *from_
         return err;
     if (type >= WIRE_TRANSFER_FIRST && type <= WIRE_TRANSFER_LAST)
         return transfer_receive(mesh->transfer, now_us, from_id, from, msg, msg_bytes);
+    if (type >= WIRE_ORDER_FIRST && type <= WIRE_ORDER_LAST)
+        return receive_order(mesh, from_id, from, msg, msg_bytes);
     mesh->others_called = true;
     if (type >= WIRE_GOSSIP_FIRST && type <= WIRE_GOSSIP_LAST)
         return gossip_receive(mesh->gossip, now_us, from, msg, msg_bytes);
@@ -384,6 +434,8 @@ bool mesh_next_result(struct mesh *mesh, uint64_t now_us, struct mesh_event *out
         apply_member(mesh, now_us, &out->of.member);
         return true;
     }
+    if (next_order(mesh, out))
+        return true;
     /* News moved from one part to another may make news there at once (a lookup answered locally).
      */
     bool moved, moved_any = false;
@@ -410,6 +462,7 @@ void mesh_leave(struct mesh *mesh, uint64_t now_us, bool final)
 void mesh__check_invariants(const struct mesh *mesh)
 {
     ASSERT(mesh->host_lookup_count <= HOST_LOOKUPS_MAX);
+    ASSERT(mesh->order_count <= ORDERS_MAX);
     gossip__check_invariants(mesh->gossip);
     dht__check_invariants(mesh->dht);
     transfer__check_invariants(mesh->transfer);

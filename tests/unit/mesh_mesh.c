@@ -444,6 +444,44 @@ static void the_id_follows_from_the_address_PEER_4(void **state)
 
 /* ---- messages ---- */
 
+/* From members only, so many at a time, oldest first; the answer goes to who asked. */
+static void orders_reach_the_host(void **state)
+{
+    struct net *net = started(state, 2);
+    struct mesh *mesh = net->nodes[0].mesh;
+    const struct node_id *from = mesh_self(net->nodes[1].mesh), stranger = {{1}};
+    const struct peer_addr *addr = &net->nodes[1].addr;
+    struct mesh_event event;
+    uint8_t msg[MESSAGE_BYTES_MAX];
+    size_t used;
+    struct wire_order order = {
+        .type = WIRE_ORDER_TELL, .count = 1, .blobs[0].state = WIRE_ORDER_DONE};
+    while (mesh_next_result(mesh, net->now_us, &event))
+        ;
+    for (unsigned i = 0; i < 17; i++) {
+        order.serial = i;
+        assert_int_equal(wire_order_encode(&order, msg, sizeof msg, &used), 0);
+        assert_int_equal(mesh_receive(mesh, net->now_us, &stranger, addr, msg, used), E_DENIED);
+        assert_int_equal(mesh_receive(mesh, net->now_us, from, addr, msg, used),
+                         i < 16 ? 0 : E_FULL);
+    }
+    for (unsigned i = 0; i < 16; i++) {
+        assert_true(mesh_next_result(mesh, net->now_us, &event));
+        assert_int_equal(event.kind, MESH_ORDER);
+        assert_true(event.of.order->order.serial == i);
+        assert_true(node_id_equal(&event.of.order->from, from));
+        assert_true(peer_addr_equal(&event.of.order->addr, addr));
+        assert_int_equal(event.of.order->order.blobs[0].state, WIRE_ORDER_DONE);
+    }
+    assert_false(mesh_next_result(mesh, net->now_us, &event));
+    assert_int_not_equal(mesh_receive(mesh, net->now_us, from, addr, msg, used - 1), 0);
+    assert_false(mesh_next_result(mesh, net->now_us, &event));
+    assert_int_equal(mesh_order_send(mesh, addr, &order), 0);
+    order.count = 0;
+    assert_int_equal(mesh_order_send(mesh, addr, &order), E_INVALID);
+    mesh__check_invariants(mesh);
+}
+
 static void messages_reach_their_part(void **state)
 {
     struct net *net = started(state, 2);
@@ -869,6 +907,7 @@ int main(void)
         TEST(bad_tunables_are_refused),
         TEST(no_allocation_may_fail_unnoticed_D_9),
         TEST(the_id_follows_from_the_address_PEER_4),
+        TEST(orders_reach_the_host),
         TEST(messages_reach_their_part),
         TEST(the_deadline_is_the_earliest_of_the_parts),
         TEST(members_reach_host_dht_and_transfer),
