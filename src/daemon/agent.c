@@ -195,6 +195,16 @@ static uint32_t timeout_ms(uint64_t timeout_us)
     return (uint32_t)(timeout_us / 1000);
 }
 
+/* Other nodes ask us, or answer. */
+static void on_order(void *arg, const struct mesh_order *order)
+{
+    struct agent *agent = arg;
+    if (order->order.type == WIRE_ORDER_ASK)
+        order_serve_ask(agent->serve, order);
+    else
+        pulls_told(agent->pulls, order);
+}
+
 static int make_pulls(struct agent *agent)
 {
     const struct pulls_config part = {
@@ -203,11 +213,24 @@ static int make_pulls(struct agent *agent)
         .registries = agent->registries,
         .cache = agent->cache,
         .blobs = agent->blobs,
+        .node = agent->node,
         .origin = curl_loop_origin(agent->curl),
         .grants = agent->grants,
         .mirror = agent->mirror,
     };
-    return pulls_new(&part, &agent->pulls);
+    const struct order_serve_config serve = {
+        .loop = &agent->loop,
+        .config = agent->config,
+        .cache = agent->cache,
+        .blobs = agent->blobs,
+        .node = agent->node,
+    };
+    int err = pulls_new(&part, &agent->pulls);
+    if (err == 0)
+        err = order_serve_new(&serve, &agent->serve);
+    if (err == 0)
+        node_on_order(agent->node, on_order, agent);
+    return err;
 }
 
 /* The origin side and what clients see. */
@@ -279,6 +302,7 @@ static void release(struct agent *agent)
     tls_free(agent->tls);
     server_free(agent->client);
     turns_free(agent->turns);
+    order_serve_free(agent->serve);
     pulls_free(agent->pulls);
     mirror_free(agent->mirror);
     grants_free(agent->grants);

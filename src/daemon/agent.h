@@ -14,6 +14,7 @@
 #include "http_server.h"
 #include "mirror.h"
 #include "node.h"
+#include "order_serve.h"
 #include "prefetch_port.h"
 #include "pull.h"
 #include "notify.h"
@@ -37,8 +38,9 @@ struct agent {
     struct registry_table *registries;
     struct registry_logins logins;
     struct mirror *mirror;
-    struct pulls *pulls; /* orders of the operator */
-    struct turns *turns; /* of clients, plain and TLS */
+    struct pulls *pulls;       /* orders of the operator */
+    struct order_serve *serve; /* of other nodes */
+    struct turns *turns;       /* of clients, plain and TLS */
     struct server *client;
     struct tls *tls; /* NULL: no TLS port */
     struct server *tls_client;

@@ -58,10 +58,13 @@ static const struct cli_command commands[] = {
      "much, and why the registry was read or the mesh was gone around. The last 128 pulls\n"
      "since the agent started are kept. For root and the agent's own user.\n",
      cli_explain},
-    {"pull", "IMAGE [--platform P] [--json]  [--config F] [--set key=value]...",
-     "bring an image into this node's cache before it is asked for",
+    {"pull",
+     "IMAGE [--platform P] [--on local|zone|all|N] [--json]  [--config F] [--set key=value]...",
+     "bring an image into the caches of nodes before it is asked for",
      "  IMAGE              registry/name:tag, with or without @digest\n"
      "  --platform P       of an index: os/arch, os/arch/variant or all; default: this node's\n"
+     "  --on W             zone, all: then the other nodes of this zone, or all, too; N: N nodes,\n"
+     "                     this one and the nearest to it; default: local\n"
      "  --json             one object of progress a line, for programs\n"
      "\n"
      "Reads with the node's login for the registry (registries[].credentials), else with none.\n"

@@ -13,6 +13,7 @@
 #include "hold.h"
 #include "image_name.h"
 #include "pull_http.h"
+#include "pull_order.h"
 #include "pull_text.h"
 #include "status_text.h"
 
@@ -21,7 +22,7 @@
 
 struct wishes {
     struct control_options control;
-    const char *image, *platform;
+    const char *image, *platform, *on;
     bool json;
 };
 
@@ -29,6 +30,44 @@ static bool platform_known(const char *text)
 {
     struct platform platform;
     return strcmp(text, "all") == 0 || platform_parse(text, &platform) == 0;
+}
+
+/* The value of an option `name` at argv[*index], as the next word or behind '='; NULL: not this
+ * option. "": it has none. */
+static const char *value_of(const char *name, int argc, char **argv, int *index)
+{
+    const char *word = argv[*index];
+    size_t bytes = strlen(name);
+    if (strncmp(word, name, bytes) != 0 || (word[bytes] != '=' && word[bytes] != '\0'))
+        return NULL;
+    if (word[bytes] == '=')
+        return word + bytes + 1;
+    return *index + 1 == argc ? "" : argv[++*index];
+}
+
+/* 1 taken, 0 another argument, -1 a usage error after a message. */
+static int take_value(const struct cli_context *context, int argc, char **argv, int *index,
+                      struct wishes *out)
+{
+    struct pull_order order;
+    const char *value = value_of("--platform", argc, argv, index);
+    if (value != NULL) {
+        out->platform = value;
+        if (platform_known(value))
+            return 1;
+        (void)cli_usage(context, "pull", "--platform \"%.100s\": os/arch, os/arch/variant or all",
+                        value);
+        return -1;
+    }
+    value = value_of("--on", argc, argv, index);
+    if (value == NULL)
+        return 0;
+    out->on = value;
+    if (pull_on_parse(value, &order))
+        return 1;
+    (void)cli_usage(context, "pull", "--on \"%.100s\": local, zone, all or a number of nodes",
+                    value);
+    return -1;
 }
 
 /* One argument that is no common option. */
@@ -41,16 +80,9 @@ static int take_argument(const struct cli_context *context, int argc, char **arg
         out->json = true;
         return CLI_OK;
     }
-    if (strcmp(word, "--platform") == 0 || strncmp(word, "--platform=", 11) == 0) {
-        if (word[10] != '=' && *index + 1 == argc)
-            return cli_usage(context, "pull", "--platform needs a value");
-        out->platform = word[10] == '=' ? word + 11 : argv[++*index];
-        return platform_known(out->platform)
-                   ? CLI_OK
-                   : cli_usage(context, "pull",
-                               "--platform \"%.100s\": os/arch, os/arch/variant or all",
-                               out->platform);
-    }
+    int taken = take_value(context, argc, argv, index, out);
+    if (taken != 0)
+        return taken > 0 ? CLI_OK : CLI_USAGE;
     if (word[0] == '-' || out->image != NULL)
         return cli_usage(context, "pull", "unknown argument \"%.200s\"", word);
     if (image_name_parse(word, &image) != 0)
@@ -111,8 +143,9 @@ static int order(const struct cli_context *context, const struct wishes *wishes,
                  size_t target_bytes)
 {
     json_t *answer = NULL;
-    json_t *body = json_pack("{s:s,s:s,s:b}", "image", wishes->image, "platform",
-                             wishes->platform == NULL ? "" : wishes->platform, "attached", 1);
+    json_t *body = json_pack("{s:s,s:s,s:s,s:b}", "image", wishes->image, "platform",
+                             wishes->platform == NULL ? "" : wishes->platform, "on",
+                             wishes->on == NULL ? "local" : wishes->on, "attached", 1);
     char *text = body == NULL ? NULL : json_dumps(body, JSON_COMPACT);
     json_decref(body);
     if (text == NULL)

@@ -101,6 +101,8 @@ struct config {
     struct config_path listen_control; /* "": see control_path */
     struct peer_addr listen_prefetch;  /* port 0: no orders by HTTP */
     struct config_path prefetch_token_file;
+    uint64_t prefetch_pushed_on;                               /* enum pull_on, counted from 1 */
+    bool prefetch_from_peers;                                  /* order_serve.h */
     struct peer_addr listen_tls;                               /* port 0: no TLS client port */
     struct config_path tls_certificates[CONFIG_TLS_PAIRS_MAX]; /* the n-th key is the n-th one's */
     uint32_t tls_certificate_count;

@@ -22,6 +22,7 @@ static const char *const modes[] = {"normal", "passthrough", NULL};
 static const char *const cache_modes[] = {"disk", "memory", NULL};
 static const char *const copies[] = {"mesh", "zone", NULL};
 static const char *const offlines[] = {"deny", "same-credentials", NULL};
+static const char *const pushed_on[] = {"local", "zone", "all", NULL};
 static const char *const trusts[] = {"member", "quorum", "verified", NULL};
 static const char *const levels[] = {"error", "warn", "info", "debug", "trace", NULL};
 static const char *const signatures[] = {"v3", "v1", NULL};
@@ -130,6 +131,20 @@ static const struct config_key keys[] = {
      .fallback = "",
      .help = "File with the token that each such order must carry, at least 32 bytes, not readable "
              "by others; read anew at each use."},
+    {.name = "prefetch.pushedOn",
+     .type = CONFIG_ENUM,
+     .offset = AT(prefetch_pushed_on),
+     .fallback = "local",
+     .choices = pushed_on,
+     .help =
+         "Which nodes bring in what Harbor or a registry says was pushed: this one, its zone's, "
+         "or all."},
+    {.name = "prefetch.fromPeers",
+     .type = CONFIG_BOOL,
+     .offset = AT(prefetch_from_peers),
+     .fallback = "true",
+     .help = "Brings in from the mesh what other nodes ask for (`shoal pull --on`), in an hour no "
+             "more than half of the cache."},
     {.name = "advertise",
      .type = CONFIG_ADDRESS,
      .offset = AT(advertise),

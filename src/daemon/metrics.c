@@ -136,10 +136,37 @@ static void bytes_page(struct page *page, struct agent *agent)
         blobs.scrubbed);
 }
 
+static void orders_page(struct page *page, struct agent *agent)
+{
+    struct pulls_counters orders;
+    struct order_serve_counters served;
+    pulls_counters(agent->pulls, &orders);
+    family(page, "orders_total", "counter",
+           "Images to be pulled on the operator's order, by what became of them.");
+    labelled(page, "outcome", "begun", orders.begun);
+    labelled(page, "outcome", "done", orders.done);
+    labelled(page, "outcome", "failed", orders.failed);
+    labelled(page, "outcome", "cancelled", orders.cancelled);
+    labelled(page, "outcome", "refused", orders.refused);
+    order_serve_counters(agent->serve, &served);
+    family(page, "orders_of_peers_total", "counter",
+           "Blobs that other nodes asked for, by what became of them; refused: answers.");
+    labelled(page, "outcome", "begun", served.begun);
+    labelled(page, "outcome", "done", served.done);
+    labelled(page, "outcome", "failed", served.failed);
+    labelled(page, "outcome", "forgotten", served.forgotten);
+    labelled(page, "outcome", "refused", served.refused);
+    one(page, "orders_unauthorized_total", "counter",
+        "Requests on the port for orders without its token.", agent->prefetch.unauthorized);
+    family(page, "orders_bytes_total", "counter",
+           "Bytes that came for orders now over, by where from.");
+    labelled(page, "source", "origin", orders.origin_bytes);
+    labelled(page, "source", "peer", orders.peer_bytes);
+}
+
 static void pulls_page(struct page *page, struct agent *agent)
 {
     const struct mirror_counters *mirror = mirror_counters(agent->mirror);
-    struct pulls_counters orders;
     family(page, "requests_total", "counter", "Client requests, by kind.");
     labelled(page, "kind", "manifest", mirror->manifests);
     labelled(page, "kind", "manifest_cached", mirror->manifests_cached);
@@ -176,20 +203,6 @@ static void pulls_page(struct page *page, struct agent *agent)
     labelled(page, "outcome", "used", mirror->ahead_used);
     labelled(page, "outcome", "unused", mirror->ahead_unused);
     labelled(page, "outcome", "failed", mirror->ahead_failed);
-    pulls_counters(agent->pulls, &orders);
-    family(page, "orders_total", "counter",
-           "Images to be pulled on the operator's order, by what became of them.");
-    labelled(page, "outcome", "begun", orders.begun);
-    labelled(page, "outcome", "done", orders.done);
-    labelled(page, "outcome", "failed", orders.failed);
-    labelled(page, "outcome", "cancelled", orders.cancelled);
-    labelled(page, "outcome", "refused", orders.refused);
-    one(page, "orders_unauthorized_total", "counter",
-        "Requests on the port for orders without its token.", agent->prefetch.unauthorized);
-    family(page, "orders_bytes_total", "counter",
-           "Bytes that came for orders now over, by where from.");
-    labelled(page, "source", "origin", orders.origin_bytes);
-    labelled(page, "source", "peer", orders.peer_bytes);
     one(page, "registry_unavailable_total", "counter", "Requests the registry did not answer.",
         mirror->unavailable);
     family(page, "first_byte_seconds", "histogram", "Time to a blob's first byte.");
@@ -383,6 +396,7 @@ char *metrics_text(struct agent *agent, size_t *bytes)
     struct page page = {0};
     bytes_page(&page, agent);
     pulls_page(&page, agent);
+    orders_page(&page, agent);
     mesh_page(&page, agent);
     cache_page(&page, agent);
     acr_page(&page, agent);

@@ -136,6 +136,10 @@ static bool drain(struct node *node)
             if (node->handlers.lookup != NULL)
                 node->handlers.lookup(node->handlers.host, event.of.lookup);
             break;
+        case MESH_ORDER:
+            if (node->order != NULL)
+                node->order(node->order_arg, event.of.order);
+            break;
         }
     }
     return true;
@@ -369,6 +373,12 @@ void node_free(struct node *node)
 }
 
 /* ---- what the upper half asks ---- */
+
+void node_on_order(struct node *node, node_order_fn order, void *arg)
+{
+    node->order = order;
+    node->order_arg = arg;
+}
 
 struct mesh *node_mesh(struct node *node)
 {

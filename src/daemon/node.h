@@ -103,6 +103,10 @@ struct node_link_view {
 };
 
 struct node;
+/* What is called for orders of other nodes (mesh.h); borrowed for the call. Without one they are
+ * dropped. */
+typedef void (*node_order_fn)(void *arg, const struct mesh_order *order);
+void node_on_order(struct node *node, node_order_fn order, void *arg);
 
 /*
  * Reads or makes the identity (dataDir/identity, 0400), reads the cluster secrets, binds TCP and

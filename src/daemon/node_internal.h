@@ -21,6 +21,8 @@ struct node {
     const struct config *config;
     struct buffer_pool *pool;
     struct node_handlers handlers;
+    node_order_fn order; /* NULL: none */
+    void *order_arg;
     struct env env; /* host is this node */
     struct identity identity;
     struct admission admission;

@@ -122,7 +122,7 @@ static void unauthorized(struct prefetch_port *port, struct exchange *exchange)
 }
 
 /* Orders all of it. */
-static void take_orders(struct pulls *pulls, const struct preheat *preheat,
+static void take_orders(const struct prefetch_port *port, struct preheat *preheat,
                         struct exchange *exchange)
 {
     char id[PULL_ID_BYTES], error[PULL_ERROR_BYTES];
@@ -130,7 +130,8 @@ static void take_orders(struct pulls *pulls, const struct preheat *preheat,
     int status = 202;
     uint32_t taken = 0;
     for (uint32_t i = 0; i < preheat->count; i++) {
-        int err = pulls_order(pulls, &preheat->orders[i], id, error);
+        preheat->orders[i].on = (enum pull_on)(port->config->prefetch_pushed_on - 1);
+        int err = pulls_order(port->pulls, &preheat->orders[i], id, error);
         (void)json_array_append_new(list, err == 0 ? json_pack("{s:s}", "id", id)
                                                    : json_pack("{s:s}", "error", error));
         if (err != 0 && status == 202)
@@ -153,7 +154,7 @@ static void notify(struct prefetch_port *port, struct exchange *exchange)
     }
     int err = preheat_parse(body, bytes, preheat, error);
     if (err == 0)
-        take_orders(port->pulls, preheat, exchange);
+        take_orders(port, preheat, exchange);
     else
         pull_http_answer(exchange, pull_http_status(err), json_pack("{s:s}", "error", error));
     (void)loop_alloc(NULL, preheat, 0);

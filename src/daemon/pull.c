@@ -72,6 +72,8 @@ static void tick_one(struct pull *pull)
         pull__end(pull, PULL_CANCELLED, "nobody asks for it any more");
     else if (pull->state == PULL_RUNNING)
         pull__blobs_tick(pull);
+    else if (pull->state == PULL_SPREADING)
+        pull__nodes_tick(pull);
 }
 
 /* The oldest that waits begins, if fewer than there may be are at work. True: some are not over. */
@@ -115,6 +117,7 @@ static struct pull *find(const struct pulls *pulls, const char *id)
 static void pull_free(struct pull *pull)
 {
     (void)loop_alloc(NULL, pull->blobs, 0);
+    (void)loop_alloc(NULL, pull->nodes, 0);
     (void)loop_alloc(NULL, pull, 0);
 }
 
@@ -143,8 +146,8 @@ static bool same_order(const struct pull_order *a, const struct pull_order *b)
            strcmp(a->image.repository, b->image.repository) == 0 &&
            strcmp(a->image.tag, b->image.tag) == 0 && a->image.has_digest == b->image.has_digest &&
            (!a->image.has_digest || digest_equal(&a->image.digest, &b->image.digest)) &&
-           a->all_platforms == b->all_platforms && a->attached == b->attached &&
-           strcmp(a->platform.os, b->platform.os) == 0 &&
+           a->on == b->on && a->on_count == b->on_count && a->all_platforms == b->all_platforms &&
+           a->attached == b->attached && strcmp(a->platform.os, b->platform.os) == 0 &&
            strcmp(a->platform.architecture, b->platform.architecture) == 0 &&
            strcmp(a->platform.variant, b->platform.variant) == 0;
 }

@@ -238,7 +238,7 @@ static void note_progress(struct pull *pull)
     uint32_t done;
     uint64_t bytes = moved(pull, &done);
     if (done == pull->blob_count) {
-        pull__end(pull, PULL_DONE, "%s", "");
+        pull__nodes_begin(pull);
     } else if (bytes != pull->moved_bytes) {
         pull->moved_bytes = bytes;
         pull->moved_us = pull__now_us(pull);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Shared by the files of orders: pull.c (table, life), pull_manifest.c (what an image is of),
- * pull_blobs.c (bringing it in), pull_json.c (how it fares). */
+ * pull_blobs.c (bringing it in), pull_nodes.c (on other nodes), pull_json.c (how it fares). */
 #ifndef SHOAL_DAEMON_PULL_INTERNAL_H
 #define SHOAL_DAEMON_PULL_INTERNAL_H
 
@@ -11,6 +11,7 @@ enum pull_state {
     PULL_WAITING,   /* for others to end; ends by its turn, or cancelled */
     PULL_RESOLVING, /* asks for manifests; ends by the last of them, or an error */
     PULL_RUNNING,   /* blobs come in; ends by the last of them, or an error */
+    PULL_SPREADING, /* other nodes bring it in; ends by the last of them */
     PULL_DONE,
     PULL_FAILED,
     PULL_CANCELLED,
@@ -34,6 +35,30 @@ struct pull_blob {
     uint64_t retry_us; /* WAITING: not before */
     unsigned tries;
     int err; /* the last reader's */
+};
+
+enum pull_node_state {
+    PULL_NODE_WAITING = 0, /* for others to be done */
+    PULL_NODE_ACTIVE,      /* is asked; ends by its answer, or silence */
+    PULL_NODE_DONE,
+    PULL_NODE_REFUSED, /* reason: enum wire_order_state */
+    PULL_NODE_FAILED,  /* the same, or one of those below */
+};
+#define PULL_NODE_SILENT (WIRE_ORDER_STATES)
+#define PULL_NODE_BUSY   (WIRE_ORDER_STATES + 1)
+
+/* Another node that is to have the image. */
+struct pull_node {
+    struct node_id id;
+    struct peer_addr addr;
+    enum distance distance;
+    enum pull_node_state state;
+    uint8_t reason;
+    uint32_t done;               /* blobs from the first on that it has */
+    uint64_t serial;             /* of the last ASK */
+    uint32_t serial_done;        /* `done` at it */
+    uint64_t asked_us, heard_us; /* last */
+    uint64_t moved_us;           /* when it last said that something moves */
 };
 
 /* One manifest being asked for, its answer collected. */
@@ -63,6 +88,8 @@ struct pull {
     uint32_t manifest_count, manifest_next;
     struct pull_blob *blobs; /* owned, PULL_BLOBS_MAX of them; NULL before any is known */
     uint32_t blob_count;
+    struct pull_node *nodes; /* owned; NULL before it spreads */
+    uint32_t node_count;
     uint64_t began_us, ended_us, asked_us;
     uint64_t moved_us, moved_bytes; /* when something last came, and how much had come then */
 };
@@ -99,6 +126,14 @@ void pull__blobs_begin(struct pull *pull);
 void pull__blobs_tick(struct pull *pull);
 /* Ends all readers. */
 void pull__blobs_stop(struct pull *pull);
+
+/* ---- pull_nodes.c ---- */
+/* All is here: ends the order, or goes on to other nodes. */
+void pull__nodes_begin(struct pull *pull);
+/* Asks those whose turn it is. */
+void pull__nodes_tick(struct pull *pull);
+/* Why a node does not have it, for people; "": it has. */
+const char *pull__node_reason(const struct pull_node *node);
 
 /* ---- pull_json.c ---- */
 /* "linux/amd64", or "all"; uses `out` if need be. */

@@ -5,8 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const states[] = {"",     "waiting", "resolving", "running",
-                                     "done", "failed",  "cancelled"};
+#include "bytes.h"
+
+static const char *const states[] = {"",          "waiting", "resolving", "running",
+                                     "spreading", "done",    "failed",    "cancelled"};
 static const char *const blob_states[] = {"waiting", "running", "done", "failed"};
 
 static json_int_t number(uint64_t value)
@@ -31,6 +33,43 @@ static const char *image_text(const struct image_name *image, char *out, size_t 
                    image->tag[0] == '\0' ? "" : ":", image->tag, image->has_digest ? "@" : "",
                    digest);
     return out;
+}
+
+static const char *on_text(const struct pull_order *order, char out[16])
+{
+    static const char *const names[] = {"local", "zone", "all"};
+    if (order->on != PULL_ON_COUNT)
+        return names[order->on];
+    (void)snprintf(out, 16, "%u", (unsigned)order->on_count);
+    return out;
+}
+
+/* The first so many nodes that do not have it are named. */
+#define TROUBLES_MAX 16
+
+static void add_nodes(const struct pull *pull, json_t *object)
+{
+    uint32_t counts[PULL_NODE_FAILED + 1] = {0};
+    json_t *troubles = json_array();
+    char on[16];
+    for (uint32_t i = 0; i < pull->node_count; i++) {
+        const struct pull_node *node = &pull->nodes[i];
+        char addr[PEER_ADDR_TEXT_BYTES];
+        counts[node->state]++;
+        if (node->state < PULL_NODE_REFUSED || json_array_size(troubles) == TROUBLES_MAX)
+            continue;
+        (void)json_array_append_new(troubles, json_pack("{s:s,s:s}", "addr",
+                                                        peer_addr_text(&node->addr, addr), "error",
+                                                        pull__node_reason(node)));
+    }
+    (void)json_object_set_new(object, "on", json_string(on_text(&pull->order, on)));
+    (void)json_object_set_new(
+        object, "nodes",
+        json_pack("{s:i,s:i,s:i,s:i,s:i,s:i}", "all", (int)pull->node_count, "waiting",
+                  (int)counts[PULL_NODE_WAITING], "running", (int)counts[PULL_NODE_ACTIVE], "done",
+                  (int)counts[PULL_NODE_DONE], "refused", (int)counts[PULL_NODE_REFUSED], "failed",
+                  (int)counts[PULL_NODE_FAILED]));
+    (void)json_object_set_new(object, "troubles", troubles);
 }
 
 static json_t *summary(const struct pull *pull)
@@ -76,6 +115,7 @@ json_t *pulls_json(struct pulls *pulls, const char *id)
                       one->err == 0 ? "" : err_text(one->err)));
     }
     (void)json_object_set_new(object, "blobs", list);
+    add_nodes(pull, object);
     return object;
 }
 

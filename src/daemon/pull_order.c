@@ -47,22 +47,57 @@ static int take_platform(const json_t *value, struct pull_order *out, char error
     return 0;
 }
 
+bool pull_on_parse(const char *text, struct pull_order *out)
+{
+    static const char *const names[] = {"local", "zone", "all"};
+    uint64_t count = 0;
+    out->on_count = 0;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        out->on = (enum pull_on)i;
+        if (strcmp(text, names[i]) == 0)
+            return true;
+    }
+    for (const char *at = text; *at != '\0'; at++) {
+        if (*at < '0' || *at > '9' || count > MEMBERS_MAX)
+            return false;
+        count = count * 10 + (uint64_t)(*at - '0');
+    }
+    out->on = PULL_ON_COUNT;
+    out->on_count = (uint32_t)count;
+    return count > 0 && count <= MEMBERS_MAX;
+}
+
+static int take_on(const json_t *value, struct pull_order *out, char error[PULL_ERROR_BYTES])
+{
+    char text[32] = "";
+    if (value == NULL)
+        return 0;
+    if (json_is_integer(value))
+        (void)snprintf(text, sizeof text, "%lld", (long long)json_integer_value(value));
+    else if (!json_is_string(value) || text_copy(text, sizeof text, json_string_value(value)) != 0)
+        text[0] = '\0';
+    if (text[0] != '\0' && pull_on_parse(text, out))
+        return 0;
+    return fail(error, E_INVALID, "on: local, zone, all or a number of nodes");
+}
+
 static int read_order(const json_t *root, struct pull_order *out, char error[PULL_ERROR_BYTES])
 {
-    static const char *const known[] = {"image", "platform", "attached"};
+    static const char *const known[] = {"image", "platform", "on", "attached"};
     const char *image = json_string_value(json_object_get(root, "image"));
     const json_t *attached = json_object_get(root, "attached");
     size_t found = 0;
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         found += json_object_get(root, known[i]) != NULL;
     if (found != json_object_size(root))
-        return fail(error, E_INVALID, "known keys are image, platform and attached");
+        return fail(error, E_INVALID, "known keys are image, platform, on and attached");
     if (image == NULL || image_name_parse(image, &out->image) != 0)
         return fail(error, E_INVALID, "image: no image's name (registry/name:tag)");
     if (attached != NULL && !json_is_boolean(attached))
         return fail(error, E_INVALID, "attached: true or false");
     out->attached = json_is_true(attached);
-    return take_platform(json_object_get(root, "platform"), out, error);
+    int err = take_on(json_object_get(root, "on"), out, error);
+    return err != 0 ? err : take_platform(json_object_get(root, "platform"), out, error);
 }
 
 int pull_json_load(const char *json, size_t json_bytes, size_t bytes_max, json_t **root,

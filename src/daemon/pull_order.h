@@ -13,10 +13,12 @@
 MUST_USE int pull_json_load(const char *json, size_t json_bytes, size_t bytes_max, json_t **root,
                             char error[PULL_ERROR_BYTES]);
 
+/* "local", "zone", "all" or a number from 1 to MEMBERS_MAX. False: none of these. */
+bool pull_on_parse(const char *text, struct pull_order *out);
 /*
- * {"image": "registry/name:tag", "platform": "os/arch[/variant]" or "all", "attached": true}; the
- * last two may be missing. 0; E_TOO_LARGE (bytes, depth); E_MALFORMED, E_INVALID with one line for
- * people in `error`.
+ * {"image": "registry/name:tag", "platform": "os/arch[/variant]" or "all", "on": "local",
+ * "zone", "all" or a number of nodes, "attached": true}; all but the image may be missing. 0;
+ * E_TOO_LARGE (bytes, depth); E_MALFORMED, E_INVALID with one line for people in `error`.
  */
 MUST_USE int pull_order_parse(const char *json, size_t json_bytes, struct pull_order *out,
                               char error[PULL_ERROR_BYTES]);

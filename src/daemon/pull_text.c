@@ -56,6 +56,20 @@ static void bar_line(struct pull_text *text, const json_t *object, const char *n
     text->lines++;
 }
 
+/* "nodes  3 of 10 have it, 2 running, 1 refused, 0 failed"; nothing if there are none. */
+static bool nodes_line(const json_t *pull, FILE *out)
+{
+    const json_t *nodes = json_object_get(pull, "nodes");
+    unsigned all = (unsigned)json_number_at(nodes, "all");
+    if (all == 0)
+        return false;
+    (void)fprintf(
+        out, "  other nodes  %u of %u have it, %u running, %u refused, %u failed\n",
+        (unsigned)json_number_at(nodes, "done"), all, (unsigned)json_number_at(nodes, "running"),
+        (unsigned)json_number_at(nodes, "refused"), (unsigned)json_number_at(nodes, "failed"));
+    return true;
+}
+
 static void draw(struct pull_text *text, const json_t *pull)
 {
     const json_t *blobs = json_object_get(pull, "blobs"), *blob;
@@ -75,6 +89,7 @@ static void draw(struct pull_text *text, const json_t *pull)
     } else {
         bar_line(text, pull, "all");
     }
+    text->lines += nodes_line(pull, text->out);
 }
 
 /* A line for each look that finds more blobs here than the one before. */
@@ -83,6 +98,10 @@ static void tell(struct pull_text *text, const json_t *pull)
     const json_t *blobs = json_object_get(pull, "blobs"), *blob;
     size_t i, done = 0;
     json_array_foreach(blobs, i, blob) done += is(blob, "done");
+    size_t nodes = json_number_at(json_object_get(pull, "nodes"), "done");
+    if (nodes != text->told_nodes)
+        (void)nodes_line(pull, text->out);
+    text->told_nodes = nodes;
     if (done == text->told_done)
         return;
     text->told_done = done;

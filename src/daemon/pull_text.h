@@ -12,8 +12,8 @@
 struct pull_text {
     FILE *out; /* borrowed */
     bool terminal;
-    unsigned lines;   /* drawn last, to be drawn over */
-    size_t told_done; /* blobs told of so far, without a terminal */
+    unsigned lines;               /* drawn last, to be drawn over */
+    size_t told_done, told_nodes; /* blobs and nodes told of so far, without a terminal */
 };
 
 /* One look at the order (borrowed). */

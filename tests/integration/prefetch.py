@@ -9,7 +9,7 @@ import time
 import it
 import marks
 from images import push_multi
-from lab import REGISTRY_NAME, Lab, Process
+from lab import REGISTRY_NAME, Lab, Process, run
 from operate import pull as client_pull, shoal
 from pull import fetch
 from registries import ACCEPT, PASSWORD, USER, make_certificate, make_login, ns, private_registry, pull as private_pull
@@ -93,7 +93,7 @@ def test_what_cannot_be_pulled_is_told():
             text = refused(node, image)
             it.check(wanted in text, f"{image}: {text}")
         for words, wanted in (((), "which image"), (("a b",), "no image's name"), (("a", "b"), "unknown argument"), (("a", "--platform", "x"), "os/arch"),
-                              (("a", "--on", "all"), "unknown argument")):
+                              (("a", "--on", "0"), "a number of nodes"), (("a", "--on"), "a number of nodes")):
             it.check(wanted in shoal(node, "pull", *words, code=2), f"{words}")
         process.kill()
         text = refused(node, f"{REGISTRY_NAME}/lib/app:2")
@@ -107,7 +107,7 @@ def test_orders_over_the_control_socket():
         lab.start_nodes()
         node = lab.nodes[0]
         good = {"image": f"{REGISTRY_NAME}/lib/app:1"}
-        for body, wanted in (("", 400), ("[]", 400), ("{", 400), ({"image": 1}, 400), ({"image": "a b"}, 400), ({**good, "platform": "x"}, 400), ({**good, "on": "all"}, 400),
+        for body, wanted in (("", 400), ("[]", 400), ("{", 400), ({"image": 1}, 400), ({"image": "a b"}, 400), ({**good, "platform": "x"}, 400), ({**good, "on": "some"}, 400), ({**good, "on": 0}, 400), ({**good, "on": True}, 400),
                              ({"image": "x.test/a"}, 404), ("[" * 60000, 413), ('{"image": "' + "a" * 70000 + '"}', 413), ({**good, "attached": 1}, 400)):
             status, text = control(node, "/prefetch", body)
             it.check(status == wanted and "error" in text, f"{str(body)[:60]}: {status} {text[:200]}")
@@ -162,6 +162,118 @@ def test_acl_7_nodes_login_brings_in_and_lets_nobody_read():
             it.check(PASSWORD not in text + node.process.text(), "the login is told")
 
 
+def here(node, image) -> bool:
+    """All of the image is in this node's cache, verified."""
+    done = order(node, f"{REGISTRY_NAME}/lib/app:1")
+    return done["origin_bytes"] + done["peer_bytes"] == 0
+
+
+def origin_bytes(lab) -> float:
+    return sum(node.status()["bytes"]["origin"] for node in lab.nodes)
+
+
+def test_on_other_nodes():
+    """They bring it in from the mesh: it leaves the registry once, and their clients read nothing of it."""
+    with Lab(4, zones=2) as lab:
+        lab.start_registry()
+        image = lab.push_image("lib/app", [9 << 20, 5 << 20, 1 << 20, 300 << 10, 200 << 10, 100 << 10])
+        lab.start_nodes()
+        lab.wait_members()
+        first, near, far, other = lab.nodes
+        name, size = f"{REGISTRY_NAME}/lib/app:1", image["size"] + image["config"]["size"]
+        done = order(first, name, "--on", "1")
+        it.check(done["nodes"]["all"] == 0 and done["on"] == "1", f"{done}")
+        it.check("has 4 nodes that are up, 5 are asked for" in refused(first, name, "--on", "5"), "five of four nodes")
+        done = order(first, name, "--on", "zone")
+        it.check(done["nodes"] == {"all": 1, "waiting": 0, "running": 0, "done": 1, "refused": 0, "failed": 0} and done["troubles"] == [], f"{done}")
+        it.check(near.status()["bytes"]["peer"] == size and far.status()["bytes"]["peer"] == 0, "another zone")
+        done = order(first, name, "--on=all")
+        it.check(done["nodes"]["all"] == done["nodes"]["done"] == 3, f"{done}")
+        it.check(origin_bytes(lab) == size, f"left the registry more than once: {origin_bytes(lab)}")
+        for node in (near, far, other):
+            it.check(node.metric("shoal_orders_total") == 0 and here(node, image), f"{node.name} does not have it")
+            client_pull(node, image)
+        it.check(origin_bytes(lab) == size, "clients read the registry")
+        text = shoal(first, "pull", name, "--on", "2")
+        it.check("1 of 1 have it" in text, text)
+        it.check(control(first, "/prefetch", {"image": name, "on": 3})[0] == 202, "by hand")
+
+
+def test_nodes_that_refuse_fail_or_are_gone():
+    with Lab(4) as lab:
+        lab.start_registry()
+        image = lab.push_image("lib/app", [40 << 20])
+        first, closed, small, gone = lab.nodes
+        first.start(wait=False)
+        gone.start(wait=False)
+        closed.start({"prefetch.fromPeers": False}, wait=False)
+        small.start({"cache.capacity": "64MiB"}, wait=False)
+        for node in lab.nodes:
+            node.wait_ready()
+        lab.wait_members()
+        text = refused(first, f"{REGISTRY_NAME}/lib/app:1", "--on", "all")
+        pull = json.loads(control(first, "/prefetch")[1])["pulls"][0]
+        pull = json.loads(control(first, f"/prefetch/{pull['id']}")[1])
+        why = {t["addr"]: t["error"] for t in pull["troubles"]}
+        it.check(pull["nodes"]["done"] == 1 and pull["nodes"]["refused"] == 2 and pull["state"] == "failed", f"{pull}")
+        it.check("refuses orders of other nodes" in why[f"{closed.address}:{closed.mesh_port}"], f"{why}")
+        it.check("half of its cache" in why[f"{small.address}:{small.mesh_port}"], f"{why}")
+        it.check("2 of 3 other nodes do not have it" in text, text)
+        it.check(closed.metric("shoal_orders_of_peers_total") >= 1 and closed.status()["bytes"]["peer"] == 0, "it was brought in all the same")
+        it.check(here(gone, image), "the one that agreed does not have it")
+        gone.process.kill()  # still a member for some seconds: silence ends it
+        text = refused(first, f"{REGISTRY_NAME}/lib/app:1", "--on", "all")
+        it.check("other nodes do not have it" in text, text)
+
+
+def test_what_is_asked_no_more_is_forgotten():
+    with Lab(2, mbit=10, origin_mbit=400) as lab:
+        lab.start_registry()
+        lab.push_image("lib/app", [17 << 20, 17 << 20])
+        lab.start_nodes()
+        lab.wait_members()
+        first, second = lab.nodes
+        place = "/prefetch/" + json.loads(control(first, "/prefetch", {"image": f"{REGISTRY_NAME}/lib/app:1", "on": "all"})[1])["id"]
+        end = time.monotonic() + 60
+        while json.loads(control(first, place)[1])["state"] != "spreading":
+            it.check(time.monotonic() < end, control(first, place)[1])
+            time.sleep(0.1)
+        time.sleep(1.5)
+        it.check(second.metric("shoal_readers_ahead") > 0, "nothing comes in")
+        it.check(json.loads(control(first, place + "/cancel", method="POST")[1])["state"] == "cancelled", "cancel")
+        end = time.monotonic() + 30
+        while second.metric("shoal_readers_ahead") > 0:
+            it.check(time.monotonic() < end, "it is brought in for nobody")
+            time.sleep(0.5)
+        page = second.get("/metrics", admin=True)
+        counts = [line for line in page.splitlines() if line.startswith("shoal_orders_of_peers_total")]
+        it.check('shoal_orders_of_peers_total{outcome="forgotten"} 0' not in counts, f"counted otherwise: {counts}")
+
+
+def test_acl_1_other_nodes_get_no_right_with_it():
+    """A private image on all nodes: they have no login, and their clients without one get the registry's 401."""
+    with Lab(2) as lab:
+        cert, key = make_certificate(lab.dir, "registry", "registry.test")
+        passwords = lab.dir / "htpasswd"
+        passwords.write_text(run("htpasswd", "-Bbn", USER, PASSWORD).stdout)
+        lab.start_registry()
+        lab.start_registry({"htpasswd": {"realm": "basic-realm", "path": str(passwords)}}, port=5443, name="registry-tls", tls={"certificate": str(cert), "key": str(key)})
+        image = lab.push_image("lib/app", [3 << 20, 1 << 20])
+        entry = {"name": "registry.test:5443", "ca": str(cert), "allowPrivate": True}
+        first, second = lab.nodes
+        lab.registries = [{**entry, "credentials": str(make_login(lab.dir / "login", f"{USER}:{PASSWORD}"))}]
+        first.start()
+        lab.registries = [entry]
+        second.start()
+        lab.wait_members()
+        done = order(first, "registry.test:5443/lib/app:1", "--on", "all")
+        it.check(done["nodes"]["done"] == 1 and second.status()["bytes"]["origin"] == 0, f"{done}")
+        it.check(second.status()["bytes"]["peer"] == image["size"] + image["config"]["size"], "it did not come from the first node")
+        it.check(private_pull(second, "registry.test:5443", image) == 401, "a client without a login reads what was brought in")
+        it.check(private_pull(second, "registry.test:5443", image, "-u", f"{USER}:{PASSWORD}") == 200, "with its own login")
+        it.check(second.status()["bytes"]["origin"] == 0, "read from the registry all the same")
+
+
 KRAKEN = "application/vnd.docker.distribution.manifest.v2+json"
 
 
@@ -200,7 +312,7 @@ def test_harbor_and_ci_by_http():
         other = lab.push_image("lib/other", [2 << 20])
         token = marks.secret("prefetch-token") + "0123456789abcdef0123456789abcdef"
         node = lab.nodes[0]
-        node.start({"listen.prefetch": node.address, "prefetch.tokenFile": with_token(lab, token + "\n")})
+        node.start({"listen.prefetch": node.address, "prefetch.tokenFile": with_token(lab, token + "\n"), "prefetch.pushedOn": "all"})
         lab.nodes[1].start()
         lab.wait_members()
         bearer, basic, wrong = ("-H", f"Authorization: Bearer {token}"), ("-u", f"harbor:{token}"), ("-u", "harbor:" + "x" * 32)
@@ -217,6 +329,7 @@ def test_harbor_and_ci_by_http():
         it.check(status == 202 and len(orders) == 1, f"{status} {text}")
         done = wait_over(node, f"/prefetch/{orders[0]['id']}", *bearer)
         it.check(done["state"] == "done" and done["digest"] == image["digest"] and done["origin_bytes"] == image["size"] + image["config"]["size"], f"{done}")
+        it.check(done["on"] == "all" and done["nodes"]["done"] == 1 and lab.nodes[1].status()["bytes"]["peer"] == done["bytes"], f"{done}")
         status, text = by_http(node, "/registry/notifications", *basic, body=good)  # replayed: nothing comes again
         again = wait_over(node, f"/prefetch/{json.loads(text)['orders'][0]['id']}", *bearer)
         it.check(status == 202 and again["state"] == "done" and again["origin_bytes"] == 0, f"{again}")

@@ -36,6 +36,13 @@ static void orders_are_taken(void **state)
     assert_true(order.all_platforms);
     assert_int_equal(parse("{\"image\":\"a\",\"platform\":\"\"}"), 0);
     assert_false(order.all_platforms);
+    assert_int_equal(order.on, PULL_ON_LOCAL);
+    assert_int_equal(parse("{\"image\":\"a\",\"on\":\"zone\"}"), 0);
+    assert_int_equal(order.on, PULL_ON_ZONE);
+    assert_int_equal(parse("{\"image\":\"a\",\"on\":\"16384\"}"), 0);
+    assert_true(order.on == PULL_ON_COUNT && order.on_count == 16384);
+    assert_int_equal(parse("{\"image\":\"a\",\"on\":3}"), 0);
+    assert_true(order.on == PULL_ON_COUNT && order.on_count == 3);
 }
 
 static void others_are_refused(void **state)
@@ -57,6 +64,13 @@ static void others_are_refused(void **state)
         {"{\"image\":\"a\",\"platform\":null}", E_INVALID, "platform: "},
         {"{\"image\":\"a\",\"platform\":\"linux\"}", E_INVALID, "platform: "},
         {"{\"image\":\"a\",\"attached\":1}", E_INVALID, "attached: "},
+        {"{\"image\":\"a\",\"on\":0}", E_INVALID, "on: "},
+        {"{\"image\":\"a\",\"on\":-1}", E_INVALID, "on: "},
+        {"{\"image\":\"a\",\"on\":\"\"}", E_INVALID, "on: "},
+        {"{\"image\":\"a\",\"on\":\"All\"}", E_INVALID, "on: "},
+        {"{\"image\":\"a\",\"on\":16385}", E_INVALID, "on: "},
+        {"{\"image\":\"a\",\"on\":[]}", E_INVALID, "on: "},
+        {"{\"image\":\"a\",\"on\":99999999999999999999999999999999999}", E_MALFORMED, "no JSON"},
         {"{\"image\":\"a\",\"plattform\":\"linux/arm\"}", E_INVALID, "known keys"},
         {"{\"image\":[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]}", E_TOO_LARGE, "nests too deep"},
     };
