@@ -61,6 +61,13 @@ struct blob_caller *blob_caller_ref(struct blob_caller *caller)
     return caller;
 }
 
+bool blob_caller_same(const struct blob_caller *a, const struct blob_caller *b)
+{
+    return a != NULL && b != NULL && a->registry == b->registry &&
+           strcmp(a->repository, b->repository) == 0 &&
+           memcmp(a->credential_hash, b->credential_hash, sizeof a->credential_hash) == 0;
+}
+
 void blob_caller_put(struct blob_caller *caller)
 {
     if (caller == NULL || --caller->refs > 0)

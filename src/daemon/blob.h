@@ -38,6 +38,8 @@ struct blob_caller *blob_caller_new(const struct registry_entry *registry, const
                                     const char *url);
 struct blob_caller *blob_caller_ref(struct blob_caller *caller);
 void blob_caller_put(struct blob_caller *caller); /* NULL is fine */
+/* The same credentials for the same repository; false for NULL. */
+bool blob_caller_same(const struct blob_caller *a, const struct blob_caller *b);
 
 /* Where bytes given to a client came from: the Shoal-Source header and the metrics' label. */
 enum blob_tier {

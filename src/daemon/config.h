@@ -134,6 +134,7 @@ struct config {
 
     uint64_t copies;         /* enum transfer_copies */
     uint64_t trust;          /* enum config_trust */
+    bool prefetch_ranges;    /* all of a layer of which ranges are read */
     bool prefetch_layers;    /* an image's next layers, before they are asked for (prefetch.h) */
     uint64_t tag_ttl_us;     /* a tag's answer counts for so long; 0: until the next question */
     uint64_t offline;        /* enum config_offline */

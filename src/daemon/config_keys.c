@@ -273,6 +273,12 @@ static const struct config_key keys[] = {
      .offset = AT(prefetch_layers),
      .fallback = "true",
      .help = "While a client reads a whole layer, bring in the image's next ones behind it."},
+    {.name = "transfer.prefetchRanges",
+     .type = CONFIG_BOOL,
+     .offset = AT(prefetch_ranges),
+     .fallback = "false",
+     .help = "While ranges of a layer are read, bring in the rest of it behind them; not of layers "
+             "larger than an eighth of the cache or 1 GiB."},
     {.name = "tags.ttl",
      .type = CONFIG_SECONDS,
      .offset = AT(tag_ttl_us),

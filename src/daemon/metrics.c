@@ -203,6 +203,8 @@ static void pulls_page(struct page *page, struct agent *agent)
     labelled(page, "outcome", "used", mirror->ahead_used);
     labelled(page, "outcome", "unused", mirror->ahead_unused);
     labelled(page, "outcome", "failed", mirror->ahead_failed);
+    one(page, "range_prefetches_total", "counter",
+        "Layers read by ranges of which the rest was brought in, too.", mirror->rests_begun);
     one(page, "registry_unavailable_total", "counter", "Requests the registry did not answer.",
         mirror->unavailable);
     family(page, "first_byte_seconds", "histogram", "Time to a blob's first byte.");

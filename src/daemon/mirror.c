@@ -25,6 +25,7 @@ static void caller_refused(void *arg, const struct blob_caller *caller)
     grants_revoke(mirror->config.grants, caller->registry->name, caller->repository,
                   caller->credential_hash);
     mirror_prefetch__refused(mirror->prefetch, caller);
+    mirror_rest__refused(mirror->rests, caller);
 }
 
 int mirror_new(const struct mirror_config *config, struct mirror **out)
@@ -40,6 +41,8 @@ int mirror_new(const struct mirror_config *config, struct mirror **out)
         err = tag_memory_new(&config->loop->env, &mirror->tags);
     if (err == 0)
         err = mirror_prefetch__new(mirror);
+    if (err == 0)
+        err = mirror_rest__new(mirror);
     if (err != 0) {
         mirror_free(mirror);
         return err;
@@ -57,6 +60,7 @@ void mirror_free(struct mirror *mirror)
     challenges_free(mirror->challenges);
     tag_memory_free(mirror->tags);
     mirror_prefetch__free(mirror->prefetch);
+    mirror_rest__free(mirror->rests);
     (void)loop_alloc(NULL, mirror, 0);
 }
 

@@ -46,6 +46,7 @@ struct mirror_counters {
      */
     uint64_t tags_stale, tags_unchanged, tags_joined, tags_moved, tags_off; /* mirror_tags.c */
     uint64_t ahead_begun, ahead_used, ahead_unused, ahead_failed;
+    uint64_t rests_begun; /* layers read by ranges, of which all is brought in */
     struct mirror_times first_byte;
     struct mirror_times pull; /* of blobs_done */
 };

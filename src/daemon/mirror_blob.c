@@ -275,6 +275,8 @@ static int open_answer(struct mirror_request *request, const struct blob_span *s
     exchange_on_gone(request->exchange, client_gone, answer);
     if (http_request_header(exchange_request(request->exchange), "range") == NULL)
         answer->image = mirror_prefetch__began(request);
+    if (!whole)
+        mirror_rest__asked(request, blob, span->size);
     try_first(answer);
     return 0;
 }

@@ -38,6 +38,7 @@ struct mirror {
     struct mirror_request
         *tag_asked; /* mirror_tags.c: questions under way, and who waits for one */
     struct mirror_prefetch *prefetch;
+    struct mirror_rests *rests;
     struct direct *direct_queue; /* direct.c: bodies to be kept whole that wait for memory */
     uint64_t direct_whole_bytes; /* of those that have it */
     struct silent_registry silent[MIRROR_SILENT_MAX];
@@ -169,6 +170,18 @@ struct prefetch_image *mirror_prefetch__began(const struct mirror_request *reque
 void mirror_prefetch__ended(struct prefetch_image *image);
 /* The registry refused this caller: nothing more is brought in on its behalf (ACL-2). */
 void mirror_prefetch__refused(struct mirror_prefetch *prefetch, const struct blob_caller *caller);
+
+/* ---- mirror_rest.c ---- */
+/* Makes mirror->rests, a part of the loop. 0, E_NO_MEMORY, E_INTERNAL. */
+MUST_USE int mirror_rest__new(struct mirror *mirror);
+/* After the loop has run out; NULL is fine. */
+void mirror_rest__free(struct mirror_rests *rests);
+/* A client whose right is proven reads a range of this blob through the mesh: if the configuration
+ * says so, all of it is brought in behind what clients wait for. Cost: a look at each such blob. */
+void mirror_rest__asked(const struct mirror_request *request, struct blob *blob,
+                        uint64_t size_bytes);
+/* The registry refused this caller: nothing more is brought in on its behalf (ACL-2). */
+void mirror_rest__refused(struct mirror_rests *rests, const struct blob_caller *caller);
 
 /* ---- mirror.c ---- */
 /* A request for what an entry of the registries answers. The entry is TAKEN, by failure too. NULL:

@@ -386,11 +386,7 @@ void mirror_prefetch__refused(struct mirror_prefetch *prefetch, const struct blo
     for (struct prefetch_image *image = prefetch->images; image != NULL; image = image->next) {
         for (uint32_t i = 0; i < image->plan.layer_count; i++) {
             struct ahead *ahead = image->layers[i].ahead;
-            const struct blob_caller *own = ahead == NULL ? NULL : ahead->reader.caller;
-            if (own == NULL || own->registry != caller->registry ||
-                strcmp(own->repository, caller->repository) != 0 ||
-                memcmp(own->credential_hash, caller->credential_hash,
-                       sizeof own->credential_hash) != 0)
+            if (ahead == NULL || !blob_caller_same(ahead->reader.caller, caller))
                 continue;
             ahead->refused = true; /* not here: the registry's answer is being worked on */
             (void)uv_timer_start(&prefetch->timer, on_tick, 0, TICK_MS);

@@ -4,6 +4,7 @@
 import base64
 import hashlib
 import http.client
+import json
 import random
 import sys
 import threading
@@ -77,9 +78,10 @@ def union(ranges) -> int:
 
 
 def piece_bytes(size: int) -> int:
-    """How the agent cuts a blob: the 256th part of it, a power of two from 128 KiB to 4 MiB."""
+    """How the agent cuts blobs up to 512 MiB: the 256th part, a power of two from 128 KiB to 1 MiB."""
+    it.check(size <= 512 * MIB, "larger ones are cut by another rule")
     piece = 128 * KIB
-    while piece < 4 * MIB and 2 * piece <= size // 256:
+    while piece < MIB and 2 * piece <= size // 256:
         piece *= 2
     return piece
 
@@ -251,6 +253,30 @@ def test_scattered_reads_bring_in_blocks_alone():
         got = origin_bytes(lab)
         it.figure(f"4 KiB at {len(ranges)} places on 4 nodes, one after the other, {seconds:.1f} s: registry {got / MIB:.2f} MiB, blocks {blocks / MIB:.2f} MiB")
         it.check(got <= 1.15 * blocks, f"{got} bytes from the registry for {blocks} in blocks")
+
+
+def test_ranges_bring_in_the_rest_if_asked_to():
+    """`transfer.prefetchRanges`: one small range, and the whole layer comes behind it, once; without it none of that does."""
+    lab, data, digest = lazy_lab(2, 24 * MIB, {"transfer.prefetchRanges": True})
+    with lab:
+        def held(node):
+            return json.loads(node.get("/status", admin=True).split(" ", 1)[1])["cache"]["bytes"]
+        for node in lab.nodes:
+            started = time.monotonic()
+            Reader(node, accelerator(digest)).read(data, 9 * MIB, 9 * MIB + 4095)
+            while held(node) < len(data):
+                it.check(time.monotonic() < started + 10, f"{node.name}: {held(node)} of {len(data)} bytes after 10 s")
+                time.sleep(0.1)
+            it.check(node.metric("shoal_range_prefetches_total") == 1, "not counted")
+        got = origin_bytes(lab)
+        it.check(got <= 1.1 * len(data), f"{got} bytes from the registry")
+        it.figure(f"24 MiB behind a range of 4 KiB, on two nodes one after the other: registry {got / len(data):.2f} copies")
+        tiny = {"transfer.prefetchRanges": True, "cache.capacity": "64MiB"}  # an eighth of it is less than the layer
+    lab, data, digest = lazy_lab(1, 24 * MIB, tiny)
+    with lab:
+        Reader(lab.nodes[0], accelerator(digest)).read(data, 9 * MIB, 9 * MIB + 4095)
+        time.sleep(2)
+        it.check(lab.nodes[0].metric("shoal_range_prefetches_total") == 0 and origin_bytes(lab) < MIB, "a layer too large for this cache was brought in")
 
 
 def test_block_size():
