@@ -30,7 +30,7 @@ from runtimes import PASSWORD, PORTS, USER, Containerd, Libpod, Sandbox, directo
 
 BEHIND = 100
 ALL = os.environ.get("ALL") == "1"
-CLIENTS = ("skopeo", "podman", "ctr", "docker")
+CLIENTS = ("skopeo", "podman", "ctr", "cri", "docker")  # cri: what the kubelet does
 # registry, and whether there is a login
 AUTHS = {"open": ("public", False), "basic": ("basic", True), "token": ("bearer", False), "token-login": ("bearer", True)}
 SIZES = (100000, 9 << 20)  # what is verified before its first byte leaves, and what streams (INT-2)
@@ -119,6 +119,8 @@ class Node:
         """The finished command. Which bytes it got is another question."""
         if client == "ctr":
             return self.containerd.pull(self.mode, f"{name}:1", mirror=mirror, user=None if not login else f"{USER}:{PASSWORD}", check=False)
+        if client == "cri":
+            return self.containerd.cri_pull(self.mode, f"{name}:1", mirror=mirror, user=USER if login else None)
         if client == "docker":
             return self.dockerd().pull(f"{name}:1", user=USER if login else None, mirror=mirror, check=False)
         pod = self.libpod(login, mirror)
@@ -132,7 +134,7 @@ class Node:
     def holds(self, client: str, name: str, image: dict, login: bool) -> bool:
         """The client has every byte of this image, and no others."""
         wanted = [image["digest"], *(part["digest"] for part in (image["config"], *image["layers"]))]
-        if client == "ctr":
+        if client in ("ctr", "cri"):
             store = self.containerd.dir / "root/io.containerd.content.v1.content/blobs/sha256"
             files = [store / digest.split(":")[1] for digest in wanted]
             return all(f.exists() and hashlib.sha256(f.read_bytes()).hexdigest() == f.name for f in files)
@@ -204,7 +206,7 @@ def origin_fault(node: Node, client: str, auth: str, fault: Fault) -> float:
         it.check(done.returncode == 0, f"{where}: {done.stderr[-400:]}")
         it.check(node.holds(client, name, image, login), f"{where}: other bytes")
         it.check(not fault.agent_only or blob_askers(node, name) == {"shoal"}, f"{where}: blobs were asked for by {blob_askers(node, name)}")
-        it.check(client in ("ctr", "docker") or fault not in SILENT or len(blob_askers(node, name)) == 1, f"{where}: it changed sides in mid-pull: {blob_askers(node, name)}")
+        it.check(client in ("ctr", "cri", "docker") or fault not in SILENT or len(blob_askers(node, name)) == 1, f"{where}: it changed sides in mid-pull: {blob_askers(node, name)}")
     else:
         it.check(done.returncode != 0, f"{where}: a pull that cannot be right succeeded")
         if fault.seconds <= 12 or ALL:
@@ -256,7 +258,7 @@ def agent_fault(node: Node, client: str, auth: str, what: str) -> float:
     took, pause = time.monotonic() - started, DOCKERD_PAUSE if client == "docker" and what == "killed midway" else 0
     it.check(not thread.is_alive() and took < 20 + pause, f"{where}: {took:.1f} s")
     if result[0].returncode != 0:  # a body that broke off ends a pull of containers/image (CLIENTS 8); the next try is served
-        it.check(what == "killed midway" and client not in ("ctr", "docker"), f"{where}: {result[0].stderr[-400:]}")
+        it.check(what == "killed midway" and client not in ("ctr", "cri", "docker"), f"{where}: {result[0].stderr[-400:]}")
         done, _ = timed_pull(node, where, 20, client, name, login)
         it.check(done.returncode == 0, f"{where}, second try: {done.stderr[-400:]}")
     it.check(node.holds(client, name, image, login), f"{where}: other bytes")
