@@ -319,12 +319,19 @@ static void oidc_ask(struct acr_credentials *credentials, uint64_t now_us)
     acr__api_ask(credentials->api, now_us, &credentials->question);
 }
 
+static bool token_ended(const struct acr_credentials *credentials)
+{
+    return strcmp(credentials->api->error.code, "AuthenticationFail.OIDCToken.Expired") == 0;
+}
+
 static void sts_fail(struct acr_credentials *credentials, int err)
 {
     const char *hint = "";
     char what[96];
     bool second = credentials->state == ACR_CREDENTIALS_ASSUME;
 
+    if (token_ended(credentials))
+        hint = "the pod's token has ended and its file holds no newer one; ";
     if (err == E_DENIED)
         hint = second ? "check that rrsa.assumeRoleARN trusts the first role, and that the first "
                         "role has AliyunSTSAssumeRoleAccess; "
@@ -386,7 +393,6 @@ static void sts_answer(struct acr_credentials *credentials, uint64_t now_us)
 static void sts_poll(struct acr_credentials *credentials, uint64_t now_us)
 {
     int err = acr__api_poll(credentials->api, now_us);
-    bool ended = strcmp(credentials->api->error.code, "AuthenticationFail.OIDCToken.Expired") == 0;
 
     if (err == E_AGAIN)
         return;
@@ -394,7 +400,7 @@ static void sts_poll(struct acr_credentials *credentials, uint64_t now_us)
         sts_answer(credentials, now_us);
         return;
     }
-    if (ended && !credentials->oidc_repeated) {
+    if (token_ended(credentials) && !credentials->oidc_repeated) {
         credentials->oidc_repeated = true;
         oidc_ask(credentials, now_us);
         return;

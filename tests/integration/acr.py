@@ -4,16 +4,18 @@
 
 The fake checks every signature by itself (fake_cloud.py). At the end of each test no secret may be found outside the agent's memory (HRD-4).
 """
+import base64
 import contextlib
 import hashlib
 import json
 import sys
 import time
+from email.utils import formatdate
 from pathlib import Path
 
 import it
 import marks
-from fake_cloud import INSTANCE, KEY_ID, KEY_SECRET, MARK, OSS_HOST, PROVIDER, REGION, ROLE_A, ROLE_B, VPC
+from fake_cloud import INSTANCE, KEY_ID, KEY_SECRET, MARK, OSS_HOST, PASSWORD, PROVIDER, REGION, ROLE_A, ROLE_B, USER, VPC
 from lab import Lab, Process, run
 from pull import fetch
 
@@ -250,6 +252,69 @@ def test_rrsa_within_and_across_accounts():
         wait_instance(node, error=lambda text: "check that rrsa.assumeRoleARN trusts the first role" in text)
 
 
+def test_losing_the_cloud_and_errors_of_sts():
+    """Keys that cannot be renewed, a role that is refused, a pod's token that has ended, an STS that throttles: said, and over by itself half a minute later."""
+    with cloud(nodes=4) as lab:
+        loser, *nodes = lab.nodes
+        current, stale = lab.dir / "token", lab.dir / "stale-token"
+        current.write_text(f"eyJ{MARK}current\n")
+        stale.write_text(f"eyJ{MARK}stale\n")
+        rrsa = {"rrsa.enable": True, "rrsa.rrsaRoleARN": ROLE_A, "rrsa.rrsaOIDCProviderRoleARN": PROVIDER, "rrsa.tokenFile": str(current)}
+        lab.set(life=14)
+        loser.start()
+        wait_answered(loser)
+        lab.cloud.kill()
+        end = time.monotonic() + 30
+        while "the old ones are still valid" not in loser.process.text():
+            it.check(time.monotonic() < end, "the credentials were not refreshed in time")
+            time.sleep(0.2)
+        pull_all(lab, loser)
+        it.check(instance(loser)["endpoint"] == f"http://{VPC_HOST}", f"{instance(loser)}")
+        lab.start_cloud()
+        # A clock that is off is corrected on the way, for STS as for all else.
+        lab.set(domains=[VPC_HOST], public=[PUBLIC_HOST], user=[USER_HOST], life=3600, jwt_file=str(current), clock=7200)
+        nodes[0].start(rrsa)
+        wait_answered(nodes[0])
+        it.check(lab.codes("sts") == ["InvalidTimeStamp.Expired"] and "clock is off by" in nodes[0].process.text(), f"{lab.codes('sts')}")
+        it.check(nodes[0].process.stop(10) == 0, "exit code")
+        forget(nodes[0])
+        cases = [(fault("AssumeRoleWithOIDC", status=403, code="NoPermission"), {}, "RRSA: check the role's trust policy"),
+                 ({"faults": []}, {"rrsa.tokenFile": str(stale)}, "RRSA: the pod's token has ended"),
+                 (fault("AssumeRoleWithOIDC", times=3, code="Throttling.User", headers={"x-acs-retry-after": "100"}), {}, "RRSA: AssumeRoleWithOIDC: 400 Throttling.User")]
+        for node, (settings, extra, why) in zip(nodes, cases, strict=True):
+            lab.set(clock=0, **settings)
+            node.start({**rrsa, **extra})
+            found = wait_instance(node, endpoint="", error=lambda text, why=why: text.startswith(why))
+            it.check(found["answered_s_ago"] < 0, f"{found}")
+        it.check(lab.actions("sts") == ["AssumeRoleWithOIDC"] * 3, f"throttled: asked {lab.actions('sts')}")
+        stale.write_text(current.read_text())
+        for node in nodes:
+            wait_answered(node, seconds=40)
+            pull_all(lab, node)
+        end = time.monotonic() + 10
+        while loser.metric('shoal_acr_refreshes_total{outcome="done"}') < 2:
+            it.check(time.monotonic() < end, "no new credentials after the cloud came back")
+            time.sleep(0.5)
+
+
+def test_metadata_changes_under_way():
+    """Session tokens that the service forgets, and another role attached: the next keys come all the same, and nobody notices."""
+    with cloud() as lab:
+        node = lab.nodes[0]
+        lab.set(metadata="hardened", life=8)
+        node.start()
+        wait_answered(node)
+        lab.set(role="other-role", forget_tokens=True, life=3600)
+        end = time.monotonic() + 15
+        while node.metric('shoal_acr_refreshes_total{outcome="done"}') < 2:
+            it.check(time.monotonic() < end, f"no new keys: {node.process.text()[-1000:]}")
+            time.sleep(0.1)
+        asked = lab.log("metadata")
+        it.check([e["method"] for e in asked].count("PUT") == 1 and asked[-1]["path"].endswith("/other-role"), f"{asked}")
+        it.check(instance(node)["error"] == "" and node.metric('shoal_acr_refreshes_total{outcome="failed"}') == 0, f"{instance(node)}")
+        pull_all(lab, node)
+
+
 # ---- the component's parameters ----
 
 COMPONENT = {  # ACR.md 8, disk mode, as its users write them
@@ -264,10 +329,11 @@ def test_the_component_s_parameters():
         node = lab.nodes[0]
         node.start(COMPONENT)
         wait_answered(node)
+        lab.image = lab.push_image("lib/app", [1 << 20, 24 << 20])  # more than sockets hold
         pull_all(lab, node)
         layer = lab.image["layers"][1]
         ns = "?ns=" + VPC_HOST.replace(":", "%3A")
-        node.run("curl", "-s", "-m", "2", "--limit-rate", "100K", "-o", "/dev/null", f"http://127.0.0.1:65001/v2/lib/app/blobs/{layer['digest']}{ns}", check=False)
+        node.run("curl", "-s", "-m", "2", "--limit-rate", "100K", "-o", "/dev/null", f"http://127.0.0.1:{node.client_port}/v2/lib/app/blobs/{layer['digest']}{ns}", check=False)
         fetch(node, f"/accelerator/http://{VPC_HOST}/v2/lib/app/blobs/{layer['digest']}?Signature={MARK}", "-H", f"Authorization: Basic {MARK}")
         time.sleep(0.5)
         text = node.process.text()
@@ -320,6 +386,98 @@ def test_blobs_come_from_oss():
         lab.set(domains=[front], url_life=1200)
         status, _, body = fetch(node, f"/v2/lib/late/blobs/{image['layers'][0]['digest']}{ns}")
         it.check(status == 200 and len(body) == image["layers"][0]["size"], f"{status}")
+
+
+STORAGE_NS = f"?ns=registry.test%3A{PORT + 4}"
+
+
+@contextlib.contextmanager
+def stored(**keys):
+    """A node whose instance has the fake's registry and OSS."""
+    with cloud(**keys) as lab:
+        node, front = lab.nodes[0], f"registry.test:{PORT + 4}"
+        hosts = Path(f"/etc/netns/{node.netns}/hosts")
+        hosts.write_text(hosts.read_text() + f"{lab.origin_address} {OSS_HOST}\n")
+        lab.set(domains=[front])
+        node.start()
+        wait_instance(node, endpoint=f"http://{front}", error="")
+        yield lab, node
+
+
+def read(lab, node, name: str, *args) -> tuple[float, list[dict], list[dict]]:
+    """A new image, whole and right; (seconds, questions for its layer to the registry, those to OSS). The settings must be made before."""
+    image = lab.push_image(f"lib/{name}", [3 << 20])
+    layer, started = image["layers"][0], time.monotonic()
+    status, _, body = fetch(node, f"/v2/lib/{name}/manifests/1{STORAGE_NS}", "-H", f"Accept: {image['mediaType']}", *args)
+    it.check(status == 200 and "sha256:" + hashlib.sha256(body).hexdigest() == image["digest"], f"{name}: manifest {status} {body[:200]}")
+    status, _, body = fetch(node, f"/v2/lib/{name}/blobs/{layer['digest']}{STORAGE_NS}", *args)
+    took = time.monotonic() - started
+    it.check(status == 200 and "sha256:" + hashlib.sha256(body).hexdigest() == layer["digest"], f"{name}: layer {status}, {len(body)} bytes after {took:.1f} s")
+    digest = layer["digest"].partition(":")[2]
+    return took, [e for e in lab.log("registry") if e["path"].endswith(digest) and e["method"] == "GET"], [e for e in lab.log("oss") if digest in e["path"]]
+
+
+def test_o_9_faults_of_oss():
+    """Short, silent, reset, busy, and a URL that ends in mid-body: the bytes are right, and the registry is asked once more for each, beside once for the size."""
+    with stored(**{"limits.transferTimeout": "2s"}) as (lab, node):
+        cases = [("short", {"kind": "short", "times": 2}, 3), ("stall", {"kind": "stall"}, 8), ("reset", {"kind": "reset", "times": 2}, 3), ("expire", {"kind": "expire"}, 3),
+                 ("busy", {"kind": "status", "status": 503, "code": "SlowDown", "headers": {"Retry-After": "1"}}, 5)]
+        for name, how, seconds in cases:
+            lab.set(faults=[{"action": "oss", **how}])
+            took, resolved, got = read(lab, node, name)
+            refused, times = [e for e in got if e.get("code")], how.get("times", 1)
+            it.figure(f"{name}: {took:.1f} s, {len(resolved)} resolutions, {len(got)} reads")
+            it.check(len([e for e in got if e.get("fault")]) == times, f"{name}: {got}")
+            it.check(len(resolved) <= 2 + times and len(got) <= 4 + times and took < seconds, f"{name}: {took:.1f} s, {len(resolved)} resolutions, {len(got)} reads")
+            it.check({e["code"] for e in refused} <= {"HEAD", "AccessDenied"} and not (name != "expire" and "AccessDenied" in lab.codes("oss")), f"{name}: {refused}")
+
+
+def test_answers_of_the_registry():
+    """429 with each form of Retry-After and without; a redirect without a host; no redirect at all."""
+    with stored() as (lab, node):
+        busy = lambda headers: {"faults": [{"action": "blob", "status": 429, "code": "TOOMANYREQUESTS", "headers": headers}]}  # noqa: E731
+        cases = [("busy-seconds", lambda: busy({"Retry-After": "1"}), 0.9), ("busy-date", lambda: busy({"Retry-After": formatdate(time.time() + 2.5, usegmt=True)}), 0.9),
+                 ("busy-silent", lambda: busy({}), 0.3), ("relative", lambda: {"blob": "relative"}, 0), ("direct", lambda: {"blob": "direct"}, 0)]
+        for name, make, least in cases:
+            settings = make()
+            lab.set(**{"faults": [], "blob": "redirect", **settings})
+            took, resolved, got = read(lab, node, name)
+            it.figure(f"{name}: {took:.1f} s, {len(resolved)} questions")
+            it.check(least <= took < 8 and len(resolved) <= 4, f"{name}: {took:.1f} s, {resolved}")
+            it.check(bool(got) == ("busy" in name) and [e["status"] for e in resolved].count(429) == len(settings.get("faults", [])), f"{name}: {resolved} {got}")
+            it.check(set(lab.codes("oss")) <= {"HEAD"}, f"{name}: {lab.codes('oss')}")
+
+
+def test_tokens_of_the_runtime():
+    """Challenges and tokens pass through as they are: one of two seconds ends in mid-pull, and the runtime is told so in the registry's words."""
+    with stored(**{"transfer.prefetch": False}) as (lab, node):
+        image = lab.push_image("lib/private", [1 << 20, 2 << 20, 3 << 20])
+        paths = [f"/v2/lib/private/manifests/{image['digest']}{STORAGE_NS}", *(f"/v2/lib/private/blobs/{d['digest']}{STORAGE_NS}" for d in image["layers"])]
+        wanted = [image["digest"], *(d["digest"] for d in image["layers"])]
+
+        def ask(i: int, *args) -> tuple[int, str]:
+            status, headers, body = fetch(node, paths[i], "-H", f"Accept: {image['mediaType']}", *args)
+            it.check(status != 200 or "sha256:" + hashlib.sha256(body).hexdigest() == wanted[i], f"{paths[i]}: wrong bytes")
+            return status, headers.get("www-authenticate", "")
+
+        def bearer() -> tuple[str, str]:
+            answer = run(*lab.origin_exec("curl", "-sf", "-u", f"{USER}:{PASSWORD}", f"http://{lab.origin_address}:{PORT + 4}/auth?service=x&scope=repository:lib/private:pull"))
+            return "-H", f"Authorization: Bearer {json.loads(answer.stdout)['token']}"
+        challenge = (f'Bearer realm="http://registry.test:{PORT + 4}/auth",service="registry.aliyuncs.com:{REGION}:china:{INSTANCE}",'
+                     'scope="repository:lib/private:pull"')
+        lab.set(auth="bearer", token_life=2)
+        it.check(ask(0) == (401, challenge), f"{ask(0)}")
+        first = bearer()
+        it.check([ask(i, *first) for i in (0, 1)] == [(200, "")] * 2, "a good token")
+        time.sleep(2.3)
+        it.check(ask(2, *first) == (401, challenge + ',error="invalid_token"'), f"{ask(2, *first)}")
+        it.check(ask(2, *bearer()) == (200, "") and ask(0)[0] == 401, "a new token, and none")
+        lab.set(auth="basic")
+        login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        it.check(ask(3) == (401, 'Basic realm="cr-lab"') and ask(3, "-H", "Authorization: Basic d3Jvbmc6eA==")[0] == 401, "Basic: nobody, and somebody else")
+        it.check([ask(i, "-H", f"Authorization: Basic {login}")[0] for i in (0, 1, 2, 3)] == [200] * 4, "Basic")
+        lab.set(auth="")
+        it.check(set(lab.codes("oss")) <= {"HEAD"}, f"credentials went to OSS: {lab.codes('oss')}")
 
 
 # ---- faults ----
@@ -386,27 +544,6 @@ def test_faults_that_are_explained():
                 status, _, body = fetch(node, f"/v2/lib/app/manifests/1?ns={VPC_HOST.replace(':', '%3A')}")
                 it.check(status == 503, f"{name}: {status} {body[:200]}")
             it.check(node.process.stop(10) == 0, f"{name}: exit code")
-
-
-def test_losing_the_cloud_stops_nothing():
-    with cloud() as lab:
-        node = lab.nodes[0]
-        lab.set(life=24)
-        node.start()
-        wait_answered(node)
-        lab.cloud.kill()
-        end = time.monotonic() + 30
-        while "the old ones are still valid" not in node.process.text():
-            it.check(time.monotonic() < end, "the credentials were not refreshed in time")
-            time.sleep(0.2)
-        pull_all(lab, node)
-        it.check(instance(node)["endpoint"] == f"http://{VPC_HOST}", f"{instance(node)}")
-        lab.start_cloud()
-        lab.set(domains=[VPC_HOST], public=[PUBLIC_HOST], user=[USER_HOST], life=3600)
-        end = time.monotonic() + 45
-        while node.metric('shoal_acr_refreshes_total{outcome="done"}') < 2 and node.metric("shoal_acr_refreshes_total") < 3:
-            it.check(time.monotonic() < end, "no new credentials after the cloud came back")
-            time.sleep(0.5)
 
 
 if __name__ == "__main__":

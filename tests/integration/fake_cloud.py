@@ -11,6 +11,8 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
+import struct
 import threading
 import time
 import urllib.error
@@ -50,13 +52,16 @@ class State:
     def __init__(self):
         self.lock = threading.Lock()
         self.log, self.nonces, self.metadata_tokens = [], set(), set()
+        self.tokens, self.ended = {}, set()  # the registry's: token -> end; signed URLs that ended before their time
         self.issued = {}  # temporary credentials: id -> secret, token, end
         self.settings = {
             "metadata": "normal",  # normal, hardened, plain, no_role, slow, failed
             "role": "worker-role", "clock": 0, "life": 3600, "token_bytes": 600, "jwt_file": "", "role_b_max": 43200,
             "domains": [], "public": [], "user": [], "vpc": VPC, "link": "RUNNING", "enable": True,
-            "url_life": 1200,
-            "faults": [],  # {"action", "times", "status", "code", "headers", "kind": json | xml | false | slow | cut | missing}
+            "url_life": 1200, "auth": "", "token_life": 300, "blob": "redirect",  # auth: bearer, basic; blob: redirect, relative, direct
+            # {"action", "times", "status", "code", "headers", "kind"}: of STS and CR json, xml, false, slow, cut, missing; the registry's actions
+            # are manifest and blob; of OSS, action oss: short, stall, reset, expire, else the status
+            "faults": [],
         }
 
     def now(self) -> float:
@@ -132,6 +137,28 @@ class Handler(BaseHTTPRequestHandler):
     def note(self, **what):
         with STATE.lock:
             STATE.log.append({"role": self.role, "at": time.time(), **what})
+
+    def give_range(self, data: bytes, fault=""):
+        """One range; what is invalid or reaches past the end gets the whole object, as OSS does it. With a fault half of it, then what the fault is."""
+        first, _, last = self.headers.get("Range", "").removeprefix("bytes=").partition("-")
+        low, high = int(first or -1), int(last or len(data) - 1)
+        part = bool(first) and low <= high < len(data)
+        body = data[low:high + 1] if part else data
+        self.send_response(206 if part else 200)
+        if part:
+            self.send_header("Content-Range", f"bytes {low}-{high}/{len(data)}")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        self.wfile.write(body[:len(body) // 2] if fault else body)
+        self.wfile.flush()
+        self.close_connection = bool(fault)
+        if fault == "stall":
+            time.sleep(8)
+        if fault == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
 
     def body(self) -> bytes:
         return self.rfile.read(int(self.headers.get("Content-Length", "0")))
@@ -341,23 +368,65 @@ assert oss_signature("FakeOssSecret0001", "1767323045", "cri-abc123-registry",
                      f"docker/registry/v2/blobs/sha256/2c/{VECTOR}/data") == "jfoeOQtVu3qmPkpA1iBKEP2ztQY="
 
 
+USER, PASSWORD = "cr_temp_user", f"{MARK}password"
+
+
 class Registry(Handler):
-    """Manifests and all else from the real registry; blobs by a redirect."""
-    role, upstream = "registry", ""
+    """Manifests and all else from the real registry; blobs by a redirect. Who may read: everybody, who has a token of /auth, or who says the password."""
+    role, upstream, storage = "registry", "", Path("/")
 
     def do_HEAD(self):
         self.do_GET()
 
     def do_GET(self):
         path = self.path.split("?")[0]
-        self.note(path=path)
-        name, _, digest = path.rpartition("/blobs/sha256:")
-        if name:
-            key, expires = f"docker/registry/v2/blobs/sha256/{digest[:2]}/{digest}/data", str(int(STATE.now()) + STATE.settings["url_life"])
-            signature = oss_signature(OSS_SECRET, expires, BUCKET, key)
-            where = f"http://{OSS_HOST}/{key}?Expires={expires}&OSSAccessKeyId={OSS_KEY}&Signature={encode(signature)}"
-            self.answer(307, "", {"Location": where})
+        kind = "blob" if "/blobs/sha256:" in path else "manifest" if "/manifests/" in path else path.split("/")[1]
+        fault = STATE.fault(kind)
+        refused = self.challenge(path) if path.startswith("/v2/") and not fault else ""
+        self.note(path=path, method=self.command, kind=kind, status=401 if refused else fault.get("status", 400) if fault else 0)
+        if kind == "auth":
+            self.give_token()
+        elif kind == "storage":
+            self.give_range((self.storage / path.removeprefix("/storage/")).read_bytes())
+        elif fault:
+            self.answer(fault.get("status", 400), {"errors": [{"code": fault.get("code", ""), "message": "by order of the test"}]}, fault.get("headers"))
+        elif refused:
+            self.answer(401, {"errors": [{"code": "UNAUTHORIZED", "message": "authentication required", "detail": None}]}, {"Www-Authenticate": refused})
+        elif kind == "blob":
+            self.give_blob(path.rpartition("sha256:")[2])
+        else:
+            self.pass_on()
+
+    def challenge(self, path: str) -> str:
+        """As ACR words it; empty: this request may pass."""
+        given = self.headers.get("Authorization", "")
+        if STATE.settings["auth"] == "basic":
+            return "" if given == "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode() else 'Basic realm="cr-lab"'
+        if STATE.settings["auth"] != "bearer" or STATE.tokens.get(given.removeprefix("Bearer "), 0) > STATE.now():
+            return ""
+        repository = path.removeprefix("/v2/").rpartition("/blobs/" if "/blobs/" in path else "/manifests/")[0]
+        return (f'Bearer realm="http://{self.headers["Host"]}/auth",service="registry.aliyuncs.com:{REGION}:china:{INSTANCE}",scope="repository:{repository}:pull"' +
+                (',error="invalid_token"' if given else ""))
+
+    def give_token(self):
+        if self.headers.get("Authorization") != "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode():
+            self.answer(401, {"errors": [{"code": "UNAUTHORIZED"}]})
             return
+        token, life = f"{MARK}{uuid.uuid4().hex}", STATE.settings["token_life"]
+        STATE.tokens[token] = STATE.now() + life
+        self.answer(200, {"token": token, "expires_in": life, "issued_at": stamp(STATE.now())})
+
+    def give_blob(self, digest: str):
+        name, expires = f"sha256/{digest[:2]}/{digest}/data", str(int(STATE.now()) + STATE.settings["url_life"])
+        how, key = STATE.settings["blob"], f"docker/registry/v2/blobs/{name}"
+        if how == "direct":
+            self.give_range((self.storage / name).read_bytes())
+            return
+        signature = oss_signature(OSS_SECRET, expires, BUCKET, key)
+        query = f"n={uuid.uuid4().hex[:8]}&Expires={expires}&OSSAccessKeyId={OSS_KEY}&Signature={encode(signature)}"
+        self.answer(307, "", {"Location": f"/storage/{name}?{query}" if how == "relative" else f"http://{OSS_HOST}/{key}?{query}"})
+
+    def pass_on(self):
         request = urllib.request.Request(self.upstream + self.path, headers={"Accept": ", ".join(self.headers.get_all("Accept") or ["*/*"])})
         try:
             with urllib.request.urlopen(request, timeout=10) as got:
@@ -388,24 +457,18 @@ class Oss(Handler):
             self.refuse("BadRequest", f"sent {extra} to {self.headers['Host']}")
         elif params.get("Signature") != wanted:
             self.refuse("SignatureDoesNotMatch", "no")
-        elif int(params["Expires"]) < STATE.now():
+        elif int(params["Expires"]) < STATE.now() or query in STATE.ended:
             self.refuse("AccessDenied", "Request has expired.")
         else:
-            self.note(path=path, url=f"http://{OSS_HOST}{self.path}", range=self.headers.get("Range", ""))
-            self.give((self.storage / path.lstrip("/").removeprefix("docker/registry/v2/blobs/")).read_bytes())
-
-    def give(self, data: bytes):
-        """One range; what is invalid or reaches past the end gets the whole object, as OSS does it."""
-        first, _, last = self.headers.get("Range", "").removeprefix("bytes=").partition("-")
-        low, high = int(first or -1), int(last or len(data) - 1)
-        part = bool(first) and low <= high < len(data)
-        body = data[low:high + 1] if part else data
-        self.send_response(206 if part else 200)
-        if part:
-            self.send_header("Content-Range", f"bytes {low}-{high}/{len(data)}")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+            sizing = self.headers.get("Range") == "bytes=0-0"  # not what a fault is for
+            fault = (not sizing and STATE.fault("oss")) or {}
+            self.note(path=path, url=f"http://{OSS_HOST}{self.path}", range=self.headers.get("Range", ""), fault=fault.get("kind", ""))
+            if fault.get("kind") == "status":
+                self.answer(fault["status"], f"<Error><Code>{fault['code']}</Code><Message>no</Message></Error>", fault.get("headers"), "application/xml")
+                return
+            if fault.get("kind") == "expire":
+                STATE.ended.add(query)
+            self.give_range((self.storage / path.lstrip("/").removeprefix("docker/registry/v2/blobs/")).read_bytes(), fault.get("kind", ""))
 
 
 class Test(Handler):
@@ -414,6 +477,8 @@ class Test(Handler):
     def do_POST(self):
         with STATE.lock:
             STATE.settings.update(json.loads(self.body()))
+            if STATE.settings.pop("forget_tokens", False):
+                STATE.metadata_tokens.clear()
             STATE.log.clear()
         self.answer(200, {})
 
@@ -431,7 +496,7 @@ def main():
     options = parser.parse_args()
     roles = [Metadata, Sts, Cr, Test]
     if options.registry:
-        Registry.upstream, Oss.storage = options.registry, options.storage
+        Registry.upstream, Registry.storage, Oss.storage = options.registry, options.storage, options.storage
         roles.append(Registry)
     servers = [ThreadingHTTPServer((options.address, options.port + i), h) for i, h in enumerate(roles)]
     if options.registry:

@@ -310,7 +310,8 @@ static void ended_oidc_tokens_are_read_again_once(void **state)
     answer(world, "OIDCToken=eyJSECRETJWT&", 400, FAILURE("AuthenticationFail.OIDCToken.Expired"));
     world->file = "eyJSECRETNEW";
     answer(world, "OIDCToken=eyJSECRETNEW&", 400, FAILURE("AuthenticationFail.OIDCToken.Expired"));
-    expect_why(world, "RRSA: AssumeRoleWithOIDC: 400 AuthenticationFail.OIDCToken.Expired");
+    expect_why(world, "RRSA: the pod's token has ended and its file holds no newer one; "
+                      "AssumeRoleWithOIDC: 400 AuthenticationFail.OIDCToken.Expired");
     assert_in_range(seconds_to_next(world), 28, 34);
     answer(world, "OIDCToken=eyJSECRETNEW&", 200, STS_KEYS("STS.a", "2026-01-02T04:04:05Z"));
     round_with(world, "STS.a");
