@@ -3,6 +3,7 @@
 """A cloud's metadata service and a Kubernetes API server for tests: `--kind` says which; what was asked goes to standard output."""
 import argparse
 import json
+import ssl
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 NODE = "/api/v1/nodes/"
@@ -73,8 +74,13 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--kind", choices=("ecs", "aws", "gcp", "azure", "kubernetes"), required=True)
 parser.add_argument("--listen", default="127.0.0.1:8000")
 parser.add_argument("--labels", nargs=3, metavar=("REGION", "ZONE", "VSWITCH"), required=True)
+parser.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"))
 options = parser.parse_args()
 host, _, port = options.listen.rpartition(":")
 server = ThreadingHTTPServer((host, int(port)), Handler)
+if options.tls:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*options.tls)
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
 print("listening", flush=True)
 server.serve_forever()

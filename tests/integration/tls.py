@@ -34,7 +34,7 @@ class Authority:
     def sign(self, name: str, *hosts: str, rsa=False) -> tuple[Path, Path]:
         cert, key, request, extra = (self.dir / f"{name}.{end}" for end in ("crt", "key", "csr", "ext"))
         kind = ("rsa:2048",) if rsa else ("ec", "-pkeyopt", "ec_paramgen_curve:P-256")
-        extra.write_text("subjectAltName=" + ",".join(f"DNS:{h}" for h in hosts) + "\n")
+        extra.write_text("subjectAltName=" + ",".join(f"{'IP' if h.replace('.', '').isdigit() else 'DNS'}:{h}" for h in hosts) + "\n")
         run("openssl", "req", "-newkey", *kind, "-nodes", "-subj", f"/CN={name}", "-keyout", key, "-out", request)
         run("openssl", "x509", "-req", "-in", request, "-CA", self.cert, "-CAkey", self.key, "-CAcreateserial", "-days", "2", "-extfile", extra, "-out", cert)
         key.chmod(0o400)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import it
 from lab import CLIENT_PORT, Lab, Process, run
+from tls import Authority
 
 SERVER = Path(__file__).resolve().parent / "metadata_server.py"
 ECS, LINK_LOCAL = "100.100.100.200", "169.254.169.254"
@@ -20,12 +21,13 @@ def nodes(count=1, **settings):
         yield lab
 
 
-def serve(node, kind: str, address: str, *labels) -> Process:
-    """A metadata service at this address of the node's own network namespace."""
+def serve(node, kind: str, address: str, *labels, tls=()) -> Process:
+    """A metadata service at this address of the node's own network namespace; `tls`: certificate and key."""
     host = address.rpartition(":")[0]
     if not host.startswith("127."):
         node.run("ip", "addr", "add", f"{host}/32", "dev", "lo", check=False)
-    process = Process(node.exec(sys.executable, SERVER, "--kind", kind, "--listen", address, "--labels", *labels), node.dir / f"{kind}.log")
+    process = Process(node.exec(sys.executable, SERVER, "--kind", kind, "--listen", address, "--labels", *labels,
+                                *(("--tls", *tls) if tls else ())), node.dir / f"{kind}.log")
     node.lab.processes.append(process)
     end = time.monotonic() + 10
     while "listening" not in process.text() and time.monotonic() < end:
@@ -140,6 +142,33 @@ def test_kubernetes_node_and_file():
         labels.write_text('app="shoal"\ntopology.kubernetes.io/zone="from-file"\n')
         node.start({**settings, "topology.labelsFile": str(labels), "topology.region": "mine"})
         wait_for(lambda: own(node), {"region": ("mine", "configuration"), "zone": ("from-file", "kubernetes"), "vswitch": ("", "unknown")}, 5)
+
+
+def test_kubernetes_by_tls():
+    """As a cluster has it: https under the CA of the service account. A CA that did not sign it, another name, no CA at all: the next source is asked."""
+    with nodes() as lab:
+        node, account = lab.nodes[0], lab.dir / "account"
+        places = [account, lab.dir / "ca", lab.dir / "other"]
+        for place in places:
+            place.mkdir()
+        (account / "token").write_text("SECRETTOKEN\n")
+        signer, other = Authority(places[1]), Authority(places[2])
+        serve(node, "kubernetes", "127.0.0.1:8443", "eu-1", "eu-1a", "vsw-k", tls=signer.sign("api", "127.0.0.1"))
+        serve(node, "ecs", f"{ECS}:80", "by-ecs", "by-ecs-a", "vsw-e")
+        asked = lambda: (node.dir / "kubernetes.log").read_text().count("GET /api/v1/nodes/node-7 200")  # noqa: E731
+        for ca, host, source in ((signer.cert, "127.0.0.1", "kubernetes"), (other.cert, "127.0.0.1", "ecs"), (signer.cert, "localhost", "ecs"), (None, "127.0.0.1", "ecs")):
+            (account / "ca.crt").unlink(missing_ok=True)
+            if ca is not None:
+                (account / "ca.crt").write_text(ca.read_text())
+            before = asked()
+            config = node.config({"topology.kubernetesUrl": f"https://{host}:8443", "topology.serviceAccount": str(account), "log": {"level": "trace"}})
+            node.process = Process(node.exec("env", "NODE_NAME=node-7", "build/shoal", "agent", "--config", config), node.dir / f"agent-{source}.log")
+            node.wait_ready()
+            zone = "eu-1a" if source == "kubernetes" else "by-ecs-a"
+            wait_for(lambda: own(node)["zone"], (zone, source), 5)  # noqa: B023
+            it.check(asked() - before == (source == "kubernetes"), f"{host} with {ca}: the token went to a server that was not proven")
+            it.check("SECRETTOKEN" not in node.process.text(), "the account's token is in the log")
+            it.check(node.process.stop() == 0, "exit code")
 
 
 if __name__ == "__main__":
