@@ -17,15 +17,14 @@
 
 #include "bytes.h"
 #include "control_socket.h"
+#include "http_pace.h"
 #include "http_socket.h"
 #include "log.h"
 #include "socket_addr.h"
 
 #define HEAD_DEADLINE_US (5ull * 1000000)  /* a request's head (HTTP-4) */
 #define IDLE_US          (60ull * 1000000) /* between requests */
-#define SLOW_WINDOW_US   (30ull * 1000000) /* a client must take SLOW_BYTES in it */
-#define SLOW_BYTES       4096
-#define DRAIN_US         (2ull * 1000000) /* after our end of the connection is closed */
+#define DRAIN_US         (2ull * 1000000)  /* after our end of the connection is closed */
 /* Most bytes of one span, and of one connection before others get their turn. */
 #define SPAN_BYTES_MAX (1024 * 1024)
 #define TURN_BYTES_MAX (4 * 1024 * 1024)
@@ -53,10 +52,9 @@ struct exchange {
     struct http_socket socket;
     struct peer_addr peer;
     enum conn_state state;
-    int events;             /* polled for */
-    uint64_t since_us;      /* entered this state, or last made progress */
-    uint64_t window_bytes;  /* given to the socket since since_us */
-    uint64_t window_queued; /* of what the socket held at since_us, the client had not taken */
+    int events;            /* polled for */
+    uint64_t since_us;     /* entered this state, or last made progress */
+    struct http_pace pace; /* while sending: whether the client takes it */
     size_t in_used;
     bool close_after; /* no further request on this connection */
     bool head_only;
@@ -196,7 +194,6 @@ static void enter(struct exchange *conn, enum conn_state state)
 {
     conn->state = state;
     conn->since_us = now_us(conn);
-    conn->window_bytes = conn->window_queued = 0;
 }
 
 /* Our side is done: the client reads what is on its way, then closes (CLIENTS §1.2). */
@@ -277,7 +274,7 @@ static void start_answer(struct exchange *conn)
     conn->gone = NULL;
     enter(conn, CONN_SENDING);
     /* A client that asks on before it has read may still have the answer before to take. */
-    conn->window_queued = http_socket_queued(&conn->socket);
+    http_pace_begin(&conn->pace, conn->socket.fd, conn->since_us);
     conn_sending(conn);
 }
 
@@ -354,7 +351,7 @@ static int send_chunk(struct exchange *conn)
                                     left, conn->server->scratch, &sent)
             : http_socket_send(&conn->socket, chunk->bytes + conn->chunk_sent, left, false, &sent);
     conn->chunk_sent += (uint32_t)sent;
-    conn->window_bytes += sent;
+    conn->pace.given += sent;
     conn->server->counters.bytes_out += sent;
     return err;
 }
@@ -428,7 +425,7 @@ static int send_step(struct exchange *conn)
         int err = http_socket_send(&conn->socket, conn->out + conn->out_sent,
                                    conn->out_bytes - conn->out_sent, conn->body_left > 0, &sent);
         conn->out_sent += sent;
-        conn->window_bytes += sent;
+        conn->pace.given += sent;
         return after_send(conn, err);
     }
     if (!conn->has_chunk)
@@ -809,21 +806,6 @@ static void on_accept(uv_poll_t *handle, int status, int events)
     }
 }
 
-/* True if the client took less than SLOW_BYTES for a whole window. The socket's buffer holds
- * megabytes and is writable again only when much of it is free: what counts is what left it. */
-static bool is_slow(struct exchange *conn, uint64_t at_us)
-{
-    /* Waiting for the source is not the client's fault. */
-    bool waits = (conn->events & UV_WRITABLE) != 0;
-    uint64_t queued = http_socket_queued(&conn->socket);
-    if (waits && conn->window_queued + conn->window_bytes < queued + SLOW_BYTES)
-        return at_us - conn->since_us > SLOW_WINDOW_US;
-    conn->since_us = at_us;
-    conn->window_bytes = 0;
-    conn->window_queued = queued;
-    return false;
-}
-
 /* True if the connection outstayed its state's deadline. */
 static bool overdue(struct exchange *conn, uint64_t at_us)
 {
@@ -836,7 +818,9 @@ static bool overdue(struct exchange *conn, uint64_t at_us)
     case CONN_READING:
         return age_us > (conn->in_used > 0 ? HEAD_DEADLINE_US : IDLE_US);
     case CONN_SENDING:
-        return is_slow(conn, at_us);
+        /* Waiting for the source is not the client's fault. */
+        return http_pace_slow(&conn->pace, conn->socket.fd, (conn->events & UV_WRITABLE) != 0,
+                              at_us);
     case CONN_DRAINING:
         return age_us > DRAIN_US;
     default:

@@ -3,8 +3,6 @@
 #include "http_socket.h"
 
 #include <errno.h>
-#include <linux/sockios.h>
-#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -75,12 +73,6 @@ int http_socket_send_file(struct http_socket *socket, int fd, uint64_t offset, s
         return failed();
     *sent = (size_t)n;
     return n == 0 ? E_CLOSED : 0;
-}
-
-uint64_t http_socket_queued(const struct http_socket *socket)
-{
-    int queued = 0;
-    return ioctl(socket->fd, SIOCOUTQ, &queued) == 0 && queued > 0 ? (uint64_t)queued : 0;
 }
 
 void http_socket_end(struct http_socket *socket)

@@ -28,8 +28,6 @@ MUST_USE int http_socket_send(struct http_socket *socket, const uint8_t *bytes, 
  * HTTP_SOCKET_FILE_BYTES. */
 MUST_USE int http_socket_send_file(struct http_socket *socket, int fd, uint64_t offset,
                                    size_t byte_count, uint8_t *scratch, size_t *sent);
-/* Bytes given to the socket that the client's side has not taken yet. */
-uint64_t http_socket_queued(const struct http_socket *socket);
 /* Our side is done: the client is told, the write side shut. */
 void http_socket_end(struct http_socket *socket);
 /* Closes descriptor and session. */

@@ -15,6 +15,7 @@ import it
 from lab import ADMIN_PORT, CLIENT_PORT, MESH_PORT, REGISTRY_NAME, SHOAL, Lab, Process, inside, run
 
 NS = f"?ns={REGISTRY_NAME.replace(':', '%3A')}"
+SO_RCVBUFFORCE = 33  # asm-generic/socket.h: beyond net.core.rmem_max
 ABSENT = "sha256:" + "0" * 64
 
 
@@ -424,6 +425,50 @@ def test_http_4_slow_but_reading_on():
             while got < sum(sizes) and (data := sock.recv(1 << 20)):
                 got += len(data)
         it.check(got >= sum(sizes), f"cut after {got} bytes")
+
+
+def test_http_4_a_large_buffer_hides_the_reader():
+    """A client's kernel that took megabytes opens its window again after a sixteenth of them is read, a minute later here: who reads on
+    is served to the end, on this host and from another, who does not is dropped, at once on this host."""
+    with Lab(1) as lab:
+        lab.start_registry()
+        lab.image = lab.push_image("lib/app", [1 << 20, 32 << 20])
+        node, layer = lab.nodes[0], lab.image["layers"][1]
+        lab.start_nodes({"listen.client": f"0.0.0.0:{CLIENT_PORT}"})
+        path = f"/v2/lib/app/blobs/{layer['digest']}{NS}"
+        node.run("curl", "-s", "-o", "/dev/null", f"http://127.0.0.1:{CLIENT_PORT}{path}")  # from the cache then
+
+        def asking(netns: str, host: str, buffer: int) -> socket.socket:
+            with inside(netns):
+                sock = socket.socket()
+            sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, buffer)
+            sock.settimeout(20)
+            sock.connect((host, CLIENT_PORT))
+            sock.sendall(get(path))
+            return sock
+
+        homes = ((node.netns, "127.0.0.1"), (lab.origin_ns, node.address))
+        readers = [asking(*home, 8 << 20) for home in homes]
+        stuck = asking(*homes[0], 8 << 20), asking(*homes[1], 8192)
+        got, started = [0, 0], time.monotonic()
+        while time.monotonic() - started < 45:
+            for i, sock in enumerate(readers):
+                got[i] += len(sock.recv(8000))
+            time.sleep(0.5)
+        for end in (50, 75):
+            it.check(node.metric("shoal_client_connections") >= 2, f"readers were dropped: {got}")
+            if node.metric("shoal_client_connections") == 2:
+                break
+            time.sleep(max(0.0, started + end - time.monotonic()))
+        it.figure(f"who reads nothing was dropped within {time.monotonic() - started:.0f} s; a reader of 16 KB/s had a window shut for 45 s")
+        it.check(node.metric("shoal_client_connections") == 2, "who reads nothing is kept")
+        for i, sock in enumerate(readers):
+            while got[i] < layer["size"] and (data := sock.recv(1 << 20)):
+                got[i] += len(data)
+            sock.close()
+            it.check(got[i] > layer["size"], f"{homes[i][1]}: cut after {got[i]} bytes")
+        for sock in stuck:
+            sock.close()
 
 
 def test_http_4_too_many_connections():
