@@ -11,6 +11,11 @@
  * mixing. */
 #define URGENT_PIECES  4
 #define URGENT_WAIT_US (1 * S)
+/* The same for the last part of a blob of many pieces, which is at most neighbours by then. What a
+ * client lacks at its place when all the rest is here is read back and hashed in one go: 16 ms of a
+ * pull of 1.8 s at 10 Gbit/s (300 nodes, 2 GiB: p50 1.070, then 1.059 with this alone). */
+#define LAST_PART          4u
+#define URGENT_PIECES_LAST 64
 /* A piece that this part of the neighbours has is common. */
 #define COMMON_PART 3u
 /* Requests to one neighbour: as many pieces as make up this, and as come in so long at the own
@@ -362,14 +367,23 @@ static bool is_urgent(const struct transfer *transfer, const struct blob *blob, 
            transfer->now_us - swarm->front_us > URGENT_WAIT_US;
 }
 
+/* So many pieces at a reader are taken in order. */
+static uint32_t urgent_pieces(const struct transfer *transfer, const struct blob *blob)
+{
+    uint32_t count = blob->layout.piece_count;
+    bool last = count - blob->have.set_count <= count / LAST_PART;
+    return last && transfer__has_many_pieces(transfer) ? URGENT_PIECES_LAST : URGENT_PIECES;
+}
+
 /* What readers wait for right now; `none` if it is nothing that is marked. */
 static uint32_t pick_urgent(const struct transfer *transfer, const struct blob *blob, uint32_t none)
 {
+    uint32_t count = urgent_pieces(transfer, blob);
     for (const struct reader *reader = transfer->readers; reader != NULL; reader = reader->next) {
         uint32_t front = transfer__reader_front(blob, reader);
         if (front == none)
             continue;
-        uint32_t end = capped_end(front, URGENT_PIECES, reader->limit);
+        uint32_t end = capped_end(front, count, reader->limit);
         uint32_t piece = next_marked(blob->swarm, front, end);
         while (piece < end && !is_urgent(transfer, blob, piece))
             piece = next_marked(blob->swarm, piece + 1, end);

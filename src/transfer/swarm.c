@@ -13,8 +13,11 @@
 /* The same for a brief blob, which is here before there are more: half of those asked have not
  * begun to pull. Large ones are slowed by it (100 nodes at 100 Mbit/s: p50 1.10, then 1.14). */
 #define HELLO_FIRST_BRIEF 16
-#define GROW_US           (100 * MS)
-#define GROW_LEAST_US     (25 * MS) /* at 10 Gbit/s; see grow_us */
+/* And where as much is in flight as ever: with 8 a node at 10 Gbit/s has neither enough to ask nor
+ * enough who ask it for the first tenth of its pull. */
+#define HELLO_FIRST_MANY 16
+#define GROW_US          (100 * MS)
+#define GROW_LEAST_US    (25 * MS) /* at 10 Gbit/s; see grow_us */
 /* In a small mesh the same few would be greeted again and again before they pull. */
 #define GROW_SMALL_US (500 * MS)
 /* After this without filling up, random members are asked less often. */
@@ -416,7 +419,9 @@ static void greet(struct transfer *transfer, struct blob *blob, uint16_t node, b
 /* Neighbours asked on joining. */
 static uint32_t hello_first(const struct transfer *transfer, const struct blob *blob)
 {
-    return transfer__is_brief(transfer, blob) ? HELLO_FIRST_BRIEF : HELLO_FIRST;
+    if (transfer__is_brief(transfer, blob))
+        return HELLO_FIRST_BRIEF;
+    return transfer__has_many_pieces(transfer) ? HELLO_FIRST_MANY : HELLO_FIRST;
 }
 
 static bool acceptable(struct transfer *transfer, struct blob *blob, uint16_t node)

@@ -180,8 +180,8 @@ static uint32_t slots_for(const struct transfer *transfer, const struct blob *bl
     uint32_t most = transfer__slots_max(transfer), whole = UPLOADS_BYTES / blob->layout.piece_bytes;
     if (most > whole)
         most = whole;
-    if (rate == 0)
-        return most - most / 3;
+    if (rate == 0) /* receivers of many pieces ask for more than there are slots from the start */
+        return transfer__has_many_pieces(transfer) ? most : most - most / 3;
     uint64_t asked = rate / 2 / blob->layout.piece_bytes;
     uint64_t slots = asked * 3 / 4;
     if (slots < most / 3)
