@@ -414,6 +414,7 @@ struct origin_counters {
     uint64_t retries;          /* attempts that repeat one without progress, paid from the bucket */
     uint64_t resumes;          /* attempts that go on where a body was cut */
     uint64_t retries_refused;  /* the registry's bucket was empty (RES-5) */
+    uint64_t troubled;         /* attempts at a blob that had its three tries (O-5) */
     uint64_t redirects;        /* followed */
     uint64_t redirects_reused; /* a redirect target remembered from an earlier answer */
     uint64_t redirects_refused;

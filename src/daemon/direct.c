@@ -318,11 +318,14 @@ static void on_done(void *arg, int err)
     struct leg *leg = arg;
     struct direct *direct = leg->direct;
     struct mirror_request *request = direct->request;
+    int last = origin_last_status(leg->fetch);
     leg->fetch = NULL;
     if (is_asking(direct))
         return; /* the other one may still be answered */
     if (direct->err == 0)
         direct->err = err;
+    if (direct->err == E_ORIGIN && direct->status == 0 && last >= 500)
+        direct->status = last; /* O-5: of earlier tries; it was not asked again */
     if (direct->err == 0 && direct->body.filled != direct->body.size)
         direct->err = E_CLOSED;
     if (direct->err == 0 && direct->hasher != NULL) {

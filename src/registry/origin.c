@@ -278,7 +278,7 @@ int origin_start(struct origin *origin, uint64_t now_us, const struct origin_req
         err = origin__at_registry(fetch);
     if (err == 0)
         err = origin__send(fetch);
-    if (err != 0 && fetch->rest_until_us == 0) {
+    if (err != 0 && fetch->rest_until_us == 0 && !fetch->troubled) {
         fetch_free(fetch);
         return err;
     }
@@ -318,15 +318,22 @@ void origin_cancel(struct origin *origin, struct origin_fetch *fetch)
     origin__leave(origin);
 }
 
-/* The next attempt, from the registry: a redirect target may have expired (O-9). */
+/* The next attempt, from the registry: a redirect target may have expired (O-9), unless another
+ * range of the blob has a new one already. */
 static void attempt_again(struct origin_fetch *fetch)
 {
-    int err;
+    int err = 0;
+    bool borrowed = origin__target_borrow(fetch);
 
+    if (!borrowed && origin__target_coming(fetch)) {
+        fetch->wake_us = fetch->origin->now_us + ORIGIN_RESUME_GAP_US;
+        return;
+    }
     origin__answer_drop(fetch);
     fetch->last_status = 0;
     origin__state(fetch, ORIGIN_REQUESTING);
-    err = origin__at_registry(fetch);
+    if (!borrowed)
+        err = origin__at_registry(fetch);
     if (err == 0)
         err = origin__send(fetch);
     if (err != 0)

@@ -6,6 +6,7 @@
  *   origin_answer.c    what the engine calls: head, body, done; delivery to the caller
  *   origin_range.c     ranges asked and ranges got (O-8)
  *   origin_redirect.c  redirects, and targets remembered for a minute
+ *   origin_trouble.c   blobs whose reads fail at the registry: tries counted per blob
  *   origin_auth.c      the node's own login, where an entry shares it (ACL-7)
  *   origin_token.c     tokens asked for with it (ORG-4)
  *   origin_flow.c      places and rates: how much at once, how fast
@@ -50,13 +51,19 @@
 /* Redirect targets remembered (ACR §7: an answer of the registry counts for 60 s). */
 #define ORIGIN_TARGETS_MAX    64
 #define ORIGIN_TARGET_LIFE_US (60ull * 1000 * 1000)
+/* How often one fetch tries what another range of its blob has found, before it asks itself. */
+#define ORIGIN_BORROWS_MAX 3
 /* RES-5: a request earns a tenth of a retry. At the start three are there, so that one pull can be
  * retried; ten may pile up. */
-#define ORIGIN_BUCKETS_MAX   REGISTRIES_MAX
-#define ORIGIN_RETRY_COST    10
-#define ORIGIN_TOKENS_FIRST  30
-#define ORIGIN_TOKENS_MAX    100
-#define ORIGIN_RETRY_CAP_MS  60000
+#define ORIGIN_BUCKETS_MAX  REGISTRIES_MAX
+#define ORIGIN_RETRY_COST   10
+#define ORIGIN_TOKENS_FIRST 30
+#define ORIGIN_TOKENS_MAX   100
+#define ORIGIN_RETRY_CAP_MS 60000
+/* O-5: how long a blob's failed tries are counted (origin_trouble.c), and of how many blobs at
+ * once: more than a node pulls. */
+#define ORIGIN_TROUBLES_MAX  64
+#define ORIGIN_TROUBLE_US    (10ull * 1000 * 1000)
 #define ORIGIN_BACKOFF_US    (1000ull * 1000)
 #define ORIGIN_RESUME_GAP_US (100ull * 1000)
 /* Breakers (origin_breaker.c). Hosts remembered: registries and their stores, with room. */
@@ -177,6 +184,8 @@ struct origin_fetch {
     uint32_t retry_after_ms;
     unsigned tries, resumes;
     bool resolved_anew;
+    unsigned borrowed;        /* attempts at targets that others resolved meanwhile */
+    bool counted, troubled;   /* its blob's tries: this one is in the count; there are no more */
     uint64_t window_us;       /* all tries without progress end in so long */
     uint64_t window_start_us; /* of the first of them */
     uint64_t wake_us;         /* WAITING */
@@ -214,9 +223,18 @@ struct origin_breaker {
     uint64_t probe_us; /* when the current probe began; 0: none */
 };
 
+/* A blob whose reads fail at the registry. */
+struct origin_trouble {
+    uint8_t key[32];
+    uint64_t end_us; /* of the count; 0: free */
+    unsigned tries;
+    int status; /* of the last one */
+};
+
 struct origin_target {
     uint8_t key[32];
     uint64_t expires_us; /* 0: free */
+    uint64_t asked_us;   /* when the attempt began that brought it */
     char *url;           /* owned, wiped */
 };
 
@@ -246,6 +264,7 @@ struct origin {
     uint64_t breaker_seq;
     struct origin_breaker breakers[ORIGIN_BREAKERS_MAX];
     struct origin_target targets[ORIGIN_TARGETS_MAX];
+    struct origin_trouble troubles[ORIGIN_TROUBLES_MAX];
     struct origin_counters counters;
 };
 
@@ -310,11 +329,26 @@ MUST_USE int origin__redirect_note(struct origin_fetch *fetch,
 MUST_USE int origin__redirect_follow(struct origin_fetch *fetch);
 /* Points a blob GET at a remembered target. True if there was one. */
 bool origin__target_use(struct origin_fetch *fetch);
+/* As origin__target_use, for a further attempt, if the target is not the one that just failed; at
+ * most ORIGIN_BORROWS_MAX times. */
+bool origin__target_borrow(struct origin_fetch *fetch);
+/* True if another range of the blob asks the registry right now, for whose answer this one, whose
+ * target has ended, should wait a moment; counted as borrowed. */
+bool origin__target_coming(struct origin_fetch *fetch);
 /* Remembers the current hop's URL as the blob's target; forgets it. */
 void origin__target_put(struct origin_fetch *fetch);
 void origin__target_drop(struct origin_fetch *fetch);
 /* Wipes all targets. */
 void origin__targets_close(struct origin *origin);
+
+/* ---- origin_trouble.c ---- */
+/* Counts an attempt that is about to go out, if its blob is in trouble. False: it has had its tries
+ * (O-5); `troubled` is set, and `last_status` is that of the last of them. */
+bool origin__trouble_admit(struct origin_fetch *fetch);
+/* True if an attempt now would not be admitted. */
+bool origin__trouble_over(const struct origin_fetch *fetch);
+/* Hears the status of an attempt: 500, 502, 503 and 504 count, 200 and 206 end the count. */
+void origin__trouble_note(struct origin_fetch *fetch, int status);
 
 /* ---- origin_breaker.c ---- */
 /* May the current hop's host be asked now? False: rest_until_us says until when not. */

@@ -207,6 +207,7 @@ static void engine_head(void *arg, const struct fetch_response *response)
     origin__enter(fetch->origin);
     origin__breaker_good(fetch);
     fetch->last_status = status;
+    origin__trouble_note(fetch, status);
     if (status == 401 && origin__auth_challenged(fetch, response)) {
         origin__leave(fetch->origin);
         return;

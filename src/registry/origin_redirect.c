@@ -127,10 +127,49 @@ bool origin__target_use(struct origin_fetch *fetch)
     return true;
 }
 
+bool origin__target_borrow(struct origin_fetch *fetch)
+{
+    const struct origin_target *target;
+    uint8_t key[32];
+
+    if (fetch->request.kind != ORIGIN_BLOB || fetch->borrowed >= ORIGIN_BORROWS_MAX)
+        return false;
+    target_key(fetch, key);
+    target = target_find(fetch->origin, key);
+    if (target == NULL || strcmp(target->url, fetch->url) == 0 || !origin__target_use(fetch))
+        return false; /* its own was cut, and may be over */
+    fetch->borrowed++;
+    return true;
+}
+
+bool origin__target_coming(struct origin_fetch *fetch)
+{
+    uint8_t key[32], other[32];
+
+    if (fetch->request.kind != ORIGIN_BLOB || fetch->head_only || fetch->handed_url != NULL ||
+        !fetch->away || fetch->borrowed >= ORIGIN_BORROWS_MAX)
+        return false;
+    target_key(fetch, key);
+    for (struct origin_fetch *asks = fetch->origin->head; asks != NULL; asks = asks->next) {
+        bool resolves = !asks->remembered &&
+                        (asks->state == ORIGIN_REQUESTING || asks->state == ORIGIN_REDIRECTING);
+
+        if (asks == fetch || !resolves || asks->request.kind != ORIGIN_BLOB || asks->head_only ||
+            strcmp(asks->request.path_and_query, fetch->request.path_and_query) != 0)
+            continue;
+        target_key(asks, other);
+        if (memcmp(key, other, sizeof key) == 0) {
+            fetch->borrowed++;
+            return true;
+        }
+    }
+    return false;
+}
+
 void origin__target_put(struct origin_fetch *fetch)
 {
     struct origin *origin = fetch->origin;
-    struct origin_target *place = &origin->targets[0];
+    struct origin_target *place = &origin->targets[0], *known;
     size_t bytes = strlen(fetch->url) + 1;
     uint8_t key[32];
 
@@ -140,8 +179,11 @@ void origin__target_put(struct origin_fetch *fetch)
     for (size_t i = 0; i < ORIGIN_TARGETS_MAX; i++)
         if (origin->targets[i].expires_us < place->expires_us)
             place = &origin->targets[i];
-    if (target_find(origin, key) != NULL)
-        place = target_find(origin, key);
+    known = target_find(origin, key);
+    if (known != NULL && known->asked_us > fetch->attempt_us)
+        return; /* a slow answer: another range has asked since */
+    if (known != NULL)
+        place = known;
     target_clear(origin, place);
     place->url = origin->env.alloc(origin->env.host, NULL, bytes);
     if (place->url == NULL)
@@ -149,6 +191,7 @@ void origin__target_put(struct origin_fetch *fetch)
     memcpy(place->url, fetch->url, bytes);
     memcpy(place->key, key, sizeof key);
     place->expires_us = origin->now_us + ORIGIN_TARGET_LIFE_US;
+    place->asked_us = fetch->attempt_us;
 }
 
 void origin__target_drop(struct origin_fetch *fetch)
@@ -158,8 +201,8 @@ void origin__target_drop(struct origin_fetch *fetch)
 
     target_key(fetch, key);
     target = target_find(fetch->origin, key);
-    if (target != NULL)
-        target_clear(fetch->origin, target);
+    if (target != NULL && (fetch->hops != 1 || strcmp(target->url, fetch->url) == 0))
+        target_clear(fetch->origin, target); /* and not what has replaced it meanwhile */
 }
 
 void origin__targets_close(struct origin *origin)

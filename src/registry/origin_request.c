@@ -338,6 +338,10 @@ int origin__send(struct origin_fetch *fetch)
         origin__state(fetch, ORIGIN_QUEUED);
         return 0;
     }
+    if (fetch->hops == (fetch->remembered ? 1u : 0u) && !origin__trouble_admit(fetch)) {
+        origin__place_give(fetch);
+        return E_ORIGIN;
+    }
     if (!origin__breaker_admit(fetch)) {
         origin__place_give(fetch);
         return E_UNREACHABLE;

@@ -195,7 +195,7 @@ static bool repeat_decide(struct origin_fetch *fetch, uint64_t now_us, uint64_t 
     struct origin *origin = fetch->origin;
     unsigned tries_max = fetch->err == E_RANGE ? 2 : ORIGIN_TRIES_MAX;
 
-    if (fetch->tries >= tries_max)
+    if (fetch->tries >= tries_max || origin__trouble_over(fetch))
         return false;
     /* The runtime waits out a 429 by itself, and its retries know whether they still matter. */
     if (fetch->answer_held && fetch->last_status == 429 && fetch->request.kind != ORIGIN_BLOB)
@@ -238,6 +238,10 @@ bool origin__retry_decide(struct origin_fetch *fetch, uint64_t now_us, uint64_t 
 {
     bool again;
 
+    if (fetch->troubled) {
+        fetch->err = E_ORIGIN; /* with the status of the tries before */
+        return false;
+    }
     if (fetch->remembered) {
         /* The registry was not asked in this attempt; now it is. */
         origin__target_drop(fetch);

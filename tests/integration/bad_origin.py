@@ -158,12 +158,15 @@ def test_o_4_peers_go_on_while_the_registry_is_busy():
 
 
 def test_o_9_a_signed_url_expires_in_mid_body():
-    """The body is cut, its URL answers 403 from then on: resolved anew at the registry, and gone on where it was."""
-    with bad_registry() as lab:
+    """The body is cut, its URL answers 403 from then on: resolved anew at the registry, and gone on where it was. Two URLs end, the third lasts."""
+    with bad_registry(extra={"transfer.prefetch": False}) as lab:
         for which in stub.SIZES:
             took = pulls_right(lab.nodes[0], "lib/redirect-expires", which, 15)
-            log = asked(lab, "lib/redirect-expires")
-            it.figure(f"{which}: {took:.1f} s, {sum(r['port'] != STORE_PORT and r['method'] == 'GET' for r in log)} questions to the registry")
+            digest = stub.digest_of(stub.blob("lib/redirect-expires", which))
+            log = [r for r in asked(lab, "lib/redirect-expires") if digest in r["path"] and r["method"] == "GET"]
+            resolved = sum(r["port"] != STORE_PORT for r in log)
+            it.figure(f"{which}: {took:.1f} s, {resolved} questions to the registry, {len(log) - resolved} to the storage host")
+            it.check(resolved <= 3, f"O-9: {which}: resolved {resolved} times")
         it.check("signature=" not in lab.nodes[0].process.text(), "HRD-4: a signed URL in the log")
 
 
@@ -174,6 +177,78 @@ def test_o_3_slow_registry():
         it.figure(f"a registry that needs {direct:.0f} s took {took:.0f} s through the agent")
         gets = [r for r in asked(lab, "lib/slow") if r["method"] == "GET" and not r["range"]]
         it.check(len(gets) <= 2, f"{len(gets)} whole reads of a slow registry")
+
+
+def test_o_3_one_read_of_a_slow_registry():
+    """5 s to the first byte, then 50 KB/s: two clients of one node, then one of another while they still read. The registry is read once, the mesh has the rest."""
+    with bad_registry(2) as lab:
+        first, second = lab.nodes
+        wanted = stub.blob("drip/drip", "tiny")
+        path = f"/v2/drip/drip/blobs/{stub.digest_of(wanted)}{NS}"
+        for node in lab.nodes:
+            fetch(node, f"/v2/drip/drip/manifests/1{NS}", "-H", ACCEPT)
+        started = time.monotonic()
+        pulls = [slow_pull(node, path, lab.dir / f"drip{i}") for i, node in enumerate((first, first))]
+        time.sleep(max(0.0, started + 10.5 - time.monotonic()))  # the first piece is there, the second one is not
+        it.check(all(pull.poll() is None for pull, _ in pulls), "the pulls are over: the test shows nothing")
+        pulls.append(slow_pull(second, path, lab.dir / "drip2"))
+        for pull, target in pulls:
+            status, took = pull.communicate(timeout=40)[0].split()
+            it.check(status == "200" and target.read_bytes() == wanted, f"{target.name}: {status} after {took} s")
+        gets = [r for r in asked(lab, "drip/drip") if r["method"] == "GET"]
+        it.figure(f"three clients of two nodes: {time.monotonic() - started:.1f} s, GETs at the registry: {[r['range'] or 'whole' for r in gets]}")
+        read = sum(length_asked(r, len(wanted)) for r in gets)
+        it.check(read == len(wanted), f"O-3: {read} bytes were asked of a slow registry for {len(wanted)}")
+        it.check(mesh_bytes(second) == len(wanted), f"O-3: {mesh_bytes(second)} of {len(wanted)} bytes came from the other node")
+        for node in lab.nodes:
+            it.check(timed(node, path)[2] == wanted, f"{node.name}: again")
+        it.check(len([r for r in asked(lab, "drip/drip") if r["method"] == "GET"]) == len(gets), "O-3: read again for who came later")
+
+
+def slow_pull(node, path: str, target: Path):
+    """(process that tells status and seconds, file of the body)"""
+    return subprocess.Popen(node.exec("curl", "-s", "-m", "60", "-o", target, "-w", "%{http_code} %{time_total}", f"http://127.0.0.1:{node.client_port}{path}"),
+                            stdout=subprocess.PIPE, text=True), target
+
+
+def length_asked(request: dict, size: int) -> int:
+    first, _, last = request["range"].removeprefix("bytes=").partition("-")
+    return min(int(last or size), size - 1) - int(first) + 1 if request["range"] else size
+
+
+def mesh_bytes(node) -> int:
+    """Bytes of blobs that this node has from others."""
+    counts = node.status()["bytes"]
+    return sum(counts[tier] for tier in ("vswitch", "zone", "region", "elsewhere"))
+
+
+def test_o_5_a_registry_that_stays_broken():
+    """Three tries in ten seconds at most, then its own status; what another node has is served all the while to who was accepted before."""
+    with bad_registry(2, {"transfer.prefetch": False}) as lab:
+        first, second = lab.nodes
+        for status in (500, 502, 503):
+            held, lost = f"lib/held{status}", f"lib/lost{status}"
+            pulls_right(first, held, "big")
+            for repository in (held, lost):
+                fetch(second, f"/v2/{repository}/manifests/1{NS}", "-H", ACCEPT)
+            ask_stub(lab, f"/break/{status}")
+            for kind, path in (("blob", f"/v2/{lost}/blobs/{stub.digest_of(stub.blob(lost, 'small'))}"), ("manifest", f"/v2/lib/new{status}/manifests/1")):
+                got, _, body, took = timed(second, path + NS, "-H", ACCEPT)
+                it.check(got == status and took < 10, f"{kind}: {got} after {took:.1f} s, the registry says {status}")
+                it.check(json.loads(body)["errors"], f"{kind}: {body[:200]}")
+                tries = [r["at"] for r in everything(lab) if r["path"].startswith(path)]
+                it.figure(f"{status} for a {kind}: passed on after {took:.1f} s and {len(tries)} tries")
+                it.check(1 <= len(tries) <= 3, f"O-5: {kind}: {len(tries)} tries in {took:.1f} s")
+            wanted = stub.blob(held, "big")
+            got, _, body, took = timed(second, f"/v2/{held}/blobs/{stub.digest_of(wanted)}{NS}")
+            it.check(got == 200 and body == wanted, f"what the mesh has, while the registry says {status}: {got}, {len(body)} bytes after {took:.1f} s")
+            it.check(mesh_bytes(second) >= len(wanted), "nothing came from the mesh")
+            ask_stub(lab, "/heal")
+
+
+def everything(lab) -> list[dict]:
+    """All requests so far, a broken registry's too."""
+    return json.loads(ask_stub(lab, "/log"))
 
 
 def test_http_6_the_head_comes_in_time():

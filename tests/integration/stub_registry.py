@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A registry that misbehaves: the repository's last part names the fault. Bytes follow from the repository's name.
 
-Manifests and blobs of any repository exist; `GET /heal` ends all faults, `GET /expire` all tokens for lib/expires, `GET /log` tells what was asked. A second port
-plays the storage host that redirects lead to. Blobs are 3 MiB ("small") or 20 MiB ("big"); below layers/ there are ten of 1 MiB.
+Manifests and blobs of any repository exist; `GET /heal` ends all faults, `GET /expire` all tokens for lib/expires, `GET /break/503`
+answers that to everything until healed, `GET /log` tells what was asked. A second port plays the storage host that redirects lead to.
+Blobs are 3 MiB ("small") or 20 MiB ("big"); below layers/ there are ten of 1 MiB, below drip/ one of 400 KiB.
 """
 import argparse
 import base64
@@ -25,11 +26,11 @@ GOOD = "Basic " + base64.b64encode(f"good:{marks.secret('stub-login')}".encode()
 SIGNED = marks.secret("stub-signature")
 LIED_TO, THROTTLED = marks.secret("lied-to"), marks.secret("throttled")
 SIZES = {"small": 3 << 20, "big": 20 << 20}
-LAYERS = {f"layer{i}": 1 << 20 for i in range(10)}
+LAYERS, TINY = {f"layer{i}": 1 << 20 for i in range(10)}, {"tiny": 400 << 10}
 
 
 def sizes(repository: str) -> dict[str, int]:
-    return LAYERS if repository.startswith("layers/") else SIZES
+    return LAYERS if repository.startswith("layers/") else TINY if repository.startswith("drip/") else SIZES
 
 
 def blob(repository: str, which: str) -> bytes:
@@ -51,7 +52,7 @@ class State:
     """What was asked, and what faults have done so far."""
 
     def __init__(self):
-        self.lock, self.log, self.counts, self.healed, self.expired, self.blobs = threading.Lock(), [], {}, False, False, {}
+        self.lock, self.log, self.counts, self.healed, self.expired, self.broken, self.blobs = threading.Lock(), [], {}, False, False, 0, {}
 
     def count(self, what: str) -> int:
         with self.lock:
@@ -92,11 +93,16 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/log":
             self.answer(200, json.dumps(self.state.log).encode())
         elif path == "/heal":
-            self.state.healed = True
+            self.state.healed, self.state.broken = True, 0
             self.answer(200)
         elif path == "/expire":
             self.state.expired = True
             self.answer(200)
+        elif path.startswith("/break/"):
+            self.state.broken = int(path.rpartition("/")[2])
+            self.answer(200)
+        elif self.state.broken:
+            self.answer(self.state.broken)
         elif match := re.fullmatch(r"/v2/([a-z0-9/-]+)/(manifests|blobs)/([^/]+)", path):
             self.object(*match.groups())
         elif match := re.fullmatch(r"/store/([a-z0-9/-]+)/(sha256:[0-9a-f]+)", path):
@@ -223,7 +229,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.ranged(data)
 
-    def fault_slow(self, repository, reference, data):
+    def fault_slow(self, repository, reference, data, bytes_per_s=400000):
         """5 s to the first byte, then 400 KB/s."""
         first, last = self.wanted(data)
         time.sleep(5)
@@ -232,9 +238,14 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
         self.send_header("Content-Length", str(last + 1 - first))
         self.end_headers()
-        for at in range(first, last + 1, 40000):
-            self.wfile.write(data[at:min(at + 40000, last + 1)])
+        step = bytes_per_s // 10
+        for at in range(first, last + 1, step):
+            self.wfile.write(data[at:min(at + step, last + 1)])
             time.sleep(0.1)
+
+    def fault_drip(self, repository, reference, data):
+        """5 s to the first byte, then 50 KB/s."""
+        self.fault_slow(repository, reference, data, 50000)
 
     def fault_mute_once(self, repository, reference, data):
         """The first question gets no answer."""

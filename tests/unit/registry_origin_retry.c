@@ -268,6 +268,63 @@ static void passing_status_then_success(void **state)
     expect_done(world, 0);
 }
 
+/* O-5: three tries of a blob in ten seconds, whoever asks; then its status, unasked. */
+static void tries_of_a_broken_blob_are_counted_together(void **state)
+{
+    struct world *world = *state;
+    uint64_t started = world->fake.now_us;
+
+    start(world);
+    for (unsigned i = 0; i < ORIGIN_TRIES_MAX; i++) {
+        fake_answer(call(world, i), 502, "", "broken");
+        (void)fake_next_call(&world->fake, world->origin);
+    }
+    expect_done(world, E_ORIGIN);
+    for (unsigned first = 0; first < 3; first++) {
+        caller_init(&world->caller, &world->fake, world->origin);
+        ranged(world, first, first);
+        start(world);
+        (void)fake_turn(&world->fake, world->origin);
+        expect_done(world, E_ORIGIN);
+        assert_int_equal(world->caller.last_status, 502);
+    }
+    assert_int_equal(world->fake.call_count, ORIGIN_TRIES_MAX);
+    assert_int_equal(origin_counters(world->origin)->troubled, 3);
+
+    caller_init(&world->caller, &world->fake, world->origin); /* another blob is none of that */
+    world->request.path_and_query = "/v2/lib/bb/blobs/sha256:bb";
+    start(world);
+    fake_answer(call(world, ORIGIN_TRIES_MAX), 206, "content-range: bytes 2-2/10\n", "x");
+    expect_done(world, 0);
+
+    world->fake.now_us = started + ORIGIN_TROUBLE_US;
+    world->request.path_and_query = BLOB_PATH;
+    caller_init(&world->caller, &world->fake, world->origin);
+    start(world);
+    fake_answer(call(world, ORIGIN_TRIES_MAX + 1), 206, "content-range: bytes 2-2/10\n", "x");
+    expect_done(world, 0);
+}
+
+/* A range that was answered ends the count. */
+static void a_blob_that_works_again_has_all_tries(void **state)
+{
+    struct world *world = *state;
+
+    start(world);
+    fake_answer(call(world, 0), 503, "", "");
+    (void)fake_next_call(&world->fake, world->origin);
+    fake_answer(call(world, 1), 200, "", "0123456789");
+    expect_done(world, 0);
+    caller_init(&world->caller, &world->fake, world->origin);
+    start(world);
+    for (unsigned i = 0; i < ORIGIN_TRIES_MAX; i++) {
+        fake_answer(call(world, 2 + i), 503, "", "");
+        (void)fake_next_call(&world->fake, world->origin);
+    }
+    assert_int_equal(world->fake.call_count, 2 + ORIGIN_TRIES_MAX);
+    expect_done(world, E_ORIGIN);
+}
+
 static void lasting_errors_are_not_retried(void **state)
 {
     struct world *world = *state;
@@ -357,6 +414,16 @@ static void retry_after_is_honoured(void **state)
     assert_int_equal(world->caller.retry_after_ms, 1000);
 }
 
+/* A blob of its own for each request: tries of one are counted together (O-5). */
+static void start_of(struct world *world, unsigned number)
+{
+    static char path[64];
+
+    (void)snprintf(path, sizeof path, "/v2/lib/bb/blobs/sha256:%u", number);
+    world->request.path_and_query = path;
+    start(world);
+}
+
 static void retries_stay_under_a_tenth(void **state)
 {
     struct world *world = *state;
@@ -366,7 +433,7 @@ static void retries_stay_under_a_tenth(void **state)
     for (unsigned i = 0; i < requests; i++) {
         world->fake.call_count = 0;
         caller_init(&world->caller, &world->fake, world->origin);
-        start(world);
+        start_of(world, i);
         fake_answer(call(world, 0), 500, "", "");
         while (fake_next_call(&world->fake, world->origin))
             fake_answer(call(world, world->fake.call_count - 1), 500, "", "");
@@ -384,7 +451,7 @@ static void buckets_are_per_registry(void **state)
     for (unsigned i = 0; i < 50; i++) {
         world->fake.call_count = 0;
         caller_init(&world->caller, &world->fake, world->origin);
-        start(world);
+        start_of(world, i);
         fake_answer(call(world, 0), 500, "", "");
         while (fake_next_call(&world->fake, world->origin))
             fake_answer(call(world, world->fake.call_count - 1), 500, "", "");
@@ -392,7 +459,7 @@ static void buckets_are_per_registry(void **state)
     (void)snprintf(world->entry.name, sizeof world->entry.name, "other.test");
     world->fake.call_count = 0;
     caller_init(&world->caller, &world->fake, world->origin);
-    start(world);
+    start_of(world, 50);
     fake_answer(call(world, 0), 500, "", "");
     assert_true(fake_next_call(&world->fake, world->origin));
 }
@@ -445,6 +512,59 @@ static void target_is_remembered_for_a_minute(void **state)
     world->request.authorization = "Bearer other";
     fetch_range(world, 4, "content-range: bytes 4-5/10\n");
     assert_int_equal(world->fake.call_count, 7);
+}
+
+/* Two ranges, two signed URLs; the first one's ends in mid-body: the other's serves both (O-9). */
+static void a_target_found_meanwhile_is_borrowed(void **state)
+{
+    static struct fake_caller other;
+    struct world *world = *state;
+
+    ranged(world, 0, 1);
+    start(world);
+    caller_init(&other, &world->fake, world->origin);
+    ranged(world, 2, 3);
+    assert_int_equal(caller_start(&other, &world->request), 0);
+    fake_answer(call(world, 0), 307, "location: https://oss.test/data/1\n", "");
+    fake_answer(call(world, 1), 307, "location: https://oss.test/data/2\n", "");
+    fake_head(call(world, 2), 206, "content-range: bytes 0-1/10\n", 2);
+    fake_body(call(world, 2), "a", 1);
+    fake_done(call(world, 2), E_CLOSED);
+    fake_answer(call(world, 3), 206, "content-range: bytes 2-3/10\n", "cd");
+    assert_int_equal(other.err, 0);
+    assert_true(fake_next_call(&world->fake, world->origin));
+    assert_string_equal(call(world, 4)->url, "https://oss.test/data/2");
+    assert_null(fake_sent(call(world, 4), "Authorization", 0));
+    fake_answer(call(world, 4), 206, "content-range: bytes 1-1/10\n", "b");
+    expect_body(world, "ab");
+    expect_done(world, 0);
+}
+
+/* While another range asks for a new URL, this one waits for it instead of asking, too. */
+static void a_target_that_comes_is_waited_for(void **state)
+{
+    static struct fake_caller other;
+    struct world *world = *state;
+
+    fetch_range(world, 0, "content-range: bytes 0-1/10\n");
+    caller_init(&world->caller, &world->fake, world->origin);
+    start(world); /* calls 2 and 3: at the remembered target */
+    caller_init(&other, &world->fake, world->origin);
+    ranged(world, 2, 3);
+    assert_int_equal(caller_start(&other, &world->request), 0);
+    fake_answer(call(world, 2), 403, "", "expired");
+    fake_answer(call(world, 3), 403, "", "expired");
+    assert_true(fake_next_call(&world->fake, world->origin));
+    assert_int_equal(world->fake.call_count, 5);
+    assert_string_equal(call(world, 4)->url, HERE);
+    fake_answer(call(world, 4), 307, "location: https://oss.test/data/2\n", "");
+    fake_answer(call(world, 5), 206, "content-range: bytes 0-1/10\n", "ab");
+    expect_done(world, 0);
+    assert_true(fake_next_call(&world->fake, world->origin));
+    assert_string_equal(call(world, 6)->url, "https://oss.test/data/2");
+    fake_answer(call(world, 6), 206, "content-range: bytes 2-3/10\n", "cd");
+    assert_int_equal(other.dones, 1);
+    assert_int_equal(other.err, 0);
 }
 
 static void dead_target_is_dropped_and_resolved_anew(void **state)
@@ -550,6 +670,8 @@ int main(void)
         TEST(cancel_in_a_held_back_delivery),
         TEST(passing_status_is_retried_then_passed_on),
         TEST(passing_status_then_success),
+        TEST(tries_of_a_broken_blob_are_counted_together),
+        TEST(a_blob_that_works_again_has_all_tries),
         TEST(lasting_errors_are_not_retried),
         TEST(unreachable_is_retried_within_the_window),
         TEST(timeouts_can_be_set),
@@ -559,6 +681,8 @@ int main(void)
         TEST(expired_target_is_resolved_once_more),
         TEST(target_is_remembered_for_a_minute),
         TEST(dead_target_is_dropped_and_resolved_anew),
+        TEST(a_target_found_meanwhile_is_borrowed),
+        TEST(a_target_that_comes_is_waited_for),
         TEST(http_dates),
         TEST(retry_after_values),
         TEST(forbidden_moves),
