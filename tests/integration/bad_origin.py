@@ -127,7 +127,7 @@ def test_o_4_and_o_5_too_many_requests_and_errors():
             took = pulls_right(lab.nodes[0], repository, "small", 10)
             it.figure(f"{repository}: {took:.1f} s")
             times = [r["at"] for r in asked(lab, repository) if r["method"] == "GET"]
-            it.check(len(times) <= 3, f"{repository}: {len(times)} requests: two that failed, and one")
+            it.check(len(times) <= 5, f"{repository}: {len(times)} requests: two that failed, and one for each of three pieces at most")
         times = [r["at"] for r in asked(lab, "lib/busy") if r["method"] == "GET"]
         it.check(times[1] - times[0] > 0.9 or len(times) > 3, f"Retry-After: 1 was not honoured: {[round(t - times[0], 2) for t in times]}")
 
