@@ -655,6 +655,29 @@ static void the_table_has_every_key_that_acts(void **state)
     free(text);
 }
 
+/* The error for an unknown key of an entry has the list of those that are known. */
+static void the_table_has_every_key_of_a_registry(void **state)
+{
+    (void)state;
+    char *text = shown(true);
+    assert_int_equal(load("registries: [{colour: x}]\n"), E_CONFIG);
+    char *rest = strstr(error.text, "known: "), *row = strstr(text, "| `registries` |");
+    assert_non_null(rest);
+    assert_non_null(row);
+    unsigned count = 0;
+    rest += strlen("known: ");
+    for (char *key = strsep(&rest, ", "); key != NULL; key = strsep(&rest, ", ")) {
+        char cell[64];
+        if (*key == '\0')
+            continue;
+        (void)snprintf(cell, sizeof cell, "`%s`", key);
+        assert_non_null(strstr(row, cell));
+        count++;
+    }
+    assert_true(count >= 18);
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -686,6 +709,7 @@ int main(void)
         cmocka_unit_test(what_is_shown_can_be_loaded),
         cmocka_unit_test(sources_are_shown),
         cmocka_unit_test(the_table_has_every_key_that_acts),
+        cmocka_unit_test(the_table_has_every_key_of_a_registry),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }
