@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images brought in before they are asked for: `shoal pull` and orders over the control socket, by HTTP from CI systems and Harbor; with a real registry."""
 import json
+import os
+import signal
 import socket
 import sys
 import time
@@ -136,6 +138,29 @@ def test_orders_over_the_control_socket():
         it.check(node.metric("shoal_readers_ahead") == 0, "a cancelled order reads on")
         done = order(node, good["image"])
         it.check(done["state"] == "done" and done["have_bytes"] == image["size"] + image["config"]["size"], f"{done}")
+
+
+def test_too_many_orders():
+    """Three at work, 61 wait; one more is refused, and there is room again when one is over."""
+    with Lab(1) as lab:
+        registry = lab.start_registry()
+        lab.start_nodes()
+        node = lab.nodes[0]
+        os.kill(registry.pid, signal.SIGSTOP)  # it takes connections and says nothing
+        ids = []
+        for number in range(64):
+            status, text = control(node, "/prefetch", {"image": f"{REGISTRY_NAME}/lib/app:{number}"})
+            it.check(status == 202, f"{number}: {status} {text}")
+            ids.append(json.loads(text)["id"])
+        status, text = control(node, "/prefetch", {"image": f"{REGISTRY_NAME}/lib/app:more"})
+        it.check(status == 429 and "too many images wait" in text, f"{status} {text}")
+        states = [p["state"] for p in json.loads(control(node, "/prefetch")[1])["pulls"]]
+        it.check(states.count("resolving") == 3 and states.count("waiting") == 61, f"{states}")
+        it.check(control(node, f"/prefetch/{ids[5]}/cancel", method="POST")[0] == 200, "cancel")
+        it.check(control(node, "/prefetch", {"image": f"{REGISTRY_NAME}/lib/app:more"})[0] == 202, "no room though one is over")
+        it.check(control(node, f"/prefetch/{ids[5]}")[0] == 404, "the one that is over is still known")
+        os.kill(registry.pid, signal.SIGCONT)
+        it.check(node.process.stop() == 0, "orders keep the agent from stopping")
 
 
 def test_acl_7_nodes_login_brings_in_and_lets_nobody_read():
