@@ -9,6 +9,8 @@
 
 /* Flows of a link whose rates are set at a time. */
 #define RATE_BATCH 32
+/* Ends of a link in a line of the processor's cache. */
+#define LINE_ENDS (64 / sizeof(struct flow_end))
 
 static void *grown(void *old, uint32_t *capacity, uint32_t wanted, size_t each)
 {
@@ -354,6 +356,18 @@ static void tell_far_ends(struct flows *flows, uint32_t at, uint64_t lower_bps, 
     }
 }
 
+/* The links that are poured next lie anywhere in memory, as do their lists. */
+static void ask_for_links(const struct flows *flows, const struct flow_list *list, uint32_t next)
+{
+    if (next + 2 < list->count)
+        __builtin_prefetch(&flows->links[list->items[next + 2]], 1);
+    if (next >= list->count)
+        return;
+    const struct flow_link *link = &flows->links[list->items[next]];
+    for (uint32_t i = 0; i < link->count; i += LINE_ENDS)
+        __builtin_prefetch(&link->ends[i]);
+}
+
 static void pour_link(struct flows *flows, uint32_t at)
 {
     struct flow_link *link = &flows->links[at];
@@ -378,7 +392,8 @@ static bool takes_rate(struct flows *flows, uint32_t index, uint64_t rate_bps)
     struct flow_pace *pace = &flows->paces[index];
     ASSERT(rate_bps != FLOW_NO_LIMIT); /* every flow has a full link or a limit */
     bool fresh = pace->fresh;
-    pace->fresh = false;
+    if (fresh)
+        pace->fresh = false;
     return fresh ? rate_bps != pace->rate_bps : differs(flows, rate_bps, pace->rate_bps);
 }
 
@@ -416,6 +431,8 @@ static void refresh_rates(struct flows *flows, uint32_t at, uint64_t now_us)
     for (uint32_t first = 0; first < link->count; first += RATE_BATCH) {
         uint32_t end = link->count - first < RATE_BATCH ? link->count : first + RATE_BATCH;
         batch.count = 0;
+        for (uint32_t i = first; i < end; i++)
+            __builtin_prefetch(&flows->paces[link->ends[i].flow], 1);
         for (uint32_t i = first; i < end; i++) {
             uint32_t index = link->ends[i].flow;
             uint64_t rate_bps = fair_rate(flows, &link->ends[i], flows->levels[at]);
@@ -436,11 +453,13 @@ void flows_pour(struct flows *flows, uint64_t now_us)
     flows->pours++;
     for (uint32_t i = 0; i < flows->dirty.count; i++) { /* grows while it runs */
         uint32_t at = flows->dirty.items[i];
+        ask_for_links(flows, &flows->dirty, i + 1);
         flows->links[at].queued = false;
         pour_link(flows, at);
     }
     flows->dirty.count = 0;
     for (uint32_t i = 0; i < flows->moved.count; i++) {
+        ask_for_links(flows, &flows->moved, i + 1);
         flows->links[flows->moved.items[i]].moved = false;
         refresh_rates(flows, flows->moved.items[i], now_us);
     }

@@ -100,6 +100,10 @@ static struct free_set free_neighbours(const struct transfer *transfer, const st
     const struct swarm *swarm = blob->swarm;
     uint32_t most = transfer__neighbour_requests_max(transfer, blob) + extra;
     struct free_set free = {0};
+    for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
+        __builtin_prefetch(swarm->neighbours[i].peer);
+        __builtin_prefetch(&transfer->nodes.slots[swarm->neighbour_nodes[i]]);
+    }
     for (uint32_t i = 0; i < swarm->neighbour_count; i++)
         free.bits |= (uint64_t)is_free(transfer, &swarm->neighbours[i], most) << i;
     return free;
@@ -228,6 +232,10 @@ static void fill_mask(const struct transfer *transfer, const struct blob *blob,
     struct swarm *swarm = blob->swarm;
     size_t bytes = mask_bytes(blob);
     bool far = false;
+    for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
+        if (has(free, i))
+            __builtin_prefetch(swarm->neighbours[i].known.bits);
+    }
     memset(swarm->mask, 0, bytes);
     for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
         if (!has(free, i))

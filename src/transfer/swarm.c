@@ -116,7 +116,12 @@ static void take_bits(struct swarm *swarm, struct neighbour *neighbour, uint32_t
 {
     const uint8_t *known = neighbour->known.bits + first_byte;
     uint32_t at = 0;
+    /* Counts of the pieces that changed are far apart: all are asked for before one is needed. */
     for (; at + 8 <= count; at += 8) {
+        if (memcmp(page + at, known + at, 8) != 0)
+            __builtin_prefetch(&swarm->avail[8 * (first_byte + at)], 1);
+    }
+    for (at = 0; at + 8 <= count; at += 8) {
         uint64_t has = load_be64(page + at);
         take_word(swarm, neighbour, 8 * (first_byte + at), load_be64(known + at) ^ has, has);
     }
@@ -282,6 +287,8 @@ void transfer__have_flush(struct transfer *transfer, struct blob *blob)
         swarm->have_due_us = swarm->have_sent_us + wait_us;
         return;
     }
+    for (uint32_t i = 0; i < swarm->neighbour_count; i++)
+        __builtin_prefetch(&transfer->nodes.slots[swarm->neighbour_nodes[i]]);
     for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
         if (is_told(blob, &swarm->neighbours[i]))
             send_dirty(transfer, blob, &swarm->neighbours[i]);

@@ -206,6 +206,10 @@ static struct upload *next_upload(struct transfer *transfer)
     uint32_t best_running = 0;
     uint64_t best_us = 0;
     for (uint32_t i = 0; i < transfer->upload_count; i++) {
+        if (!transfer->uploads[i].running)
+            __builtin_prefetch(transfer->uploads[i].peer);
+    }
+    for (uint32_t i = 0; i < transfer->upload_count; i++) {
         struct upload *upload = &transfer->uploads[i];
         if (upload->running || upload->peer->link != LINK_UP ||
             !bitfield_get(&upload->blob->have, upload->piece))
