@@ -105,4 +105,8 @@ void mesh_leave(struct mesh *mesh, uint64_t now_us, bool final);
 /* Aborts if an invariant of the wiring or of a part is broken. */
 void mesh__check_invariants(const struct mesh *mesh);
 
+/* transfer_look_ahead of the node's; step 0 asks for the mesh's own memory. Most calls are for
+ * transfer, and only those become quicker. */
+void mesh_look_ahead(const struct mesh *mesh, unsigned step, const struct node_id *from);
+
 #endif

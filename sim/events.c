@@ -11,6 +11,8 @@
 #define LINE_BYTES  64
 #define BITS        64
 #define WHEEL_WORDS (EVENT_WHEEL_US / BITS)
+/* Words of the wheel that a look ahead goes over. */
+#define AHEAD_WORDS 32
 
 static_assert(sizeof(struct event_slot) == LINE_BYTES, "an event is one line of the cache");
 
@@ -252,6 +254,32 @@ bool events_pop(struct event_queue *queue, struct event *out)
     if (out->at_us > queue->base_us)
         queue->base_us = out->at_us;
     return true;
+}
+
+uint64_t events_after_us(const struct event_queue *queue, uint64_t at_us)
+{
+    uint64_t from_us = at_us + 1 > queue->base_us ? at_us + 1 : queue->base_us;
+    if (queue->wheel_count == 0)
+        return UINT64_MAX;
+    uint32_t from = list_of(from_us), word = from / BITS;
+    uint64_t bits = queue->occupied[word] & UINT64_MAX << from % BITS;
+    for (uint32_t i = 0; bits == 0 && i < AHEAD_WORDS; i++) {
+        word = (word + 1) % WHEEL_WORDS;
+        bits = queue->occupied[word];
+    }
+    if (bits == 0)
+        return UINT64_MAX;
+    uint32_t found = word * BITS + (uint32_t)__builtin_ctzll(bits);
+    uint64_t found_us = from_us + (found - from) % EVENT_WHEEL_US;
+    return found_us - queue->base_us < EVENT_WHEEL_US ? found_us : UINT64_MAX;
+}
+
+uint32_t events_at(const struct event_queue *queue, uint64_t at_us)
+{
+    bool on_wheel = queue->wheel_count > 0 && at_us >= queue->base_us &&
+                    at_us - queue->base_us < EVENT_WHEEL_US;
+    return on_wheel && is_occupied(queue, list_of(at_us)) ? queue->lists[list_of(at_us)].first
+                                                          : EVENT_NONE;
 }
 
 /* The events of one list are linked both ways, of one time, and in order. Returns how many. */

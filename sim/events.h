@@ -104,6 +104,12 @@ static inline uint64_t events_next_us(const struct event_queue *queue)
     uint64_t next_us = queue->wheel_count > 0 ? queue->wheel_us : UINT64_MAX;
     return queue->heap_count > 0 && queue->heap[0].at_us < next_us ? queue->heap[0].at_us : next_us;
 }
+/* For a look ahead at what comes, without the events of the heap: the next time after at_us that
+ * has any on the wheel, UINT64_MAX if there is none in the next two milliseconds. */
+uint64_t events_after_us(const struct event_queue *queue, uint64_t at_us);
+/* Slot of the first event on the wheel at this time, EVENT_NONE if there is none; the others follow
+ * by their `next`. */
+uint32_t events_at(const struct event_queue *queue, uint64_t at_us);
 /* Aborts if lists, heap and counts disagree. */
 void events_check(const struct event_queue *queue);
 /* Frees the queue, not what events point at. */

@@ -90,7 +90,7 @@ void host_init(struct world *world, uint32_t index)
                               .cpu_milli = 1000,
                               .own = {INDEX_NONE, INDEX_NONE},
                               .incoming = {INDEX_NONE, INDEX_NONE}};
-    places_of(world, index, &node->place);
+    places_of(world, index, &world->places[index]);
     prng_seed(&node->prng, (const uint8_t *)seed, sizeof seed);
     set_clock(node);
     world_node_addr(index, &addr);
@@ -157,7 +157,7 @@ static void label(struct label *out, const char *kind, uint32_t number)
 static void mesh_config_of(const struct sim_node *node, struct mesh_config *out)
 {
     const struct world_config *config = &node->world->config;
-    const struct place *place = &node->place;
+    const struct place *place = &node->world->places[node->index];
     *out = config->mesh;
     out->directory = node->world->directory;
     out->transfer.ahead_bytes = cache_ahead_bytes(config->cache_bytes);

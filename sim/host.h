@@ -16,6 +16,7 @@
  *   - pulls.c: blobs a node has, and who waits for them
  *   - ahead.c: layers that are brought in before they are asked for
  *   - series.c: what happened when
+ *   - look_ahead.c: what events to come will read
  *   - pages.c: huge pages for all of it
  */
 #ifndef SHOAL_SIM_HOST_H
@@ -134,7 +135,6 @@ struct sim_node {
     struct world *world;
     struct mesh *mesh; /* NULL while down */
     uint32_t index;
-    struct place place;
     uint64_t frozen_until_us; /* stopped without dying: events wait until then */
     uint64_t timer_us;        /* time of the scheduled timer event, UINT64_MAX if none */
     uint64_t timer_version;
@@ -189,6 +189,15 @@ struct world_rates {
     uint64_t first, second; /* up and down; or bytes per second and us to the first byte */
 };
 
+/* Moments ahead whose events are known to come: one for each step of look_ahead.c. */
+#define LOOK_AHEAD_STEPS (TRANSFER_LOOK_AHEAD_STEPS + 2)
+struct look_ahead {
+    uint64_t now_us; /* when it was last moved on */
+    /* In order, and behind them the one whose list is walked first; UINT64_MAX: not known. */
+    uint64_t at_us[LOOK_AHEAD_STEPS + 1];
+    uint32_t scout; /* slot on that walk; EVENT_NONE: over */
+};
+
 struct world {
     struct world_config config;
     uint64_t now_us;
@@ -196,6 +205,7 @@ struct world {
     uintptr_t pages_end; /* of pages_follow */
     struct prng prng;
     struct event_queue events;
+    struct look_ahead ahead;
     struct flows flows;
     enum world_origin origin;
     uint64_t origin_full_us; /* when the origin has room for its whole burst of requests */
@@ -203,6 +213,7 @@ struct world {
     struct series series;
     uint32_t nodes_up, pulls_begun, pulls_done, pulls_failed;
     struct sim_node *nodes; /* owned */
+    struct place *places;   /* owned; of each node: each message asks where its receiver stands */
     struct bulk *bulks;     /* owned */
     uint32_t bulk_count, bulk_free;
     uint64_t session_version;
@@ -248,6 +259,11 @@ static inline uint64_t host_now_us(const struct sim_node *node)
 uint64_t host__world_us(const struct sim_node *node, uint64_t local_us);
 /* env->send of every node. */
 int world__send(void *host, const struct peer_addr *to, const uint8_t *msg, size_t msg_bytes);
+
+/* ---- look_ahead.c ---- */
+
+/* Time has moved, perhaps: asks memory for what the events to come will read. */
+void look_ahead(struct world *world);
 
 /* ---- places.c ---- */
 

@@ -71,7 +71,7 @@ void places_of(const struct world *world, uint32_t node, struct place *out)
 
 enum distance world__distance(const struct world *world, uint32_t a, uint32_t b)
 {
-    const struct place *one = &world->nodes[a].place, *two = &world->nodes[b].place;
+    const struct place *one = &world->places[a], *two = &world->places[b];
     if (one->vswitch == two->vswitch)
         return DISTANCE_VSWITCH;
     if (one->zone == two->zone)
@@ -170,7 +170,7 @@ static void cross(struct flow_plan *plan, uint32_t link)
 static void plan_origin(const struct world *world, uint32_t to, struct flow_plan *out)
 {
     const struct world_config *config = &world->config;
-    const struct place *place = &world->nodes[to].place;
+    const struct place *place = &world->places[to];
     cross(out, link_origin(world));
     out->limit_bps = config->origin_conn_bps;
     if (config->origin_over_border && config->zone_bps > 0)
@@ -190,7 +190,7 @@ void world__plan_flow(const struct world *world, uint32_t from, uint32_t to, str
     cross(out, world__link_up(from));
     if ((world->nodes[from].hostile & WORLD_DRIPS) != 0)
         out->limit_bps = DRIP_BPS;
-    const struct place *here = &world->nodes[from].place, *there = &world->nodes[to].place;
+    const struct place *here = &world->places[from], *there = &world->places[to];
     if (config->vswitch_bps > 0 && here->vswitch != there->vswitch) {
         cross(out, link_vswitch(world, here->vswitch, SIDE_OUT));
         cross(out, link_vswitch(world, there->vswitch, SIDE_IN));

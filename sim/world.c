@@ -98,7 +98,7 @@ static void mix_event(struct world *world, const struct event *event)
 
 uint32_t world__zone(const struct world *world, uint32_t node)
 {
-    return world->nodes[node].place.zone;
+    return world->places[node].zone;
 }
 
 static uint64_t link_bit(const struct world *world, uint32_t from, uint32_t to)
@@ -157,29 +157,11 @@ static void free_datagram(struct world *world, uint8_t *bytes)
     world->free_datagrams = buffer;
 }
 
-int world__send(void *host, const struct peer_addr *to, const uint8_t *msg, size_t msg_bytes)
+/* A datagram leaves its node and is on its way, if it is not lost. */
+static void send_datagram(struct sim_node *node, uint32_t target, const uint8_t *msg,
+                          size_t msg_bytes)
 {
-    struct sim_node *node = host;
     struct world *world = node->world;
-    ASSERT(msg_bytes > 0 && msg_bytes <= MESSAGE_BYTES_MAX);
-    uint32_t target = world__node_at(world, to);
-    uint8_t changed[MESSAGE_BYTES_MAX];
-    if (target == INDEX_NONE)
-        return E_UNREACHABLE;
-    if (world->config.plant == WORLD_PLANT_NAME || world->config.plant == WORLD_PLANT_DIGEST) {
-        memcpy(changed, msg, msg_bytes);
-        msg = changed;
-        msg_bytes = hostile_leak(node, changed, msg_bytes);
-    }
-    if (world->config.watch)
-        watch_message(world, node->index, target, msg, msg_bytes);
-    if (node->hostile != 0) {
-        memmove(changed, msg, msg_bytes);
-        msg = changed;
-        msg_bytes = hostile_message(node, changed, msg_bytes);
-        if (msg_bytes == 0)
-            return 0;
-    }
     world->totals.datagrams++;
     world->totals.datagram_bytes +=
         world->config.plant == WORLD_PLANT_TALK ? 100 * msg_bytes : msg_bytes;
@@ -190,11 +172,45 @@ int world__send(void *host, const struct peer_addr *to, const uint8_t *msg, size
     bool lost = prng_below(&world->prng, 1000000) < world->config.loss_ppm;
     if (lost || world__cut(world, node->index, target)) {
         world->totals.datagrams_lost++;
-        return 0;
+        return;
     }
     push_datagram(world, node->index, target, msg, msg_bytes);
     if (prng_below(&world->prng, 1000000) < world->config.duplicate_ppm)
         push_datagram(world, node->index, target, msg, msg_bytes);
+}
+
+/* One that is looked at, or changed by a hostile node or a plant. */
+static void send_watched(struct sim_node *node, uint32_t target, const uint8_t *msg,
+                         size_t msg_bytes)
+{
+    struct world *world = node->world;
+    uint8_t changed[MESSAGE_BYTES_MAX];
+    memcpy(changed, msg, msg_bytes);
+    if (world->config.plant == WORLD_PLANT_NAME || world->config.plant == WORLD_PLANT_DIGEST)
+        msg_bytes = hostile_leak(node, changed, msg_bytes);
+    if (world->config.watch)
+        watch_message(world, node->index, target, changed, msg_bytes);
+    if (node->hostile != 0)
+        msg_bytes = hostile_message(node, changed, msg_bytes);
+    if (msg_bytes > 0)
+        send_datagram(node, target, changed, msg_bytes);
+}
+
+int world__send(void *host, const struct peer_addr *to, const uint8_t *msg, size_t msg_bytes)
+{
+    struct sim_node *node = host;
+    const struct world *world = node->world;
+    ASSERT(msg_bytes > 0 && msg_bytes <= MESSAGE_BYTES_MAX);
+    uint32_t target = world__node_at(world, to);
+    if (target == INDEX_NONE)
+        return E_UNREACHABLE;
+    bool plain = world->config.plant != WORLD_PLANT_NAME &&
+                 world->config.plant != WORLD_PLANT_DIGEST && !world->config.watch &&
+                 node->hostile == 0;
+    if (plain)
+        send_datagram(node, target, msg, msg_bytes);
+    else
+        send_watched(node, target, msg, msg_bytes);
     return 0;
 }
 
@@ -233,7 +249,8 @@ struct world *world_new(const struct world_config *config)
     world->bulk_free = INDEX_NONE;
     prng_seed(&world->prng, (const uint8_t *)&config->seed, sizeof config->seed);
     world->nodes = calloc(config->node_count, sizeof *world->nodes);
-    ASSERT(world->nodes != NULL);
+    world->places = calloc(config->node_count, sizeof *world->places);
+    ASSERT(world->nodes != NULL && world->places != NULL);
     series_init(&world->series, config->node_count, config->series_period_us);
     places_init(world);
     world->flows.quantum_us = world->config.flow_quantum_us;
@@ -272,6 +289,7 @@ void world_free(struct world *world)
     free(world->rates);
     free(world->cut_links);
     free(world->nodes);
+    free(world->places);
     free(world);
 }
 
@@ -649,6 +667,7 @@ bool world_run(struct world *world, uint64_t until_us, bool until_pulls_done)
         if (event.at_us >= world->series.next_us)
             series_tick(world, event.at_us);
         world->now_us = event.at_us;
+        look_ahead(world);
         if (put_off(world, &event))
             continue;
         world->totals.events++;

@@ -24,16 +24,16 @@ struct mesh {
     struct gossip *gossip;
     struct dht *dht;
     struct transfer *transfer;
-    struct node_id self;
-    uint64_t host_lookups[HOST_LOOKUPS_MAX]; /* ids whose result goes to the host */
-    size_t host_lookup_count;
-    struct mesh_order *orders; /* ORDERS_MAX and the one last taken; NULL until the first comes */
-    size_t order_count;
-    struct dht_result *answer; /* the last lookup's; too large for the caller's stack */
     /* Nearly all calls are transfer's own. For those gossip and DHT are not looked at: they were
      * drained, and have nothing to do before `others_due_us`, unless somebody got hold of them. */
     bool others_called;
     uint64_t others_due_us;
+    size_t order_count;
+    struct mesh_order *orders; /* ORDERS_MAX and the one last taken; NULL until the first comes */
+    struct node_id self;
+    uint64_t host_lookups[HOST_LOOKUPS_MAX]; /* ids whose result goes to the host */
+    size_t host_lookup_count;
+    struct dht_result *answer; /* the last lookup's; too large for the caller's stack */
 };
 
 static int new_directory(struct mesh *mesh, const struct mesh_config *config)
@@ -457,6 +457,16 @@ void mesh_leave(struct mesh *mesh, uint64_t now_us, bool final)
         transfer_drain(mesh->transfer, now_us);
     mesh->others_called = true;
     gossip_leave(mesh->gossip, now_us, final);
+}
+
+void mesh_look_ahead(const struct mesh *mesh, unsigned step, const struct node_id *from)
+{
+    if (step > 0) {
+        transfer_look_ahead(mesh->transfer, step, from);
+        return;
+    }
+    __builtin_prefetch(mesh);
+    __builtin_prefetch(&mesh->others_due_us);
 }
 
 void mesh__check_invariants(const struct mesh *mesh)

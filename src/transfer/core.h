@@ -266,6 +266,9 @@ MUST_USE int transfer__nodes_init(struct transfer *transfer);
 void transfer__nodes_close(struct transfer *transfer);
 /* Slot of an id; NODE_NONE if we have not met it, be it a member or not. */
 uint16_t transfer__node_find(const struct transfer *transfer, const struct node_id *id);
+/* Asks the processor for the id's place in the table, then for the slot that it leads to. */
+void transfer__node_look_ahead(const struct transfer *transfer, const struct node_id *id,
+                               bool slot);
 /* Adds or changes a member; one that is not alive is passed over. 0, E_NO_MEMORY, E_FULL;
  * E_INVALID: its id stands at another address. */
 MUST_USE int transfer__node_member(struct transfer *transfer, const struct member *member);

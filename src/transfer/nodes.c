@@ -78,6 +78,23 @@ uint16_t transfer__node_find(const struct transfer *transfer, const struct node_
     }
 }
 
+void transfer__node_look_ahead(const struct transfer *transfer, const struct node_id *id, bool slot)
+{
+    const struct nodes *nodes = &transfer->nodes;
+    if (nodes->by_id_size == 0)
+        return;
+    uint64_t hash = hash_of(nodes, id);
+    uint32_t at = home_of(nodes, hash), mask = nodes->by_id_size - 1;
+    if (!slot) {
+        __builtin_prefetch(&nodes->by_id[at]);
+        return;
+    }
+    while (nodes->by_id[at].slot != NODE_NONE && nodes->by_id[at].tag != tag_of(hash))
+        at = (at + 1) & mask;
+    if (nodes->by_id[at].slot != NODE_NONE)
+        __builtin_prefetch(&nodes->slots[nodes->by_id[at].slot]);
+}
+
 static void table_add(struct nodes *nodes, uint16_t slot)
 {
     uint32_t mask = nodes->by_id_size - 1;

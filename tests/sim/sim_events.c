@@ -123,10 +123,38 @@ static void order_is_that_of_a_plain_list(void **state)
     }
 }
 
+static void ahead_are_the_moments_of_the_wheel(void **state)
+{
+    (void)state;
+    static const uint64_t times_us[] = {70, 5, 900, 70, EVENT_WHEEL_US + 5};
+    struct event_queue events = {0};
+    assert_true(events_after_us(&events, 0) == UINT64_MAX);
+    assert_int_equal(events_at(&events, 5), EVENT_NONE);
+    uint32_t slots[5];
+    for (uint32_t i = 0; i < 5; i++)
+        slots[i] = events_push(&events, (struct event){.at_us = times_us[i], .kind = EVENT_TIMER});
+    assert_true(events_after_us(&events, 4) == 5);
+    assert_true(events_after_us(&events, 5) == 70);
+    assert_true(events_after_us(&events, 70) == 900);
+    assert_true(events_after_us(&events, 900) == UINT64_MAX); /* one is in the heap */
+    assert_int_equal(events_at(&events, 5), slots[1]);
+    assert_int_equal(events_at(&events, 70), slots[0]);
+    assert_int_equal(events.slots[slots[0]].next, slots[3]);
+    assert_int_equal(events_at(&events, 6), EVENT_NONE);
+    assert_int_equal(events_at(&events, EVENT_WHEEL_US + 5), EVENT_NONE);
+    assert_int_equal(events_at(&events, UINT64_MAX), EVENT_NONE);
+    struct event event;
+    assert_true(events_pop(&events, &event) && events_pop(&events, &event));
+    assert_int_equal(events_at(&events, 70), slots[3]);
+    assert_true(events_after_us(&events, 0) == 70);
+    events_close(&events);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(order_is_that_of_a_plain_list),
+        cmocka_unit_test(ahead_are_the_moments_of_the_wheel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

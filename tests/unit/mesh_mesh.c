@@ -536,6 +536,32 @@ static void the_deadline_is_the_earliest_of_the_parts(void **state)
     }
 }
 
+/* Whoever is named as sender, and with or without a blob: it is a hint and nothing else. */
+static void a_look_ahead_changes_nothing(void **state)
+{
+    struct net *net = started(state, 3);
+    struct mesh *mesh = net->nodes[1].mesh;
+    struct node_id nobody = {.bytes = {1}};
+    const struct node_id *senders[] = {NULL, &nobody, mesh_self(net->nodes[0].mesh)};
+    struct blob_info info = blob(9, 4 << 20);
+    for (unsigned round = 0; round < 3; round++) {
+        struct transfer_stats before, after;
+        uint64_t told_us = mesh_deadline_us(mesh);
+        transfer_stats(mesh_transfer(mesh), &before);
+        for (unsigned i = 0; i < 3 * (TRANSFER_LOOK_AHEAD_STEPS + 2); i++)
+            mesh_look_ahead(mesh, i / 3, senders[i % 3]);
+        transfer_stats(mesh_transfer(mesh), &after);
+        assert_memory_equal(&before, &after, sizeof before);
+        assert_true(mesh_deadline_us(mesh) == told_us);
+        mesh__check_invariants(mesh);
+        if (round == 0) {
+            (void)open_blob(net, 0, &info, true);
+            start_read(net, 1, open_blob(net, 1, &info, false), true);
+        }
+        run(net, 300 * MS_US);
+    }
+}
+
 /* ---- members ---- */
 
 static void members_reach_host_dht_and_transfer(void **state)
@@ -910,6 +936,7 @@ int main(void)
         TEST(orders_reach_the_host),
         TEST(messages_reach_their_part),
         TEST(the_deadline_is_the_earliest_of_the_parts),
+        TEST(a_look_ahead_changes_nothing),
         TEST(members_reach_host_dht_and_transfer),
         TEST(a_dead_member_leaves_all_parts),
         TEST(a_snapshot_seeds_all_parts),
