@@ -450,9 +450,8 @@ MUST_USE int grants_put(struct grants *grants, uint64_t now_us, const char *regi
 bool grants_check(struct grants *grants, uint64_t now_us, const char *registry,
                   const char *repository, const uint8_t credential_hash[32]);
 /* A running pull keeps its grant (ACL-2): called when a part of it begins and ends, and meanwhile
- * more often than life_us. A whole life from now; what has expired is not revived. Two keyed
- * hashes.
- */
+ * more often than life_us. A whole life from now; what has expired is not revived, and without
+ * credentials two lives after the registry's word are the end (ACL-5). Two keyed hashes. */
 void grants_extend(struct grants *grants, uint64_t now_us, const char *registry,
                    const char *repository, const uint8_t credential_hash[32]);
 /* 401 or 403 from the registry (ACL-2). */

@@ -32,6 +32,10 @@ static void table_release(const struct grants *grants, void *pointer);
 
 #define GRANTS_MAX 4096
 #define LINKS_MAX  65536
+/* Everybody shares the fact that a repository is open, so somebody's pull is always under way: it
+ * is learnt anew from the registry after ten minutes at the latest (ACL-5). */
+#define ANONYMOUS_LIVES 2
+static_assert(ANONYMOUS_LIVES * GRANT_LIFE_US <= 10ull * 60 * 1000 * 1000, "ACL-5");
 
 struct grant {
     uint8_t key[32];
@@ -217,11 +221,17 @@ bool grants_check_stale(struct grants *grants, uint64_t now_us, const char *regi
 void grants_extend(struct grants *grants, uint64_t now_us, const char *registry,
                    const char *repository, const uint8_t credential_hash[32])
 {
+    static const uint8_t anonymous[32];
     struct grant *grant = grant_find(grants, registry, repository, credential_hash);
+    uint64_t last_us;
 
     /* An expired grant is not revived: that is the registry's to do. */
-    if (grant != NULL && now_us < grant->expires_us)
-        grant->expires_us = now_us + grants->life_us;
+    if (grant == NULL || now_us >= grant->expires_us)
+        return;
+    grant->expires_us = now_us + grants->life_us;
+    last_us = grant->agreed_us + ANONYMOUS_LIVES * grants->life_us;
+    if (memcmp(credential_hash, anonymous, sizeof anonymous) == 0 && grant->expires_us > last_us)
+        grant->expires_us = last_us;
 }
 
 void grants_revoke(struct grants *grants, const char *registry, const char *repository,

@@ -639,6 +639,40 @@ def test_o_2_a_restart_costs_no_pull():
         it.figure(f"requests during a restart: {results}")
 
 
+# ---- ACL-5: what everybody may read ----
+
+def test_acl_5_a_registry_turns_private():
+    """That a repository is open ends two lives after the registry last said so (here 6 s, else 10 min), however busy it is; at once after a refusal."""
+    with bad_registry(extra={"access.grants": "3s"}) as lab:
+        node = lab.nodes[0]
+        paths = {name: f"/v2/{name}/blobs/{stub.digest_of(stub.blob(name, 'small'))}{NS}" for name in ("lib/open", "lib/other")}
+
+        def status_of(name: str, method="GET") -> int:
+            return timed(node, paths[name], *(["-I"] if method == "HEAD" else []))[0]
+
+        for name in paths:
+            pulls_right(node, name, "small")
+        fetch(node, f"/v2/lib/open/manifests/1{NS}", "-H", ACCEPT)
+        learnt = time.monotonic()
+        ask_stub(lab, "/break/401")
+        it.check(status_of("lib/open") == 200, "nothing is remembered: the test shows nothing")
+        while status_of("lib/open", "HEAD") == 200 and time.monotonic() < learnt + 12:
+            time.sleep(0.1)
+        took = time.monotonic() - learnt
+        it.check(took < 6.5, f"ACL-5: readable by everybody {took:.1f} s after the registry's word")
+        it.figure(f"a busy repository that turned private, access.grants 3s: closed after {took:.1f} s")
+        status, headers, _, _ = timed(node, paths["lib/open"])
+        it.check(status == 401 and headers.get("www-authenticate") == stub.CHALLENGE, f"{status} {headers}")
+
+        ask_stub(lab, "/heal")
+        for name in paths:
+            fetch(node, f"/v2/{name}/manifests/1{NS}", "-H", ACCEPT)
+        ask_stub(lab, "/break/401")
+        it.check(timed(node, f"/v2/lib/open/manifests/1{NS}", "-H", ACCEPT)[0] == 401, "a tag is the registry's to answer")
+        it.check(status_of("lib/open") == 401, "ACL-5: served to everybody after a refusal was heard")
+        it.check(status_of("lib/other") == 200, "a refusal of one repository closed another")
+
+
 # ---- ACL-4, ACL-6: a private registry that is down ----
 
 def test_acl_6_private_registry_down():

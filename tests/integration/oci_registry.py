@@ -12,6 +12,7 @@ import json
 import re
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 NAME = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
@@ -35,7 +36,12 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
+    log: Path | None = None
+
     def answer(self, status: int, body=b"", **headers):
+        if self.log:
+            with self.log.open("a") as log:
+                log.write(f"{self.command} {status} {self.path}\n")
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
@@ -164,7 +170,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--log", type=Path, help="a line for each request: method, status, path")
     options = parser.parse_args()
+    Handler.log = options.log
     server = ThreadingHTTPServer((options.host, options.port), Handler)
     server.daemon_threads = True
     server.serve_forever()

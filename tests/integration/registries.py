@@ -3,6 +3,7 @@
 """The `registries:` list with real registries behind TLS: patterns, client certificates, proxies, logins of the node, repositories off the mesh (ORG-1..4, ACL-7, ACL-10)."""
 import base64
 import json
+import subprocess
 import sys
 import time
 from contextlib import contextmanager
@@ -290,6 +291,38 @@ def test_int_9_a_tag_is_asked_for_each_time():
         it.check(digest_by_tag(node, lab.name, *login)[:2] == (200, moved["digest"]), "a moved tag")
 
 
+def test_int_9_news_only():
+    """A tag that has not moved costs the registry one question and a 304 without a body, whoever asks and by which method; a moved one a 200."""
+    with Lab(1) as lab:
+        lab.processes.append(Process(lab.origin_exec(sys.executable, Path(__file__).with_name("oci_registry.py"), "--host", lab.origin_address,
+                                                     "--port", lab.registry_port, "--log", lab.dir / "asked"), lab.dir / "strict.log"))
+        node, name = lab.nodes[0], lab.registries[0]["name"]
+        path = f"/v2/lib/app/manifests/1{ns(name)}"
+        node.start()
+
+        def push(text: str) -> str:
+            body = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [], "annotations": {"a": text}})
+            run(*lab.origin_exec("curl", "-sf", "--retry", "5", "--retry-connrefused", "-X", "PUT", "-H", f"Content-Type: {INDEX}", "--data-binary", body, f"{lab.endpoint}/v2/lib/app/manifests/1"))
+            return stub.digest_of(body.encode())
+
+        def asked() -> list[str]:
+            return [line for line in (lab.dir / "asked").read_text().splitlines() if not line.startswith("PUT")]
+
+        first = push("first")
+        seen = 0
+        for digest, statuses in ((first, ("200", "304", "304", "304")), (push, ("200", "304"))):
+            digest = digest if isinstance(digest, str) else push("second")
+            for i, wanted in enumerate(statuses):
+                args = ("-I",) if i == len(statuses) - 1 else ()
+                status, headers, body = fetch(node, path, "-H", f"Accept: {INDEX}", *args)
+                it.check(status == 200 and headers.get("docker-content-digest") == digest, f"{i}: {status} {headers}")
+                it.check(args or stub.digest_of(body) == digest, f"{i}: another body")
+                news = asked()[seen:]
+                seen += len(news)
+                it.check(len(news) == 1 and news[0].split()[1] == wanted, f"question {i} of {statuses}: {news}")
+        it.check(node.metric("shoal_tags_unchanged_total") == 4, f"{node.metric('shoal_tags_unchanged_total')} of 4 were counted")
+
+
 def test_a_tag_is_what_the_client_accepts():
     """A client that accepts other types hears what the registry would tell it, not what was told to somebody else."""
     with private_registry("basic", lambda lab: {}) as lab:
@@ -473,6 +506,38 @@ def test_rates_and_connections():
             it.figure(f"{extra or 'rateMbit'}: {size >> 20} MiB in {took:.1f} s, at 40 Mbit/s {least:.1f} s")
             it.check(0.85 * least < took < 2 * least + 1, f"{took:.1f} s")
             it.check(node.metric("shoal_origin_throttled_total") > 5, "nothing was throttled")
+
+
+def sockets_at(lab, port: int) -> int:
+    """Established connections to this port of the registry's host."""
+    return len(run(*lab.origin_exec("ss", "-Htn", "state", "established", f"( sport = :{port} )")).stdout.splitlines())
+
+
+def test_connections_of_a_registry():
+    """`connections` bounds the sockets at the registry while six clients pull six images; without it there are more."""
+    seen = {}
+    for most in (2, 0):
+        with Lab(1, origin_mbit=200) as lab:
+            lab.start_registry()
+            lab.registries[0]["connections"] = most
+            node = lab.nodes[0]
+            node.start({"transfer.prefetch": False})
+            name = lab.registries[0]["name"]
+            layers = [(i, lab.push_image(f"lib/c{i}", [4 << 20])["layers"][0]["digest"]) for i in range(6)]
+            urls = [f"http://127.0.0.1:{node.client_port}/v2/lib/c{i}/blobs/{digest}{ns(name)}" for i, digest in layers]
+            pulls = [subprocess.Popen(node.exec("curl", "-sSf", "-m", "60", "-o", lab.dir / f"c{i}", url), stderr=subprocess.PIPE) for i, url in enumerate(urls)]
+            samples = []
+            while any(pull.poll() is None for pull in pulls):
+                samples.append(sockets_at(lab, lab.registry_port))
+                time.sleep(0.02)
+            for i, (pull, (_, digest)) in enumerate(zip(pulls, layers)):
+                it.check(pull.returncode == 0 and stub.digest_of((lab.dir / f"c{i}").read_bytes()) == digest, f"{i}: {pull.returncode} {pull.stderr.read()}")
+            seen[most] = max(samples)
+            it.figure(f"connections: {most}: at most {max(samples)} sockets at the registry, {len(samples)} looks, {node.metric('shoal_origin_queued_total'):.0f} waited")
+            it.check(len(samples) >= 5, f"{len(samples)} looks: the test shows nothing")
+            it.check(most == 0 or node.metric("shoal_origin_queued_total") > 0, "nothing waited")
+    it.check(seen[2] <= 2, f"{seen[2]} sockets where 2 are allowed")
+    it.check(seen[0] > 2, f"{seen[0]} sockets without a limit: the test shows nothing")
 
 
 def test_acl_10_repositories_off_the_mesh():

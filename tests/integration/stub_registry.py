@@ -102,7 +102,7 @@ class Handler(BaseHTTPRequestHandler):
             self.state.broken = int(path.rpartition("/")[2])
             self.answer(200)
         elif self.state.broken:
-            self.answer(self.state.broken)
+            self.answer(self.state.broken, headers=[("WWW-Authenticate", CHALLENGE)] * (self.state.broken == 401))
         elif match := re.fullmatch(r"/v2/([a-z0-9/-]+)/(manifests|blobs)/([^/]+)", path):
             self.object(*match.groups())
         elif match := re.fullmatch(r"/store/([a-z0-9/-]+)/(sha256:[0-9a-f]+)", path):

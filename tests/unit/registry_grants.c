@@ -141,6 +141,33 @@ static void running_pull_keeps_its_grant(void **state)
     assert_false(grants_check(world->grants, 0, REG, REPO, world->other));
 }
 
+/* ACL-5: that everybody may read ends ten minutes after the registry said so, however busy the
+ * repository is; for each repository by itself; at once after a refusal. */
+static void anonymous_fact_is_learnt_anew(void **state)
+{
+    struct world *world = *state;
+    uint64_t end_us = 10ull * 60 * 1000 * 1000, now_us = 0;
+    const uint8_t *all = world->anonymous;
+
+    assert_int_equal(grants_put(world->grants, 0, REG, REPO, all), 0);
+    for (; now_us < end_us; now_us += 1000ull * 1000) {
+        assert_true(grants_check(world->grants, now_us, REG, REPO, all));
+        assert_false(grants_check(world->grants, now_us, REG, "lib/bc", all));
+        grants_extend(world->grants, now_us, REG, REPO, all);
+    }
+    assert_false(grants_check(world->grants, end_us, REG, REPO, all));
+    grants_extend(world->grants, end_us, REG, REPO, all);
+    assert_false(grants_check(world->grants, end_us, REG, REPO, all));
+    /* The registry's word begins it anew; its refusal ends it, here and nowhere else. */
+    assert_int_equal(grants_put(world->grants, end_us, REG, REPO, all), 0);
+    assert_int_equal(grants_put(world->grants, end_us, REG, "lib/bc", all), 0);
+    assert_true(grants_check(world->grants, end_us + GRANT_LIFE_US - 1, REG, REPO, all));
+    grants_revoke(world->grants, REG, REPO, all);
+    assert_false(grants_check(world->grants, end_us, REG, REPO, all));
+    assert_false(grants_check_stale(world->grants, end_us, REG, REPO, all, GRANT_STALE_US));
+    assert_true(grants_check(world->grants, end_us, REG, "lib/bc", all));
+}
+
 /* access.grants: shorter than the most, which it is cut to. */
 static void a_life_may_be_shorter(void **state)
 {
@@ -273,6 +300,7 @@ int main(void)
         TEST(grant_lives_five_minutes),
         TEST(running_pull_keeps_its_grant),
         TEST(a_life_may_be_shorter),
+        TEST(anonymous_fact_is_learnt_anew),
         TEST(refusal_ends_it),
         TEST(stale_use_is_bounded),
         TEST(oldest_grant_makes_room),
