@@ -230,12 +230,12 @@ struct fetch_header {
 /* Registries are only read; bodies go to cloud APIs: a form with a token of some KiB. */
 #define FETCH_BODY_BYTES_MAX (64 * 1024)
 struct fetch_request {
-    const char *method; /* "GET" or "HEAD"; for cloud APIs also "POST" and "PUT" */
+    const char *method; /* "GET" or "HEAD"; for cloud APIs also "POST", "PUT" and "PATCH" */
     const char *url;    /* http or https only */
     struct fetch_header headers[FETCH_HEADERS_MAX];
     unsigned header_count;
-    /* POST and PUT: zero-terminated, NULL is an empty one. Content-Type is sent only if it is among
-       the headers. Copied, and the copy wiped at the end. */
+    /* POST, PUT, PATCH: zero-terminated, NULL is an empty one. Content-Type is sent only if it is
+       among the headers. Copied, and the copy wiped at the end. */
     const char *body;
     const char *ca_file;                        /* "" or NULL: system's */
     const char *client_cert, *client_key;       /* files; "" or NULL: none */

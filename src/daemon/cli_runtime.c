@@ -13,6 +13,7 @@
 #include "bytes.h"
 #include "health_probe.h"
 #include "hold.h"
+#include "kube_taint.h"
 #include "loop.h"
 #include "net.h"
 #include "runtime.h"
@@ -23,6 +24,7 @@
 #define PROBE_MS     2000
 #define HOLD_LOOK_MS 500   /* how late a stop is seen while the agent does not answer */
 #define HOLD_MS      60000 /* one wait; any number works */
+#define UNTAINT_MS   10000 /* until the API server is asked once more */
 
 /* Large: on the heap, in one piece. */
 struct session {
@@ -40,7 +42,8 @@ struct session {
     const char *verb;
     uint64_t wait_ms;
     bool hold;
-    bool stopped; /* a signal came while the agent was waited for */
+    const char *taint; /* key of the node's start-up taint; NULL: none */
+    bool stopped;      /* a signal came while the agent was waited for */
 };
 
 /* ---- arguments ---- */
@@ -59,6 +62,7 @@ enum {
     OPTION_STATE,
     OPTION_WAIT,
     OPTION_HOLD,
+    OPTION_UNTAINT,
     OPTION_COUNT,
 };
 static const struct option option_table[OPTION_COUNT] = {
@@ -70,6 +74,7 @@ static const struct option option_table[OPTION_COUNT] = {
     [OPTION_STATE] = {"--state", false, 0},
     [OPTION_WAIT] = {"--wait", false, 0},
     [OPTION_HOLD] = {"--hold", true, 0},
+    [OPTION_UNTAINT] = {"--untaint", false, 0},
 };
 
 static int take_registry(struct session *session, const char *value)
@@ -124,6 +129,12 @@ static int take_option(struct session *session, int which, const char *value)
     case OPTION_HOLD:
         session->hold = true;
         return CLI_OK;
+    case OPTION_UNTAINT:
+        if (!kube_taint_key_valid(value))
+            return cli_usage(session->context, session->command, "\"%.330s\" is no key of a taint",
+                             value);
+        session->taint = value;
+        return CLI_OK;
     default:
         return take_wait(session, value);
     }
@@ -164,8 +175,9 @@ static int take_arguments(struct session *session, int argc, char **argv)
         if (code != CLI_OK)
             return code;
     }
-    if (session->hold && strcmp(session->verb, "apply") != 0)
-        return cli_usage(session->context, session->command, "--hold is for apply");
+    if ((session->hold || session->taint != NULL) && strcmp(session->verb, "apply") != 0)
+        return cli_usage(session->context, session->command, "%s is for apply",
+                         session->hold ? "--hold" : "--untaint");
     return CLI_OK;
 }
 
@@ -365,11 +377,35 @@ static int revert(struct session *session)
     return CLI_OK;
 }
 
+/* The runtime asks the agent: pods may come. With --hold until that is done or a stop comes. */
+static int untaint(struct session *session)
+{
+    char error[KUBE_TAINT_ERROR_BYTES], last[KUBE_TAINT_ERROR_BYTES] = "";
+    if (session->taint == NULL || session->stopped)
+        return CLI_OK;
+    while (kube_taint_remove(&session->config, session->taint, error) != 0) {
+        if (!session->hold)
+            return cli_failed(session->context, session->command, "taint %s stays: %s",
+                              session->taint, error);
+        if (strcmp(error, last) != 0)
+            (void)fprintf(session->context->err, "shoal %s: taint %s stays for now: %s\n",
+                          session->command, session->taint, error);
+        memcpy(last, error, sizeof last);
+        session->stopped = hold_stopped(UNTAINT_MS);
+        if (session->stopped)
+            return CLI_OK;
+    }
+    (void)fprintf(session->context->out, "no taint %s on this node\n", session->taint);
+    return CLI_OK;
+}
+
 /* What the runtime is told holds for as long as this process does. */
 static int apply_and_hold(struct session *session)
 {
     hold_begin();
     int code = plan_or_apply(session);
+    if (code == CLI_OK)
+        code = untaint(session);
     if (code == CLI_OK && !session->stopped) {
         (void)fprintf(session->context->out, "held until SIGTERM or SIGINT\n");
         (void)fflush(session->context->out);
@@ -397,6 +433,8 @@ static int run(struct session *session, int argc, char **argv)
     code = choose_registries(session);
     if (code == CLI_OK)
         code = session->hold ? apply_and_hold(session) : plan_or_apply(session);
+    if (code == CLI_OK && !session->hold)
+        code = untaint(session);
     config_close(&session->config);
     return code;
 }

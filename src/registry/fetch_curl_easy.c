@@ -236,7 +236,8 @@ static int line_suppress(struct fetch *fetch, const char *line)
 
 static bool sends_body(const struct fetch_request *request)
 {
-    return strcmp(request->method, "POST") == 0 || strcmp(request->method, "PUT") == 0;
+    return strcmp(request->method, "POST") == 0 || strcmp(request->method, "PUT") == 0 ||
+           strcmp(request->method, "PATCH") == 0;
 }
 
 static int lines_make(struct fetch *fetch, const struct fetch_request *request)
@@ -325,8 +326,8 @@ static CURLcode options_body(struct fetch *fetch, const struct fetch_request *re
         return CURLE_OK;
     SET(CURLOPT_POSTFIELDSIZE, (long)strlen(fetch->body));
     SET(CURLOPT_POSTFIELDS, fetch->body);
-    if (strcmp(request->method, "PUT") == 0)
-        SET(CURLOPT_CUSTOMREQUEST, "PUT");
+    if (strcmp(request->method, "POST") != 0)
+        SET(CURLOPT_CUSTOMREQUEST, request->method);
     return code;
 }
 

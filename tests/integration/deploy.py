@@ -177,7 +177,7 @@ EVERYTHING = {
     "secretMounts": {"hub": "hub-login"}, "config": {"limits": {"originMbit": 2000}, "topology": {"detect": ["kubernetes", "ecs"]}}, "contentStore": "/var/lib/containerd",
     "runtime": {"kind": "podman", "hostPaths": ["/etc/containers", "/opt/etc"], "args": ["--registry=hub.example.com"]}, "image": {"repository": "r.example.com/shoal"},
     "imagePullSecrets": [{"name": "pull"}], "affinity": {"nodeAffinity": {}}, "podAnnotations": {"a": "b"}, "podLabels": {"c": "d"}, "env": [{"name": "A", "value": "b"}],
-    "throttleLimitMB": 512, "topology": {"vswitchLabel": "example.com/vswitch"}, "serviceAccount": {"annotations": {"e": "f"}}, "clusterSecret": {"existingSecret": "mine", "keys": ["new", "old"]},
+    "startupTaint": "example.com/starting", "throttleLimitMB": 512, "topology": {"vswitchLabel": "example.com/vswitch"}, "serviceAccount": {"annotations": {"e": "f"}}, "clusterSecret": {"existingSecret": "mine", "keys": ["new", "old"]},
 }
 LEAST = {"runtime": {"configure": False}, "topology": {"nodeLabels": False, "podLabels": True}, "podDisruptionBudget": {"enable": False}}
 COMPONENT = {  # as the ACR component's users have it (ACR.md, Settings), keys without a meaning here included
@@ -295,6 +295,13 @@ def test_manifests_say_what_was_meant():
     it.check(all(f"NOTE: {name} " in notes for name in ("logDir", "logAuditMode", "p2p.plusMode")) and "WARNING" not in notes and not [name for name in ("acrInstances", "logAudit ", "proxyConcurrencyLimit") if name in notes], notes)
     it.check(yaml.safe_load(of_kind(objects(chart.render(EVERYTHING)), "ConfigMap")["data"]["runtime.yaml"])["registries"] ==
              [{"name": "hub.example.com", "default": True}, {"name": "*.cr.aliyuncs.com"}], "the runtime's configuration names what it must not")
+
+    for taint in ("", "example.com/starting"):
+        found = objects(chart.render({"startupTaint": taint, "topology": {"nodeLabels": False}}))
+        runtime = of_kind(found, "DaemonSet")["spec"]["template"]["spec"]["containers"][1]
+        verbs = [rule["verbs"] for each in found if each["kind"] == "ClusterRole" for rule in each["rules"]]
+        it.check(verbs == ([["get", "patch"]] if taint else []) and ("token" in [m["name"] for m in runtime["volumeMounts"]]) == bool(taint) and
+                 ("--untaint=example.com/starting" in runtime["args"]) == bool(taint) and ("env" in runtime) == bool(taint), f"start-up taint {taint!r}: {verbs} {runtime}")
 
     def sum_of(*over) -> str:
         return of_kind(objects(chart.render(*over)), "DaemonSet")["spec"]["template"]["metadata"]["annotations"]["checksum/config"]

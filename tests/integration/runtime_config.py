@@ -17,11 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import it
+import marks
 from dockerhub import Dockerd, daemon_json, start_hub
 from images import push_runnable
 from lab import CLIENT_PORT, SHOAL, Lab, Process, inside, run
 from registries import TLS_PORT, make_certificate
 from runtimes import Containerd, Sandbox, start_registries, upstream
+from tls import Authority
 
 MIRROR = f"http://127.0.0.1:{CLIENT_PORT}"
 NAME = upstream("public")
@@ -600,6 +602,51 @@ def test_docker_tree():
         out = shoal(node, "docker", "revert").stdout
         it.check("undone /etc/docker/daemon.json" in out, out)
         it.check(path.read_text() == text.replace("json-file", "journald"), path.read_text())
+
+
+def test_start_up_taint():
+    """apply --untaint: the node is asked for and patched by the API server's rules, once the runtime is pointed at the agent; other taints stay."""
+    key, token = "shoal.example.com/starting", marks.secret("service-account")
+    taints = [{"key": "a", "effect": "NoExecute"}, {"key": key, "effect": "NoSchedule"}, {"key": "b", "effect": "NoSchedule"}, {"key": key, "effect": "NoExecute"}]
+    with one_node(agent=False) as node:
+        put(node.host, "/etc/containerd/config.toml", 'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "/etc/containerd/certs.d"\n')
+        authority, account = Authority(node.dir), node.dir / "account"
+        account.mkdir()
+        (account / "token").write_text(token + "\n")
+        (account / "ca.crt").write_text(authority.cert.read_text())
+        cert, signed = authority.sign("api", "localhost")
+        server = Process(node.exec(sys.executable, Path(__file__).with_name("kube_server.py"), "--tls", cert, signed, "--token", token, "--node", json.dumps({"spec": {"taints": taints}})), node.dir / "kube.log")
+        node.lab.processes.append(server)
+        pod = ["env", "NODE_NAME=node-7", "KUBERNETES_SERVICE_HOST=localhost", "KUBERNETES_SERVICE_PORT=6443"]
+
+        def apply(*args, environment=pod, **kwargs):
+            return node.run(*environment, SHOAL, "containerd", "apply", "--config", node.dir / "shoal.yaml", "--set", f"topology.serviceAccount={account}", "--state", node.dir / "state",
+                            "--root", node.host, "--untaint", key, *args, **kwargs)
+        done = apply(check=False)
+        it.check(done.returncode == 1 and "nothing was written" in done.stderr and "GET" not in server.text(), f"{done}")  # no agent yet
+        node.start()
+        done = apply("--untaint", "no key", check=False)
+        it.check(done.returncode == 2 and '"no key" is no key of a taint' in done.stderr, f"{done}")
+        done = apply(environment=["env"], check=False)
+        it.check(done.returncode == 1 and "not in a pod" in done.stderr, f"{done}")
+        (account / "token").write_text("another\n")
+        done = apply(check=False)
+        it.check(done.returncode == 1 and "answers 403 to reading this node: grant `get` and `patch` on nodes" in done.stderr, f"{done}")
+        held = Process(node.exec(*pod, SHOAL, "containerd", "apply", "--hold", "--config", node.dir / "shoal.yaml", "--set", f"topology.serviceAccount={account}", "--state", node.dir / "state",
+                                 "--root", node.host, "--untaint", key), node.dir / "hold.log")
+        node.lab.processes.append(held)
+        end = time.monotonic() + 10
+        while "stays for now" not in held.text():
+            it.check(time.monotonic() < end, held.text())
+            time.sleep(0.1)
+        (account / "token").write_text(token + "\n")
+        while "no taint" not in held.text():
+            it.check(time.monotonic() < end + 15, held.text())
+            time.sleep(0.1)
+        asked = [line.split()[0] + line.split()[-1] for line in server.text().splitlines() if line.endswith(("200", "409", "422"))]
+        it.check(asked == ["GET200", "PATCH409", "GET200", "PATCH200", "GET200", "PATCH200", "GET200"], f"{asked}")
+        it.check(held.stop() == 0 and token not in held.text(), held.text())
+        it.check("no taint" in apply().stdout, "a second time")
 
 
 if __name__ == "__main__":

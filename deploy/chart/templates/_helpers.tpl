@@ -42,6 +42,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if and .Values.accessKey (not .Values.accessKeySecret) }}{{ fail "accessKey is set but accessKeySecret is not" }}{{ end }}
 {{- if and .Values.accessKeySecret (not .Values.accessKey) }}{{ fail "accessKeySecret is set but accessKey is not" }}{{ end }}
 {{- if and .Values.accessKey .Values.rrsa.enable }}{{ fail "accessKey and rrsa.enable are both set: choose one" }}{{ end }}
+{{- if and .Values.startupTaint (not .Values.runtime.configure) }}{{ fail "startupTaint needs runtime.configure: its container takes the taint off" }}{{ end }}
 {{- if and .Values.podMonitor.enable (not .Values.exporter.enable) }}{{ fail "podMonitor.enable needs exporter.enable: the metrics are on loopback otherwise" }}{{ end }}
 {{- end }}
 
