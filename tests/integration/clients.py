@@ -394,30 +394,80 @@ def test_acl_4_cached_content_without_credentials_token():
     private_content_is_private("bearer")
 
 
-def test_acl_8_cached_absent_and_unknown_look_alike():
-    with cluster("basic", nodes=1) as lab:
-        node, image = lab.nodes[0], push_runnable(lab, "lib/app")
-        cached, absent = (d["digest"] for d in image["parts"]["layers"])
-        paths = {"cached": cached, "absent": absent, "unknown": "sha256:" + "5" * 64}
-        status, _, _ = fetch(node, f"/v2/lib/app/blobs/{cached}{ns('basic')}", "-H", BASIC)
-        it.check(status == 200, f"first read: {status}")
-        seen, times = {}, {name: [] for name in paths}
+SAMPLES = 1000
+
+
+class Refusals:
+    """Refused requests over one kept connection, by what they ask for: their looks must be the same, and their medians."""
+
+    def __init__(self, node, mode: str, image: dict, absent: dict):
+        self.node, self.ns = node, ns(mode)
+        unknown = "sha256:" + "5" * 64
+        first = {"cached": image["parts"]["layers"][0]["digest"], "absent": image["parts"]["layers"][1]["digest"], "unknown": unknown}
+        self.paths = {"blobs": first, "manifests": {"cached": image["digest"], "absent": absent["digest"], "unknown": unknown}}
+
+    def compare(self, who: str, headers: dict, method: str, kind: str, wanted=401, samples=SAMPLES, probes=0):
+        """`wanted`: the status of all. `probes`: answers that may differ, because a request found out that the registry is still down."""
+        paths, seen = self.paths[kind], {}
+        times = {name: [] for name in paths}
         client = HTTPConnection("mirror.test")
-        client.sock = it.connect(node, CLIENT_PORT)
-        for _ in range(300):
+        client.sock = it.connect(self.node, CLIENT_PORT)
+        for _ in range(samples):
             for name in random.sample(sorted(paths), len(paths)):
                 started = time.monotonic()
-                client.request("GET", f"/v2/lib/app/blobs/{paths[name]}{ns('basic')}")
+                client.request(method, f"/v2/lib/app/{kind}/{paths[name]}{self.ns}", headers={"Accept": MANIFEST, **headers})
                 answer = client.getresponse()
                 body = answer.read()
                 times[name].append(time.monotonic() - started)
-                seen.setdefault((answer.status, str(answer.getheaders()), len(body)), set()).add(name)
+                look = seen.setdefault((answer.status, str(answer.getheaders()), len(body)), dict.fromkeys(paths, 0))
+                look[name] += 1
         client.close()
-        it.check(len(seen) == 1 and next(iter(seen))[0] == 401, f"answers differ: {seen}")
+        what = f"{who} {method} {kind}"
+        it.check({look[0] for look in seen} == {wanted}, f"ACL-8: {what}: {seen}, not {wanted}")
+        for counts in seen.values():  # what of a registry that is down differs, by the moment, must not differ by what is asked for
+            it.check(max(counts.values()) - min(counts.values()) <= probes, f"ACL-8: {what}: answers differ: {seen}")
         medians = {name: statistics.median(values) * 1000 for name, values in times.items()}
         spread = max(medians.values()) - min(medians.values())
-        it.check(spread < max(1.0, 0.1 * max(medians.values())), f"medians in ms: {medians}")
-        it.figure(f"refusals take {max(medians.values()):.1f} ms, spread of medians {spread:.2f} ms")
+        it.check(spread < max(1.0, 0.1 * max(medians.values())), f"ACL-8: {what}: medians in ms: {medians}")
+        it.figure(f"{what}: {wanted} in {max(medians.values()):.2f} ms, spread of {len(paths)} medians of {samples}: {spread:.2f} ms")
+
+
+def refusals_look_alike(mode: str, callers):
+    """`callers(lab)`: headers of callers without a right, by name. What is cached, what only the registry has, and what does not exist."""
+    with cluster(mode, nodes=1) as lab:
+        node = lab.nodes[0]
+        image = push_runnable(lab, "lib/app")
+        good = BASIC if mode == "basic" else bearer(lab, "lib/app")
+        for path in (f"manifests/{image['digest']}", f"blobs/{image['parts']['layers'][0]['digest']}"):
+            status, _, _ = fetch(node, f"/v2/lib/app/{path}{ns(mode)}", "-H", good)
+            it.check(status == 200, f"first read: {status}")
+        other = push_runnable(lab, "lib/app")
+        it.check(other["digest"] != image["digest"], "both images are one")
+        refusals = Refusals(node, mode, image, other)
+        for who, headers in callers(lab).items():
+            for method, kind in (("GET", "blobs"), ("HEAD", "manifests")):
+                refusals.compare(f"{mode}, {who}:", headers, method, kind)
+            refusals.compare(f"{mode}, {who}:", headers, "HEAD", "blobs", samples=200)
+            refusals.compare(f"{mode}, {who}:", headers, "GET", "manifests", samples=200)
+        stop_registries(lab)
+        time.sleep(0.5)
+        for who, headers in callers(lab).items():  # the token service is still there
+            fetch(node, f"/v2/lib/app/manifests/1{ns(mode)}", *[f"-H{k}: {v}" for k, v in headers.items()])  # waits until it is known to be down
+            for method, kind in (("GET", "blobs"), ("HEAD", "manifests")):
+                refusals.compare(f"{mode}, registry down, {who}:", headers, method, kind, 503 if headers else 401, probes=5)
+
+
+def header(line: str) -> dict:
+    name, _, value = line.partition(": ")
+    return {name: value}
+
+
+def test_acl_8_refusals_look_alike_htpasswd():
+    refusals_look_alike("basic", lambda lab: {"anonymous": {}, "wrong login": header(WRONG)})
+
+
+def test_acl_8_refusals_look_alike_token():
+    refusals_look_alike("bearer", lambda lab: {"another repository's token": header(bearer(lab, "lib/other")), "nobody's token": header(bearer(lab, "lib/app", ""))})
 
 
 # ---- the registry is gone ----

@@ -5,6 +5,7 @@
 Asked of Debian's docker-registry and of a strict registry of spec 1.1 (oci_registry.py). The first agent is asked twice: what it
 keeps must be as good as what it was told. The second has blobs from the first.
 """
+import base64
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from pathlib import Path
 import it
 from lab import Lab, Process, inside
 from oci_registry import digest_of
+from runtimes import PASSWORD, PORTS, USER, start_registries, upstream
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -232,6 +234,88 @@ def test_heads_without_a_length():
         it.check(got.status == 200 and "content-length" not in got.headers, f"{got.status} {got.headers}")
         for question in manifest_questions("unsized/app", image, "1"):
             compare(made, "strict", question)
+
+
+def test_v2_with_authentication():
+    """`/v2/` of a registry that wants a login: its own 401 and challenge for nobody and for a wrong login, 200 for a right one."""
+    with Lab(1) as lab:
+        start_registries(lab, "basic")
+        lab.start_nodes()
+        node, name = lab.nodes[0], upstream("basic")
+        straight = Server(lab.origin_ns, (lab.origin_address, PORTS["basic"]), name)
+        places = [Server(node.netns, ("127.0.0.1", node.client_port), "mirror.test", ns) for ns in (name, "")]  # named, and by default
+        for login, wanted in (("", 401), (f"{USER}:wrong", 401), (f"{USER}:{PASSWORD}", 200)):
+            headers = [("Authorization", "Basic " + base64.b64encode(login.encode()).decode())] if login else []
+            for method in ("GET", "HEAD"):
+                direct = straight.ask(method, "/v2/", headers)
+                it.check(direct.status == wanted, f"the registry itself: {direct.status}")
+                for place in places:
+                    got = place.ask(method, "/v2/", headers)
+                    where = f"{method} {login or 'nobody'} {place.ns}"
+                    it.check(got.status == wanted, f"{where}: {got.status}, the registry: {wanted}")
+                    it.check(got.headers.get("docker-distribution-api-version") == "registry/2.0", f"{where}: {got.headers}")
+                    it.check(got.headers.get("www-authenticate") == direct.headers.get("www-authenticate"), f"{where}: {got.headers}")
+                    it.check(wanted == 200 or method == "HEAD" or error_code(got) == "UNAUTHORIZED", f"{where}: {got.body[:200]}")
+
+
+def passes_on(made: World, kind: str, name: str, value: dict, tag: str, **how) -> dict:
+    """Pushes a manifest, and has it compared by tag and by digest, with 200 everywhere."""
+    descriptor = made.put_manifest(kind, name, value, tag, **how)
+    for question in manifest_questions(name, descriptor, tag):
+        question.statuses = (200,)
+        compare(made, kind, question)
+    return descriptor
+
+
+def test_large_manifest():
+    """As in the spec's own suite: 390 annotations of 10,000 bytes, below the 4 MiB that registries take; and one just below that."""
+    with world() as made:
+        for kind in NAMES:
+            blob = made.put_blob(kind, "lib/large", b"{}")
+            for tag, count, size in (("390", 390, 10000), ("limit", 1, (4 << 20) - 1000)):
+                value = {"schemaVersion": 2, "mediaType": MANIFEST, "config": {**blob, "mediaType": EMPTY}, "layers": [{**blob, "mediaType": EMPTY}],
+                         "annotations": {f"large-annotation-{i}": "A" * size for i in range(count)}}
+                it.check(3.9e6 < len(json.dumps(value)) < 4 << 20, f"{len(json.dumps(value))} bytes")
+                passes_on(made, kind, "lib/large", value, tag)
+
+
+def test_subjects_and_artifact_indexes():
+    """The spec's own suite: an index with subject, a manifest whose subject does not exist, an index of artifacts; referrers of both subjects."""
+    with world() as made:
+        for kind in NAMES:
+            name, artifact = "lib/subjects", "application/vnd.example.oci.conformance.one"
+            empty = {**made.put_blob(kind, name, b"{}"), "mediaType": EMPTY}
+            image, _ = made.image(kind, name, "image")
+            part = {"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": artifact, "config": empty, "layers": [empty]}
+            parts = [made.put_manifest(kind, name, {**part, "annotations": {"n": str(i)}}) for i in range(2)]
+            nowhere = {"mediaType": MANIFEST, "digest": digest_of(b"no such subject"), "size": 123}
+            made_of = [passes_on(made, kind, name, value, tag) for tag, value in (
+                ("index-subject", {"schemaVersion": 2, "mediaType": INDEX, "artifactType": artifact, "manifests": [image], "subject": image}),
+                ("no-subject", {**part, "subject": nowhere}),
+                ("artifact-index", {"schemaVersion": 2, "mediaType": INDEX, "artifactType": artifact, "manifests": parts}))]
+            compare(made, kind, Question(f"/v2/{name}/manifests/{nowhere['digest']}", accept(*TYPES), statuses=(404,), code="MANIFEST_UNKNOWN"))
+            for subject, wanted in ((image, made_of[:1]), (nowhere, made_of[1:2])):
+                path = f"/v2/{name}/referrers/{subject['digest']}"
+                compare(made, kind, Question(path, statuses=(200,) if kind == "strict" else (404,)))
+                for server in made.through(kind) if kind == "strict" else ():
+                    found = [(one["digest"], one["mediaType"]) for page in follow(server, path) for one in page["manifests"]]
+                    it.check(found == [(one["digest"], one["mediaType"]) for one in wanted], f"{path}: {found}")
+
+
+def test_sha512_indexes_and_tags():
+    """An index and its manifests by SHA-512, by digest and by a tag that was pushed beside it (?tag=)."""
+    with world() as made:
+        name = "lib/long"
+        blob = made.put_blob("strict", name, os.urandom(1000), "sha512")
+        image = made.put_manifest("strict", name, {"schemaVersion": 2, "mediaType": MANIFEST, "config": blob, "layers": [blob]}, algorithm="sha512")
+        value = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [image], "subject": image}
+        body = json.dumps(value).encode()
+        digest = digest_of(body, "sha512")
+        done = made.straight["strict"].ask("PUT", f"/v2/{name}/manifests/{digest}?tag=tagged", [("Content-Type", INDEX)], body)
+        it.check(done.status == 201, f"{done.status}")
+        for reference in ("tagged", digest, image["digest"]):
+            compare(made, "strict", Question(f"/v2/{name}/manifests/{reference}", accept(*TYPES), statuses=(200,), digest=digest if reference != image["digest"] else reference))
+        compare(made, "strict", Question(f"/v2/{name}/referrers/{image['digest']}", statuses=(200,)))
 
 
 def test_artifacts_and_odd_manifests():

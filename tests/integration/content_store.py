@@ -12,7 +12,7 @@ from pathlib import Path
 
 import it
 from images import push_runnable
-from lab import Lab
+from lab import SHOAL, Lab
 from runtimes import Containerd, Sandbox, start_registries, upstream
 
 MIB = 1 << 20
@@ -246,6 +246,41 @@ def test_without_a_content_store():
         fetch(first, "lib/app", "manifests/1")
         fetch_blobs(first, "lib/app", blobs_of(image))
         it.check(first.metric("shoal_content_blobs") == 0, "a link was followed")
+
+
+def test_found_by_scan_where_nothing_can_be_watched():
+    """Without a single inotify watch for the agent (a user namespace of its own has none left): scans find what comes."""
+    with cluster() as (lab, first, second):
+        image = push_runnable(lab, "lib/app", 8 * MIB)
+        blobs = blobs_of(image)
+        unwatched = first.dir / "unwatched"
+        unwatched.write_text(f"#!/bin/sh\nexec unshare --user --map-root-user sh -c 'echo 0 >/proc/sys/user/max_inotify_watches && exec \"$0\" \"$@\"' {SHOAL} \"$@\"\n")
+        unwatched.chmod(0o755)
+        first.process.stop()
+        first.start(first.extra, binary=unwatched)
+        lab.wait_members()
+        fetch(first, "lib/app", "manifests/1")
+        fetch_blobs(first, "lib/app", blobs)  # seen, and not there: the store's folder comes with containerd's first image
+        it.check(first.metric("shoal_content_blobs") == 0, "offered before it was there")
+        first.containerd.pull("public", "lib/app:1")
+        started = time.monotonic()
+        wait_offered(first, len(blobs))
+        it.figure(f"found by a scan {time.monotonic() - started:.1f} s after the pull")
+        it.check("content: cannot watch" in first.process.text(), "the folder was watched: the test shows nothing")
+        fetch(second, "lib/app", "manifests/1")
+        fetch_blobs(second, "lib/app", blobs)
+        it.check(mesh_bytes(second) >= sum(blobs.values()), "not from the first node")
+
+        # There before the agent starts: the first scan finds it.
+        first.process.stop()
+        first.start(first.extra, binary=unwatched)
+        wait_offered(first, len(blobs))
+        it.check("content: cannot watch" in first.process.text(), "the folder was watched: the test shows nothing")
+
+
+def mesh_bytes(node) -> int:
+    counts = node.status()["bytes"]
+    return sum(counts[tier] for tier in ("vswitch", "zone", "region", "elsewhere"))
 
 
 if __name__ == "__main__":

@@ -83,6 +83,8 @@ class Handler(BaseHTTPRequestHandler):
             self.keep(repository, digest, body)
             if digest != reference:
                 repository.tags[reference] = digest
+            if "tag" in query:  # of distribution-spec 1.2: tags beside a digest of any algorithm
+                repository.tags[query["tag"]] = digest
         self.answer(201)
 
     def keep(self, repository: Repository, digest: str, body: bytes):
