@@ -180,6 +180,7 @@ boundaries: $(BUILD)/libcore.a ## includes and object symbols keep to the one-wa
 	$(Q)tools/boundaries.py $(BUILD)
 lint: man ## banned calls, lengths, doc comments, leftovers, format; help that is no page
 	$(Q)tools/lint.py
+	$(Q)tools/config_table.py
 	$(Q)tools/chart.py check
 format: ## rewrite layout with clang-format
 	$(Q)git ls-files '*.c' '*.h' | xargs clang-format -i

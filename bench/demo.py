@@ -13,7 +13,7 @@ import sys
 import time
 
 from door import Door
-from lab import ROOT, Lab
+from lab import Lab, MESH_PORT, REGISTRY_NAME, ROOT
 from race import print_table, pull_all
 
 ORIGIN_COPIES_MAX = 1.15
@@ -55,7 +55,7 @@ def main() -> int:
         print_table("with the mesh", mesh)
         code = verdict(options, netns, plain, mesh, started)
         if options.stay:
-            stay()
+            stay(lab)
         for node in lab.nodes:
             node.process.stop()
     return code
@@ -71,8 +71,21 @@ def show_pages(lab: Lab):
         print(f"  status page of {node.name}, zone-{'abcdefgh'[node.zone]}: http://127.0.0.1:{port}/", flush=True)
 
 
-def stay():
-    print("\n  the nodes stay until Ctrl-C", flush=True)
+def stay(lab: Lab):
+    """Until Ctrl-C; what can be asked and broken meanwhile, as lines for another terminal."""
+    node = lab.nodes[1 % len(lab.nodes)]
+    shoal = f"{ROOT / 'build' / 'shoal'}"
+    print(f"\n  the nodes stay until Ctrl-C. In another terminal, on {node.name}:\n")
+    print(f"    on='{' '.join(node.exec())}'; config=\"--config {node.dir}/shoal.yaml\"")
+    print(f"    $on {shoal} status $config                                      # what it does now")
+    print(f"    $on {shoal} explain {REGISTRY_NAME}/demo/app:1 $config    # where each byte came from, and why")
+    print(f"    $on {shoal} doctor $config                                      # what is wrong: nothing")
+    if lab.netns:
+        wall = "add table inet wall; add chain inet wall in { type filter hook input priority 0; }; add rule inet wall in meta l4proto {tcp, udp} th"
+        print(f"    $on nft '{wall} dport {MESH_PORT} drop; add rule inet wall in meta l4proto {{tcp, udp}} th sport {MESH_PORT} drop'    # a firewall before its port")
+        print(f"    $on {shoal} doctor $config                                      # says so")
+        print("    $on nft delete table inet wall")
+    print("", flush=True)
     try:
         while True:
             signal.pause()

@@ -5,6 +5,7 @@ nodes, with strings that would like to be markup, without scripts, and when the 
 import copy
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -195,17 +196,24 @@ def test_the_demo_stays_with_its_pages():
     words = ["bench/demo.py", "--nodes", "3", "--layers", "3", "--stay"]
     demo = subprocess.Popen([sys.executable, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
-        pages, lines = [], []
+        pages, lines, tries = [], [], []
         for line in demo.stdout:
             lines.append(line)
             pages += [line.split()[-1]] if "status page of" in line else []
-            if "until Ctrl-C" in line:
+            tries += [line.strip()] if line.startswith("    ") and ("$on" in line or "on=" in line) else []
+            if tries and not line.strip():
                 break
         it.check(len(pages) == 3, "".join(lines))
         for page in pages:
             html = subprocess.run(["curl", "-s", "-m", "5", page], capture_output=True, text=True).stdout
             figures = json.loads(subprocess.run(["curl", "-s", "-m", "5", f"{page}page.json"], capture_output=True, text=True).stdout)
             it.check(html.startswith("<!doctype html>") and figures["pulls"][0]["repository"] == "demo/app", f"{figures['pulls']}")
+        said = []  # by the lines as they were printed, one after the other
+        for i in range(1, len(tries)):
+            done = subprocess.run(["bash", "-c", f"{tries[0]}\n{tries[i]}"], capture_output=True, text=True, timeout=60)
+            said.append((done.returncode, done.stdout + done.stderr))
+        it.check([code for code, _ in said] == [0, 0, 0, 0, 1, 0], f"{[(code, text[-300:]) for code, text in said]}")
+        it.check("demo/app" in said[1][1] and "0 wrong" in said[2][1] and re.search(r"ERROR +peers", said[4][1]), f"{said[4][1]}")
         demo.send_signal(signal.SIGINT)
         it.check(demo.wait(30) in (0, 1), "the demo does not end by Ctrl-C")  # 1: so small an image is not in its figures
     finally:
