@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Grants against a slow, obvious model: an array in order of age (ACL-2, ACL-6). */
+/* Grants against a slow, obvious model: an array in order of age (ACL-2, ACL-5, ACL-6). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,8 +9,9 @@
 
 #include "../unit/registry_fake.h"
 
-#define NAMES 8
-#define STEPS 200000
+#define NAMES        8
+#define STEPS        200000
+#define ANONYMOUS_US (10ull * 60 * 1000 * 1000)
 
 struct model {
     bool present;
@@ -59,6 +60,8 @@ static void random_operations(void **state)
             grants_extend(grants, now_us, registry, repository, who);
             if (live)
                 model->expires_us = now_us + GRANT_LIFE_US;
+            if (c == 0 && model->expires_us > model->agreed_us + ANONYMOUS_US)
+                model->expires_us = model->agreed_us + ANONYMOUS_US; /* ACL-5 */
             break;
         default:
             now_us += prng_below(&prng, 20ull * 1000 * 1000);
