@@ -16,10 +16,6 @@
 #include "bytes.h"
 #include "socket_addr.h"
 
-/* Of what a client took, at most so much must be read before its window opens: measured a fifteenth
- * to a sixteenth (Linux 6.18; its rule is a sixteenth of the buffer), rounded for the worse. */
-#define OPENS_AFTER 12
-
 static uint64_t queued_in(int fd)
 {
     int queued = 0;
@@ -28,7 +24,8 @@ static uint64_t queued_in(int fd)
 
 void http_pace_begin(struct http_pace *pace, int fd, uint64_t now_us)
 {
-    *pace = (struct http_pace){.since_us = now_us, .queued = queued_in(fd)};
+    *pace =
+        (struct http_pace){.looked_us = now_us, .credit_us = HTTP_PACE_US, .queued = queued_in(fd)};
 }
 
 /* ---- a client on this host ---- */
@@ -110,45 +107,48 @@ static bool unread_by(int fd, uint64_t *out)
 
 /* ---- any other ---- */
 
-/* How long it may seem to take nothing. */
-static uint64_t patience_us(int fd)
+/* What was sent within its window is not confirmed: its host is gone, whatever its program does. */
+static bool is_gone(int fd)
 {
     struct tcp_info info;
     socklen_t bytes = sizeof info;
     memset(&info, 0, sizeof info);
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0)
-        return HTTP_PACE_US;
-    /* Sent within its window and not confirmed: its host is gone, whatever its program does. */
-    if (info.tcpi_unacked > 0 && info.tcpi_last_ack_recv * 1000ull >= HTTP_PACE_US)
-        return HTTP_PACE_US;
-    uint64_t hidden = info.tcpi_bytes_acked / OPENS_AFTER;
-    if (hidden < 2ull * info.tcpi_snd_mss)
-        hidden = 2ull * info.tcpi_snd_mss;
-    if (hidden > info.tcpi_bytes_acked)
-        hidden = info.tcpi_bytes_acked;
-    uint64_t times = hidden / HTTP_PACE_BYTES;
-    times = times < 1 ? 1 : times;
-    return HTTP_PACE_US * (times > HTTP_PACE_MOST ? HTTP_PACE_MOST : times);
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 && info.tcpi_unacked > 0 &&
+           info.tcpi_last_ack_recv * 1000ull >= HTTP_PACE_US;
+}
+
+/* ---- credit ---- */
+
+/* `read` bytes of the answer were read by now, as far as can be known. The first look has nothing
+ * to compare with: the client may still have had the answer before in its buffer. */
+static void earn(struct http_pace *pace, int64_t read)
+{
+    int64_t before = pace->looked ? pace->read : 0;
+    uint64_t gain = read > before ? (uint64_t)(read - before) : 0;
+    if (read > before || !pace->looked)
+        pace->read = read;
+    pace->looked = true;
+    pace->credit_us += gain >= HTTP_PACE_MOST_US / HTTP_PACE_US * HTTP_PACE_BYTES
+                           ? HTTP_PACE_MOST_US
+                           : gain * HTTP_PACE_US / HTTP_PACE_BYTES;
+    if (pace->credit_us > HTTP_PACE_MOST_US)
+        pace->credit_us = HTTP_PACE_MOST_US;
 }
 
 bool http_pace_slow(struct http_pace *pace, int fd, bool waits, uint64_t now_us)
 {
-    uint64_t queued = queued_in(fd), had = pace->queued + pace->given, unread;
+    uint64_t queued = queued_in(fd), had = pace->queued + pace->given, unread = 0;
     uint64_t taken = had > queued ? had - queued : 0;
-    if (!waits || taken >= HTTP_PACE_BYTES) {
-        *pace = (struct http_pace){.since_us = now_us, .queued = queued};
+    uint64_t age_us = now_us - pace->looked_us;
+    pace->looked_us = now_us;
+    if (!waits)
         return false;
-    }
-    if (!unread_by(fd, &unread))
-        return now_us - pace->since_us > patience_us(fd);
-    if (!pace->seen) {
-        pace->seen = true;
-        pace->unread = unread;
-        pace->taken = taken;
-    }
-    if (pace->unread + (taken - pace->taken) >= unread + HTTP_PACE_BYTES) {
-        *pace = (struct http_pace){.since_us = now_us, .queued = queued};
-        return false;
-    }
-    return now_us - pace->since_us > HTTP_PACE_US;
+    bool seen = unread_by(fd, &unread);
+    earn(pace, (int64_t)taken - (int64_t)unread);
+    if (!seen && is_gone(fd))
+        return true;
+    if (pace->credit_us < age_us)
+        return true;
+    pace->credit_us -= age_us;
+    return false;
 }
