@@ -112,6 +112,16 @@ static void count_refused(struct node_counters *counters, int err)
     }
 }
 
+/* No MAC of ours: not what is told as well of keys that a restart has lost. */
+static void say_outsider(struct mesh_udp *udp, const struct peer_addr *from)
+{
+    struct dgram_stats stats;
+    dgram_stats(udp->dgram, &stats);
+    if (stats.outsiders != udp->outsiders)
+        node_outsider(udp->node, from, "a datagram");
+    udp->outsiders = stats.outsiders;
+}
+
 static void receive(struct mesh_udp *udp, const struct peer_addr *from, const uint8_t *bytes,
                     size_t byte_count)
 {
@@ -125,6 +135,8 @@ static void receive(struct mesh_udp *udp, const struct peer_addr *from, const ui
         count_refused(&node->counters, err);
     else if (plain_bytes > 0)
         err = mesh_receive(node->mesh, node_now(node), &peer.id, &peer.addr, plain, plain_bytes);
+    if (plain_bytes == 0 && err == E_AUTH)
+        say_outsider(udp, from);
     if (plain_bytes > 0 && err == E_NOT_FOUND)
         node->counters.messages_skipped++;
     else if (plain_bytes > 0 && err != 0)

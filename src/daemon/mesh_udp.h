@@ -19,6 +19,7 @@ struct mesh_udp {
     bool open;
     struct dgram *dgram;
     uint32_t queued;
+    uint64_t outsiders;    /* of dgram_stats, as it was last looked at */
     uint8_t receive[2048]; /* longer than any datagram of ours: longer ones are seen as such */
 };
 

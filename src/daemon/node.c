@@ -457,6 +457,25 @@ size_t node_links(const struct node *node, struct node_link_view *out, size_t ma
     return mesh_tcp_links(&node->tcp, out, max);
 }
 
+void node_outsider(struct node *node, const struct peer_addr *from, const char *what)
+{
+    char text[PEER_ADDR_TEXT_BYTES];
+    uint64_t unsaid = 0;
+    if (!outsiders_note(&node->outsiders, node_now(node), from, &unsaid))
+        return;
+    log_to(&node->env, LOG_WARN,
+           "node: refused %s: something on %s speaks with another secret: compare "
+           "clusterSecretFile and clusterId there and here (and denyFile), see `shoal doctor` "
+           "there more=%llu",
+           what, peer_addr_text(from, text), (unsigned long long)unsaid);
+}
+
+bool node_outsiders(const struct node *node, struct peer_addr *from)
+{
+    *from = node->outsiders.addr;
+    return outsiders_go_on(&node->outsiders, loop_now_us(node->loop));
+}
+
 bool node_alone(const struct node *node)
 {
     return node->config->bootstrap_count > 0 && gossip_count(mesh_gossip(node->mesh)) <= 1;

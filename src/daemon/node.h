@@ -164,5 +164,8 @@ size_t node_links(const struct node *node, struct node_link_view *out, size_t ma
 /* True while bootstrap is configured but no other member is known (status only: readiness stays
  * true, N-6). */
 bool node_alone(const struct node *node);
+/* True while something without the cluster's secret keeps coming to the mesh port (outsiders.h),
+ * with where the last one came from. */
+bool node_outsiders(const struct node *node, struct peer_addr *from);
 
 #endif

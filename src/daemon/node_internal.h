@@ -7,6 +7,7 @@
 #include "mesh_tcp.h"
 #include "mesh_udp.h"
 #include "node.h"
+#include "outsiders.h"
 
 #define NODE_MAGIC 0x6d65500dU
 
@@ -43,6 +44,7 @@ struct node {
     uint32_t idle_ticks; /* in a row in which hardly a buffer was taken */
     bool closed;
     struct node_counters counters;
+    struct outsiders outsiders;
 };
 
 /* Reads or makes dataDir/identity. 0, or E_* with one line in `error`. */
@@ -56,5 +58,8 @@ void node_admission_refresh(struct node *node);
 void node_choose_address(struct node *node, uint16_t port);
 /* Now, for calls on the cores. */
 uint64_t node_now(struct node *node);
+/* Somebody on `from` was refused at the mesh port for want of the secret; logs a line a minute at
+ * most. `what` came: "a datagram", "a connection"; static. */
+void node_outsider(struct node *node, const struct peer_addr *from, const char *what);
 
 #endif

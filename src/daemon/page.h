@@ -35,7 +35,8 @@ void page_answer(struct exchange *exchange);
 void page_json_answer(struct agent *agent, struct exchange *exchange, bool names);
 /*
  * That JSON, to be freed with free(); NULL without memory. Keys: version, cluster, id, addr,
- * topology, uptime_us, now, alone, names; arrived, given, sent (bytes since the start, by source);
+ * topology, uptime_us, now, alone, outsider ("" or where what keeps coming without our secret is),
+ * names; arrived, given, sent (bytes since the start, by source);
  * reads (reads of the registry by reason), around (answers around the mesh); words (what reasons
  * mean); members {known, looked_at, zones, trouble, trouble_more}; sessions; swarms; pulls; cache.
  */

@@ -132,14 +132,18 @@ static json_t *own_figures(struct agent *agent, bool names)
     char id[SHORT_HEX_BYTES], addr[PEER_ADDR_TEXT_BYTES];
     const struct topology *labels = &gossip_self(node_gossip(agent->node))->topology;
     uint64_t up_us = loop_now_us(&agent->loop) - agent->started_us;
-    return json_pack("{s:s,s:o,s:s,s:s,s:{s:o,s:o,s:o},s:o,s:o,s:b,s:b}", "version", SHOAL_VERSION,
-                     "cluster", page_text(node_cluster_id(agent->node)), "id",
+    struct peer_addr stranger;
+    char outsider[PEER_ADDR_TEXT_BYTES] = "";
+    if (node_outsiders(agent->node, &stranger))
+        (void)peer_addr_text(&stranger, outsider);
+    return json_pack("{s:s,s:o,s:s,s:s,s:{s:o,s:o,s:o},s:o,s:o,s:b,s:s,s:b}", "version",
+                     SHOAL_VERSION, "cluster", page_text(node_cluster_id(agent->node)), "id",
                      short_hex(node_self_id(agent->node)->bytes, id), "addr",
                      peer_addr_text(node_self_addr(agent->node), addr), "topology", "region",
                      page_text(labels->region.text), "zone", page_text(labels->zone.text),
                      "vswitch", page_text(labels->vswitch.text), "uptime_us", page_number(up_us),
                      "now", page_number(loop_wall_s()), "alone", (int)node_alone(agent->node),
-                     "names", (int)names);
+                     "outsider", outsider, "names", (int)names);
 }
 
 char *page_json(struct agent *agent, bool names)

@@ -84,6 +84,15 @@ static struct peerlink *link_new(struct mesh_tcp *tcp, bool outgoing)
 
 /* ---- closing ---- */
 
+/* One that called us and has not our secret; that who we called has not is known by its silence. */
+static void handshake_refused(struct peerlink *link)
+{
+    struct node *node = link->owner->node;
+    node->counters.handshakes_auth++;
+    if (!link->outgoing)
+        node_outsider(node, &link->remote, "a connection");
+}
+
 static void count_close(struct peerlink *link, int status)
 {
     struct node_counters *counters = &link->owner->node->counters;
@@ -91,7 +100,7 @@ static void count_close(struct peerlink *link, int status)
         counters->connects_failed++;
     if (link->state == LINK_HANDSHAKE) {
         if (status == E_AUTH)
-            counters->handshakes_auth++;
+            handshake_refused(link);
         else if (status == E_TIMEOUT)
             counters->handshakes_timeout++;
         else

@@ -173,6 +173,17 @@ def doctor(node, code: int, *words) -> dict:
     return bad
 
 
+def until(true, seconds: float, message: str):
+    end = time.monotonic() + seconds
+    while not true():
+        it.check(time.monotonic() < end, message)
+        time.sleep(0.5)
+
+
+def page_outsider(node) -> str:
+    return json.loads(node.get("/page.json", admin=True).split(" ", 1)[1])["outsider"]
+
+
 def block(node, ports):
     rules = ["add table inet cut", "add chain inet cut in { type filter hook input priority 0; }"]
     rules += [f"add rule inet cut in {rule} drop" for rule in ports]
@@ -214,6 +225,9 @@ def test_doctor_finds_secret_disk_registry_and_dead_agents():
         bad = doctor(third, 1)
         it.check(set(bad) == {"peers"} and all("its secret or clusterId differs" in f["what"] for f in bad["peers"]), f"{bad}")
         it.check(other.read_text().strip() not in shoal(third, "doctor", code=1), "the secret is shown")
+        said = [line for line in (first.dir / "agent.log").read_text().splitlines() if "speaks with another secret" in line]
+        it.check(len(said) == 1 and third.address in said[0] and "warn" in said[0].lower(), f"{said}")
+        until(lambda: page_outsider(first).startswith(third.address + ":"), 60, "nobody keeps coming")
         weak = lab.dir / "weak"
         weak.write_text("ab" * 32)
         weak.chmod(0o644)

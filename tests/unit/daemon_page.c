@@ -236,6 +236,7 @@ static void figures_are_the_agents(void **state)
     assert_int_equal(json_integer_value(json_object_get(root, "uptime_us")), 5000000);
     assert_int_equal(at(root, "members", "known"), 6);
     assert_false(json_is_true(json_object_get(root, "alone")));
+    assert_string_equal(json_string_value(json_object_get(root, "outsider")), "");
     const json_t *zones = json_object_get(json_object_get(root, "members"), "zones"), *zone;
     size_t i, own = 0, members = 0;
     json_array_foreach(zones, i, zone)
@@ -249,6 +250,18 @@ static void figures_are_the_agents(void **state)
     assert_int_equal(json_array_size(zones), 2);
     assert_int_equal(own, 1);
     assert_int_equal(members, 6);
+    json_decref(root);
+}
+
+static void who_keeps_coming_without_the_secret_is_named(void **state)
+{
+    (void)state;
+    struct peer_addr from = addr_of(7);
+    uint64_t unsaid, now_us = fake.agent.loop.now_us;
+    (void)outsiders_note(&fake.node.outsiders, now_us - OUTSIDERS_LAST_US, &from, &unsaid);
+    (void)outsiders_note(&fake.node.outsiders, now_us, &from, &unsaid);
+    json_t *root = answer(false, NULL);
+    assert_string_equal(json_string_value(json_object_get(root, "outsider")), "10.1.0.7:65002");
     json_decref(root);
 }
 
@@ -484,6 +497,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(policy_names_what_the_document_holds, make, end),
         cmocka_unit_test_setup_teardown(figures_are_the_agents, make, end),
+        cmocka_unit_test_setup_teardown(who_keeps_coming_without_the_secret_is_named, make, end),
         cmocka_unit_test_setup_teardown(pull_tells_who_sent_what_and_why, make, end),
         cmocka_unit_test_setup_teardown(names_are_for_the_control_socket, make, end),
         cmocka_unit_test_setup_teardown(map_shows_where_each_piece_came_from, make, end),
