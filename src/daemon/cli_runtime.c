@@ -24,7 +24,7 @@
 #define PROBE_MS     2000
 #define HOLD_LOOK_MS 500   /* how late a stop is seen while the agent does not answer */
 #define HOLD_MS      60000 /* one wait; any number works */
-#define UNTAINT_MS   10000 /* until the API server is asked once more */
+#define AGAIN_MS     10000 /* until API server or configuration are looked at once more */
 
 /* Large: on the heap, in one piece. */
 struct session {
@@ -43,7 +43,9 @@ struct session {
     uint64_t wait_ms;
     bool hold;
     const char *taint; /* key of the node's start-up taint; NULL: none */
-    bool stopped;      /* a signal came while the agent was waited for */
+    bool stopped;      /* a signal came while something was waited for */
+    bool answered;     /* the agent did, at the last look */
+    char trouble[RUNTIME_ERROR_BYTES + 32];
 };
 
 /* ---- arguments ---- */
@@ -328,36 +330,62 @@ static int await_agent(struct session *session)
     }
 }
 
-static int plan_or_apply(struct session *session)
+static void print_plan(const struct session *session, const struct runtime_plan *plan)
+{
+    runtime_plan_print(plan, session->context->out);
+    if (runtime_plan_changes(plan) == 0)
+        (void)fprintf(session->context->out, "nothing to change\n");
+}
+
+/* Why not, in session->trouble. Returns `err`. */
+static int not_done(struct session *session, int err, const char *what, const char *why)
+{
+    (void)snprintf(session->trouble, sizeof session->trouble, "%s%s", what, why);
+    return err;
+}
+
+static int plan_and_carry_out(struct session *session, bool apply)
 {
     struct runtime_error error;
     struct runtime_plan *plan = NULL;
-    FILE *out = session->context->out;
-    bool apply = strcmp(session->verb, "apply") == 0;
-    int health = apply ? await_agent(session) : health_probe(&session->mirror_addr, PROBE_MS);
-    if (session->stopped)
-        return CLI_OK;
-    if (apply && health != 0)
-        return cli_failed(session->context, session->command, "nothing was written: %s: %s",
-                          session->mirror, unanswered(health));
     int err = runtime_plan_new(&session->options, &plan, &error);
     if (err != 0)
-        return cli_failed(session->context, session->command, "%s%s",
-                          apply ? "nothing was written: " : "", error.text);
-    runtime_plan_print(plan, out);
-    if (runtime_plan_changes(plan) == 0)
-        (void)fprintf(out, "nothing to change\n");
-    if (health != 0)
-        (void)fprintf(out, "note: apply would write nothing now: %s: %s\n", session->mirror,
-                      unanswered(health));
+        return not_done(session, err, apply ? "nothing was written: " : "", error.text);
+    if (!session->hold) /* which may look many times, and says only what it did */
+        print_plan(session, plan);
     if (apply)
         err = runtime_plan_apply(plan, &error);
+    if (session->hold && err == 0)
+        print_plan(session, plan);
     if (apply && err == 0 && runtime_plan_changes(plan) > 0)
-        (void)fprintf(out, "%u files written\n", runtime_plan_changes(plan));
+        (void)fprintf(session->context->out, "%u files written\n", runtime_plan_changes(plan));
     runtime_plan_free(plan);
-    if (err != 0)
-        return cli_failed(session->context, session->command, "not applied: %s", error.text);
-    return CLI_OK;
+    return err == 0 ? 0 : not_done(session, err, "not applied: ", error.text);
+}
+
+/* 0 or why not, in session->trouble; session->answered says whether the agent did. */
+static int plan_or_apply(struct session *session)
+{
+    bool apply = strcmp(session->verb, "apply") == 0;
+    int health = apply ? await_agent(session) : health_probe(&session->mirror_addr, PROBE_MS);
+    char why[sizeof session->mirror + 96];
+    session->answered = health == 0;
+    if (session->stopped)
+        return 0;
+    (void)snprintf(why, sizeof why, "%s: %s", session->mirror, unanswered(health));
+    if (apply && health != 0)
+        return not_done(session, health, "nothing was written: ", why);
+    int err = plan_and_carry_out(session, apply);
+    if (err == 0 && health != 0)
+        (void)fprintf(session->context->out, "note: apply would write nothing now: %s\n", why);
+    return err;
+}
+
+static int plan_or_apply_once(struct session *session)
+{
+    return plan_or_apply(session) == 0
+               ? CLI_OK
+               : cli_failed(session->context, session->command, "%s", session->trouble);
 }
 
 static int revert(struct session *session)
@@ -391,7 +419,7 @@ static int untaint(struct session *session)
             (void)fprintf(session->context->err, "shoal %s: taint %s stays for now: %s\n",
                           session->command, session->taint, error);
         memcpy(last, error, sizeof last);
-        session->stopped = hold_stopped(UNTAINT_MS);
+        session->stopped = hold_stopped(AGAIN_MS);
         if (session->stopped)
             return CLI_OK;
     }
@@ -399,11 +427,35 @@ static int untaint(struct session *session)
     return CLI_OK;
 }
 
+/*
+ * Stays until the runtime's configuration can be applied, or a stop comes: a container that ended
+ * would be started again and again, its pod never be ready, and a rollout stop at the first node,
+ * though the agent beside it serves. Only an agent that does not come in time ends it.
+ */
+static int apply_in_the_end(struct session *session)
+{
+    char last[sizeof session->trouble] = "";
+    for (bool first = true; plan_or_apply(session) != 0; first = false) {
+        if (first && !session->answered)
+            return cli_failed(session->context, session->command, "%s", session->trouble);
+        if (strcmp(session->trouble, last) != 0)
+            (void)fprintf(session->context->err,
+                          "shoal %s: %s (looked at again every %d s; until then pulls go without "
+                          "the agent)\n",
+                          session->command, session->trouble, AGAIN_MS / 1000);
+        memcpy(last, session->trouble, sizeof last);
+        session->stopped = hold_stopped(AGAIN_MS);
+        if (session->stopped)
+            break;
+    }
+    return CLI_OK;
+}
+
 /* What the runtime is told holds for as long as this process does. */
 static int apply_and_hold(struct session *session)
 {
     hold_begin();
-    int code = plan_or_apply(session);
+    int code = apply_in_the_end(session);
     if (code == CLI_OK)
         code = untaint(session);
     if (code == CLI_OK && !session->stopped) {
@@ -432,7 +484,7 @@ static int run(struct session *session, int argc, char **argv)
     choose_mirror(session);
     code = choose_registries(session);
     if (code == CLI_OK)
-        code = session->hold ? apply_and_hold(session) : plan_or_apply(session);
+        code = session->hold ? apply_and_hold(session) : plan_or_apply_once(session);
     if (code == CLI_OK && !session->hold)
         code = untaint(session);
     config_close(&session->config);

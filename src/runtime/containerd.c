@@ -381,7 +381,8 @@ static int no_config_path(const char *file, unsigned version, struct runtime_err
     return runtime_fail(error, E_REFUSED,
                         "%.300s: no config_path, so containerd%s reads no hosts.toml. "
                         "--set-config-path adds it (containerd must be restarted then); "
-                        "--hosts-dir D says where hosts.toml are, whatever this file says%s",
+                        "--hosts-dir D says where hosts.toml are, whatever this file says%s. "
+                        "In the chart: runtime.args: [--set-config-path]",
                         file, version < 3 ? "" : " before 2.2",
                         version < 3 ? "" : "; for 2.2 " CONTAINERD_CERTS_D ":" DOCKER_CERTS_D);
 }

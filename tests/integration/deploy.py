@@ -139,7 +139,8 @@ def check_runs(lab, layout: Path):
     secret.write_text(lab.secret.read_text())
     secret.chmod(0o440)
     os.chown(secret, 0, USER)
-    (places["runtime-0"] / "config.toml").write_text('version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\n  config_path = "/etc/containerd/certs.d"\n')
+    stock = 'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\n  config_path = ""\n'  # as containerd 1.x has it
+    (places["runtime-0"] / "config.toml").write_text(stock)
     (init,), (agent, runtime) = pod["initContainers"], pod["containers"]
     for _ in "ab":  # the second time finds it right
         run(*as_pod(lab, sandbox, init, pod, places))
@@ -151,6 +152,11 @@ def check_runs(lab, layout: Path):
     node.wait_ready(30)
     it.check(node.get("/healthz") == "200 ok\n" and node.get("/healthz", admin=True) == "200 ok\n", "/healthz of the container does not answer")
     it.check(node.get("/v2/a/manifests/b?ns=nobody.example.com", check=False).startswith("404"), "a registry that nobody configured is asked")
+    end = time.monotonic() + 15
+    while "runtime.args: [--set-config-path]" not in held.text():
+        it.check(held.alive() and time.monotonic() < end, f"the pod is not ready with a runtime as it is installed: {held.text()}")
+        time.sleep(0.1)
+    (places["runtime-0"] / "config.toml").write_text(stock.replace('""', '"/etc/containerd/certs.d"'))
     end = time.monotonic() + 15
     while not hosts.exists():
         it.check(held.alive() and time.monotonic() < end, f"the runtime was not configured: {held.text()}")

@@ -468,6 +468,45 @@ def test_hold_waits_applies_and_reverts():
         check_same(before, node.host)
 
 
+def test_hold_waits_for_what_can_be_applied():
+    """containerd's own default file, without a config_path: --hold says so once, stays, and writes when there is one; a stop before that ends it with 0."""
+    with one_node() as node:
+        config = put(node.host, "/etc/containerd/config.toml", private_config(node, "stock"))
+        (node.host / "var/lib").mkdir(parents=True)
+        before = picture(node.host)
+        words = node.exec(SHOAL, "containerd", "apply", "--hold", "--config", node.dir / "shoal.yaml", "--root", node.host, "--state", node.dir / "state")
+
+        def hold(name: str) -> Process:
+            held = Process(words, node.dir / f"{name}.log")
+            node.lab.processes.append(held)
+            end = time.monotonic() + 10
+            while "looked at again" not in held.text():
+                it.check(held.alive() and time.monotonic() < end, f"it did not stay: {held.text()}")
+                time.sleep(0.05)
+            return held
+        held = hold("stopped")
+        it.check(held.stop() == 0 and "nothing to revert" in held.text(), held.text())
+        check_same(before, node.host)
+        held = hold("held")
+        time.sleep(11)  # one more look, and not one more line
+        it.check(held.alive() and held.text().count("\n") == 1, held.text())
+        it.check("/etc/containerd/config.toml: no config_path" in held.text() and "runtime.args: [--set-config-path]" in held.text(), held.text())
+        check_same(before, node.host)
+        node.process.kill()  # between two looks: said as well, and no end either
+        config.write_text(config.read_text().replace('config_path = ""', 'config_path = "/etc/containerd/certs.d"', 1))
+        end = time.monotonic() + 15
+        while "nothing answers there" not in held.text():
+            it.check(held.alive() and time.monotonic() < end, f"ended with the agent: {held.text()}")
+            time.sleep(0.1)
+        node.start()
+        hosts = node.host / f"etc/containerd/certs.d/{NAME}/hosts.toml"
+        end = time.monotonic() + 15
+        while not hosts.exists():
+            it.check(held.alive() and time.monotonic() < end, f"not applied: {held.text()}")
+            time.sleep(0.1)
+        it.check(held.stop() == 0 and not hosts.exists(), held.text())
+
+
 # ---- CRI-O and podman, docker ----
 
 def test_podman_reads_what_apply_wrote():
