@@ -229,6 +229,7 @@ struct fetch_header {
 };
 /* Registries are only read; bodies go to cloud APIs: a form with a token of some KiB. */
 #define FETCH_BODY_BYTES_MAX (64 * 1024)
+#define FETCH_REASON_BYTES   256
 struct fetch_request {
     const char *method; /* "GET" or "HEAD"; for cloud APIs also "POST", "PUT" and "PATCH" */
     const char *url;    /* http or https only */
@@ -242,6 +243,9 @@ struct fetch_request {
     const char *proxy;                          /* "http://host[:port]"; "" or NULL: none */
     const struct address_ranges *allow_private; /* NULL: none; copied. The proxy itself may be
                                                    private in any case */
+    /* NULL, or FETCH_REASON_BYTES that outlive the engine: why it failed, in words for people, the
+       host's names and numbers among them; "" if there are none. */
+    char *reason;
     bool allow_metadata;            /* a cloud's metadata service, asked for by its address */
     uint8_t pool_key[32];           /* connections are reused only among equal keys (ORG-5) */
     uint32_t connect_timeout_ms;    /* 0: 5,000 */

@@ -60,7 +60,8 @@ void doctor_secret(const struct doctor *doctor);
 void doctor_disk(const struct doctor *doctor);
 void doctor_ports(const struct doctor *doctor);
 void doctor_runtime(const struct doctor *doctor);
-/* doctor_net.c: at most 16 peers and 16 registries, each for at most 1.5 s. */
+/* doctor_net.c: at most 16 peers, each for at most 1.5 s; at most 16 registries, by `HEAD /v2/` as
+ * the agent would ask, each for at most 6 s, and none after 20 s. */
 void doctor_peers(const struct doctor *doctor);
 void doctor_registries(const struct doctor *doctor);
 

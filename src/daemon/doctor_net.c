@@ -17,6 +17,7 @@
 #include "bootstrap.h"
 #include "bytes.h"
 #include "doctor.h"
+#include "fetch_once.h"
 #include "loop.h"
 #include "net.h"
 #include "secret_file.h"
@@ -24,11 +25,12 @@
 #include "socket_addr.h"
 #include "status_text.h"
 
-#define PEERS_MAX  16
-#define ASKED_MAX  16
-#define ASK_MS     1500
-#define DATE_BYTES 32
-#define HEAD_BYTES 4096
+#define PEERS_MAX 16
+#define ASKED_MAX 16
+#define ASK_MS    1500
+/* For name, connection and TLS, and again for the answer. */
+#define REGISTRY_MS   3000
+#define REGISTRIES_MS 20000
 /* Tokens and certificates are good for minutes at least; half a minute is no accident. */
 #define SKEW_WARNING_S 30
 #define SKEW_ERROR_S   300
@@ -272,58 +274,6 @@ void doctor_peers(const struct doctor *doctor)
 
 /* ---- registries and clock ---- */
 
-struct endpoint {
-    char host[HOST_BYTES_MAX + 1];
-    uint16_t port;
-    bool tls;
-};
-
-/* "https://host[:port]..." cut up. */
-static bool endpoint_of(const struct registry_entry *entry, struct endpoint *out)
-{
-    char host[HOST_BYTES_MAX + 1];
-    const char *text = entry->endpoint;
-    out->tls = strncmp(text, "http://", 7) != 0;
-    const char *rest = strstr(text, "://");
-    rest = rest == NULL ? text : rest + 3;
-    return text_copy_n(host, sizeof host, rest, strcspn(rest, "/")) == 0 &&
-           bootstrap_split(host, out->tls ? 443 : 80, out->host, sizeof out->host, &out->port) == 0;
-}
-
-/* The Date header of a plain answer; "" none. */
-static int ask_date(const struct peer_addr *addr, const struct endpoint *endpoint,
-                    char date[DATE_BYTES])
-{
-    char text[HEAD_BYTES];
-    size_t used = 0, got = 0;
-    int fd = -1;
-    uint64_t deadline_ms = blocking_now_ms() + ASK_MS;
-    int err = blocking_connect(addr, deadline_ms, &fd);
-    date[0] = '\0';
-    if (err != 0 || endpoint->tls) {
-        if (err == 0)
-            (void)close(fd);
-        return err;
-    }
-    int bytes =
-        snprintf(text, sizeof text, "GET /v2/ HTTP/1.1\r\nHost: %s:%u\r\nConnection: close\r\n\r\n",
-                 endpoint->host, endpoint->port);
-    err = blocking_send(fd, text, (size_t)bytes, deadline_ms);
-    text[0] = '\0';
-    while (err == 0 && used < sizeof text - 1 && strstr(text, "\r\n\r\n") == NULL) {
-        err = blocking_recv(fd, text + used, sizeof text - 1 - used, deadline_ms, &got);
-        used += err == 0 ? got : 0;
-        text[used] = '\0';
-    }
-    (void)close(fd);
-    if (used == 0)
-        return err == 0 ? E_PROTOCOL : err;
-    for (const char *line = strstr(text, "\r\n"); line != NULL; line = strstr(line + 2, "\r\n"))
-        if (strncasecmp(line + 2, "Date: ", 6) == 0)
-            (void)snprintf(date, DATE_BYTES, "%.*s", (int)strcspn(line + 8, "\r"), line + 8);
-    return strncmp(text, "HTTP/1.", 7) == 0 ? 0 : E_PROTOCOL;
-}
-
 static void compare_clock(const struct doctor *doctor, const char *name, const char *date)
 {
     uint64_t theirs, ours = loop_wall_s();
@@ -342,32 +292,67 @@ static void compare_clock(const struct doctor *doctor, const char *name, const c
                                : "ahead of");
 }
 
-static void one_registry(const struct doctor *doctor, const struct registry_entry *entry)
+/* As the agent itself would ask: the entry's CA, certificate, proxy and permitted addresses. */
+static int ask_registry(const struct registry_entry *entry, struct fetch_once *once)
 {
-    struct endpoint endpoint;
-    struct peer_addr addr;
-    char date[DATE_BYTES];
-    if (entry->name[0] == '*' || entry->proxy[0] != '\0' || !endpoint_of(entry, &endpoint))
-        return; /* a pattern names no host; behind a proxy this node cannot look */
-    if (!resolve(endpoint.host, endpoint.port, &addr)) {
-        doctor_add(doctor->report, FINDING_ERROR, entry->name,
-                   "check this node's DNS, and the entry's endpoint", "%s has no address",
-                   endpoint.host);
-        return;
-    }
-    int err = ask_date(&addr, &endpoint, date);
-    doctor_add(
-        doctor->report, err == 0 ? FINDING_OK : FINDING_ERROR, entry->name,
-        err == 0 ? "" : "check network, firewall and proxy of this node, and registries[].endpoint",
-        err == 0 ? "%.300s answers%s" : "%.300s does not answer: %s", entry->endpoint,
-        err != 0       ? err_text(err)
-        : endpoint.tls ? " on its port"
-                       : "");
-    if (err != 0 || date[0] == '\0')
+    char url[sizeof entry->endpoint + 8];
+    (void)snprintf(url, sizeof url, "%s/v2/", entry->endpoint);
+    const struct fetch_request request = {
+        .method = "HEAD",
+        .url = url,
+        .ca_file = entry->ca_file,
+        .client_cert = entry->client_cert,
+        .client_key = entry->client_key,
+        .proxy = entry->proxy,
+        .allow_private = &entry->allow_private,
+        .connect_timeout_ms = REGISTRY_MS,
+        .first_byte_timeout_ms = REGISTRY_MS,
+        .idle_timeout_ms = REGISTRY_MS,
+    };
+    return fetch_once(&request, once);
+}
+
+static const char *registry_todo(int err, const struct registry_entry *entry)
+{
+    if (err == E_TLS)
+        return "set registries[].ca to the CA that signs its certificate, and clientCertificate if "
+               "it asks for one; is TLS intercepted on the way, or this node's clock off?";
+    if (err == E_REFUSED)
+        return "its name leads to an address that is not public: set registries[].allowPrivate if "
+               "that is meant";
+    if (entry->proxy[0] != '\0')
+        return "check registries[].proxy, what it lets through, and registries[].endpoint";
+    return "check network, DNS and firewall of this node, and registries[].endpoint";
+}
+
+static void registry_answers(const struct doctor *doctor, const struct registry_entry *entry,
+                             const struct fetch_once *once)
+{
+    bool odd = once->status >= 500 || once->status == 404 || once->status == 407;
+    doctor_add(doctor->report, odd ? FINDING_WARNING : FINDING_OK, entry->name,
+               odd ? "is that a registry, and the right one? check registries[].endpoint and proxy"
+                   : "",
+               "%.300s answers%s%.300s with %d", entry->endpoint,
+               entry->proxy[0] == '\0' ? "" : " through ", entry->proxy, once->status);
+    if (once->date[0] == '\0')
         return;
     doctor->report->check = "clock";
-    compare_clock(doctor, entry->name, date);
+    compare_clock(doctor, entry->name, once->date);
     doctor->report->check = "registry";
+}
+
+static void one_registry(const struct doctor *doctor, const struct registry_entry *entry)
+{
+    struct fetch_once once = {.body = NULL};
+    int err = ask_registry(entry, &once);
+    if (err == 0) {
+        registry_answers(doctor, entry, &once);
+        return;
+    }
+    doctor_add(doctor->report, FINDING_ERROR, entry->name, registry_todo(err, entry),
+               "%.200s%s%.200s gives no answer: %s%s%s", entry->endpoint,
+               entry->proxy[0] == '\0' ? "" : " through ", entry->proxy, err_text(err),
+               once.reason[0] == '\0' ? "" : ": ", once.reason);
 }
 
 /* Built-in ones are not asked unless nothing else is configured: many nodes never use them. */
@@ -375,13 +360,20 @@ void doctor_registries(const struct doctor *doctor)
 {
     doctor->report->check = "registry";
     const struct config *config = doctor->config;
+    uint64_t end_ms = blocking_now_ms() + REGISTRIES_MS;
     unsigned asked = 0;
     for (uint32_t i = 0; i < config->registry_count && asked < ASKED_MAX; i++) {
         const struct registry_entry *entry = &config->registry_entries[i];
         if (config->registries_source == CONFIG_FROM_DEFAULT && !entry->is_default)
             continue;
-        one_registry(doctor, entry);
         asked++;
+        if (entry->name[0] == '*')
+            continue; /* a pattern names no host */
+        if (blocking_now_ms() >= end_ms)
+            doctor_add(doctor->report, FINDING_WARNING, entry->name,
+                       "mend those above, and ask again", "not asked: others took too long");
+        else
+            one_registry(doctor, entry);
     }
     if (asked == 0)
         doctor_add(doctor->report, FINDING_WARNING, "registries",

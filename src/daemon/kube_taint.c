@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Start-up taints; see kube_taint.h. One request at a time on a loop of its own. */
+/* Start-up taints; see kube_taint.h. One request at a time. */
 #include "kube_taint.h"
 
 #include <jansson.h>
@@ -7,20 +7,13 @@
 #include <string.h>
 
 #include "bytes.h"
-#include "curl_loop.h"
+#include "fetch_once.h"
 #include "kube_api.h"
 #include "loop.h"
 
 #define KEY_BYTES_MAX  316
 #define NODE_BYTES_MAX (2u << 20) /* with 50 images of long names it has about 40 KiB */
 #define STEP_MS        5000
-
-struct exchange_state {
-    struct loop *loop;
-    char *body;
-    size_t body_bytes;
-    int status, err;
-};
 
 /* ---- text ---- */
 
@@ -84,65 +77,8 @@ int kube_taint_patch(const char *node, size_t node_bytes, const char *key, char 
 
 /* ---- one exchange ---- */
 
-static void on_head(void *arg, const struct fetch_response *response)
-{
-    struct exchange_state *state = arg;
-    state->status = response->status;
-}
-
-static bool on_body(void *arg, const uint8_t *bytes, size_t byte_count)
-{
-    struct exchange_state *state = arg;
-    if (byte_count > NODE_BYTES_MAX - state->body_bytes) {
-        state->err = E_TOO_LARGE;
-        return true; /* the rest is of no use, and ends by itself */
-    }
-    if (state->err != 0)
-        return true;
-    memcpy(state->body + state->body_bytes, bytes, byte_count);
-    state->body_bytes += byte_count;
-    return true;
-}
-
-static void on_done(void *arg, int err)
-{
-    struct exchange_state *state = arg;
-    if (state->err == 0)
-        state->err = err;
-    loop_stop(state->loop);
-}
-
-/* The loop and what it runs, from beginning to end. */
-static int exchange_run(struct exchange_state *state, const struct fetch_request *request)
-{
-    static const struct fetch_callbacks callbacks = {on_head, on_body, on_done};
-    struct loop_options options = {.log_level = LOG_ERROR, .log_fd = 2};
-    struct loop *loop = loop_alloc(NULL, NULL, sizeof *loop);
-    struct curl_loop *curl = NULL;
-    struct fetch *fetch;
-    if (loop == NULL || loop_init(loop, &options) != 0) {
-        (void)loop_alloc(NULL, loop, 0);
-        return E_NO_MEMORY;
-    }
-    state->loop = loop;
-    int err = curl_loop_new(loop, &loop->env, 0, &curl);
-    if (err == 0) {
-        const struct fetch_engine *engine = curl_loop_engine(curl);
-        err = engine->start(engine->self, request, &callbacks, state, &fetch);
-    }
-    if (err != 0)
-        loop_stop(loop);
-    int ended = loop_run(loop);
-    if (ended == 0) { /* else something still uses it */
-        curl_loop_free(curl);
-        loop_close(loop);
-        (void)loop_alloc(NULL, loop, 0);
-    }
-    return err != 0 ? err : ended != 0 ? ended : state->err;
-}
-
 /* The node (`patch` NULL), or a change of it; its status in state->status. */
-static int ask(const struct config *config, const char *patch, struct exchange_state *state)
+static int ask(const struct config *config, const char *patch, struct fetch_once *state)
 {
     struct kube_api api;
     struct address_ranges own;
@@ -164,14 +100,12 @@ static int ask(const struct config *config, const char *patch, struct exchange_s
         .first_byte_timeout_ms = STEP_MS,
         .idle_timeout_ms = STEP_MS,
     };
-    state->body_bytes = 0;
-    state->status = state->err = 0;
-    err = exchange_run(state, &request);
+    err = fetch_once(&request, state);
     kube_api_close(&api);
     return err;
 }
 
-static int refused(const struct exchange_state *state, const char *what,
+static int refused(const struct fetch_once *state, const char *what,
                    char error[KUBE_TAINT_ERROR_BYTES])
 {
     bool denied = state->status == 401 || state->status == 403;
@@ -182,7 +116,7 @@ static int refused(const struct exchange_state *state, const char *what,
 }
 
 /* One taint less. 0: there may be more; E_NOT_FOUND: there is none. */
-static int remove_one(const struct config *config, const char *key, struct exchange_state *state,
+static int remove_one(const struct config *config, const char *key, struct fetch_once *state,
                       char error[KUBE_TAINT_ERROR_BYTES])
 {
     char *patch = NULL;
@@ -212,7 +146,8 @@ static int remove_one(const struct config *config, const char *key, struct excha
 int kube_taint_remove(const struct config *config, const char *key,
                       char error[KUBE_TAINT_ERROR_BYTES])
 {
-    struct exchange_state state = {.body = loop_alloc(NULL, NULL, NODE_BYTES_MAX)};
+    struct fetch_once state = {.body = loop_alloc(NULL, NULL, NODE_BYTES_MAX),
+                               .body_max = NODE_BYTES_MAX};
     int err = state.body == NULL ? E_NO_MEMORY : 0;
     error[0] = '\0';
     for (unsigned tries = 0; err == 0 && tries < KUBE_TAINT_TRIES_MAX; tries++)

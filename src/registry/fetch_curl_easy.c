@@ -153,6 +153,8 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
 
 /* ---- making and releasing ---- */
 
+_Static_assert(FETCH_REASON_BYTES >= CURL_ERROR_SIZE, "libcurl writes that much");
+
 int fetch_curl__error_of(const struct fetch *fetch, CURLcode code)
 {
     if (fetch->err != 0)
@@ -292,6 +294,8 @@ static CURLcode options_request(struct fetch *fetch, const struct fetch_request 
     SET(CURLOPT_BUFFERSIZE,
         fetch->curl->fetch_count < CROWD_FETCHES ? BUFFER_BYTES : BUFFER_BYTES_CROWD);
     SET(CURLOPT_PRIVATE, (void *)fetch);
+    if (request->reason != NULL)
+        SET(CURLOPT_ERRORBUFFER, request->reason);
     SET(CURLOPT_HEADERFUNCTION, on_header);
     SET(CURLOPT_HEADERDATA, (void *)fetch);
     SET(CURLOPT_WRITEFUNCTION, on_body);

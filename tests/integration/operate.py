@@ -7,9 +7,11 @@ import socket
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import it
 from lab import CLIENT_PORT, REGISTRY_NAME, Lab, Process, run
+from tls import Authority
 
 NS = f"?ns={REGISTRY_NAME.replace(':', '%3A')}"
 
@@ -215,6 +217,42 @@ def test_doctor_finds_blocked_ports():
         it.check(set(bad) == {"peers"} and all("UDP is blocked" in f["what"] for f in bad["peers"]), f"{bad}")
 
 
+def test_doctor_asks_registries_by_tls():
+    """The right CA, none, another one; a clock that is off; a proxy that is there and one that is not; an address that may not be asked."""
+    with Lab(1) as lab:
+        node = lab.nodes[0]
+        ca, other = (Authority(lab.dir / name) for name in ("ca", "other-ca") if not (lab.dir / name).mkdir())
+        cert, key = ca.sign("registry", "registry.test")
+        here = Path(__file__).parent
+        for port, off in ((7443, 0), (7444, 3600)):
+            lab.processes.append(Process(lab.origin_exec(sys.executable, here / "dated_registry.py", lab.origin_address, port, cert, key, off), lab.dir / f"tls-{port}.log"))
+        lab.processes.append(Process(lab.origin_exec(sys.executable, here / "connect_proxy.py", lab.origin_address, "7445"), lab.dir / "proxy.log"))
+        for port in (7443, 7444, 7445):
+            until(lambda: node.run("bash", "-c", f"exec 3<>/dev/tcp/{lab.origin_address}/{port}", check=False).returncode == 0, 10, f"nothing listens on {port}")
+
+        def ask(port=7443, code=1, **entry) -> dict:
+            node.config({"registries": [{"name": "registry.test", "endpoint": f"https://registry.test:{port}", "allowPrivate": True, **entry}]})
+            return doctor(node, code)
+
+        good = {"ca": str(ca.cert)}
+        node.start()
+        it.check(ask(code=0, **good) == {}, "a good one")
+        text = shoal(node, "doctor")
+        it.check("https://registry.test:7443 answers with 401" in text and "clock     registry.test" in text, text)
+        for entry in ({}, {"ca": str(other.cert)}):
+            bad = ask(**entry)
+            what = str(bad.get("registry"))
+            it.check(set(bad) == {"registry"} and "TLS verification failed: SSL certificate problem" in what and "registries[].ca" in what, f"{entry}: {bad}")
+        bad = ask(7444, **good)
+        it.check(set(bad) == {"clock"} and re.search(r"3(599|600|601) s behind", bad["clock"][0]["what"]), f"{bad}")
+        it.check(ask(code=0, proxy=f"http://{lab.origin_address}:7445", **good) == {}, "by a proxy")
+        it.check("CONNECT registry.test:7443" in (lab.dir / "proxy.log").read_text(), "the proxy was not asked")
+        bad = ask(proxy=f"http://{lab.origin_address}:1", **good)
+        it.check(set(bad) == {"registry"} and "check registries[].proxy" in bad["registry"][0]["do"], f"{bad}")
+        bad = ask(allowPrivate=False, **good)
+        it.check(set(bad) == {"registry"} and "allowPrivate" in bad["registry"][0]["do"], f"{bad}")
+
+
 def test_doctor_finds_secret_disk_registry_and_dead_agents():
     with mesh([1 << 20], zones=1) as (lab, _):
         first, second, third = lab.nodes
@@ -239,7 +277,7 @@ def test_doctor_finds_secret_disk_registry_and_dead_agents():
         registry = [{"name": REGISTRY_NAME, "endpoint": f"http://{lab.origin_address}:1", "plainHttp": True, "allowPrivate": True}]
         first.config({"registries": registry})
         bad = doctor(first, 1)
-        it.check(set(bad) == {"registry", "peers"} and "refused" in bad["registry"][0]["what"], f"{bad}")
+        it.check(set(bad) == {"registry", "peers"} and "unreachable" in bad["registry"][0]["what"] and "connect" in bad["registry"][0]["what"], f"{bad}")
         it.check([f["where"] for f in bad["peers"]] == [f"{third.address}:{third.mesh_port}"] and "nobody listens" in str(bad["peers"]), f"{bad}")
         first.config()
 
