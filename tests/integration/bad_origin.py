@@ -176,7 +176,7 @@ def test_o_3_slow_registry():
         direct = 5 + stub.SIZES["small"] / 400e3
         it.figure(f"a registry that needs {direct:.0f} s took {took:.0f} s through the agent")
         gets = [r for r in asked(lab, "lib/slow") if r["method"] == "GET" and not r["range"]]
-        it.check(len(gets) <= 2, f"{len(gets)} whole reads of a slow registry")
+        it.check(len(gets) == 1, f"{len(gets)} whole reads of a slow registry")
 
 
 def test_o_3_one_read_of_a_slow_registry():
