@@ -65,6 +65,29 @@ def test_image():
         check_runs(lab, lab.dir / "image")
 
 
+def wrong_entry(entry: tarfile.TarInfo, files: dict[str, tarfile.TarInfo]) -> str:
+    """What no layer may have, beside the `files` of those below it; "" if nothing. Layers repeat the directories that they put something into."""
+    if entry.name in files and not (entry.isdir() and files[entry.name].isdir()):
+        return "twice"
+    if not entry.issym() and entry.mode & 0o7022:  # a link's own mode counts nowhere
+        return "set-uid, set-gid, sticky or open to write"
+    return "" if entry.isreg() or entry.isdir() or entry.issym() else "a device, a pipe or a hard link"
+
+
+def test_what_the_image_may_not_have():
+    """The judge of the image's files itself: each thing that must not be there is found, on files, links and directories."""
+    def entry(kind=tarfile.REGTYPE, mode=0o755, name="a") -> tarfile.TarInfo:
+        info = tarfile.TarInfo(name)
+        info.type, info.mode = kind, mode
+        return info
+    file, link, directory = entry(), entry(tarfile.SYMTYPE, 0o777), entry(tarfile.DIRTYPE)
+    it.check(not [each for each in (file, link, directory) if wrong_entry(each, {})] and not wrong_entry(directory, {"a": directory}), "what is right is refused")
+    for each in (entry(mode=0o4755), entry(mode=0o777), entry(tarfile.DIRTYPE, 0o4755), entry(tarfile.DIRTYPE, 0o2755), entry(tarfile.DIRTYPE, 0o777), entry(tarfile.CHRTYPE), entry(tarfile.LNKTYPE)):
+        it.check(wrong_entry(each, {}), f"{each.type} {each.mode:o} is taken")
+    for each in (file, link, directory):
+        it.check(wrong_entry(each, {"a": link}) == "twice" and wrong_entry(link, {"a": each}) == "twice", f"{each.type} over a link")
+
+
 def check_contents(layout: Path, digest: str):
     index = json.loads((layout / "index.json").read_text())
     named, referrer = index["manifests"]
@@ -75,8 +98,10 @@ def check_contents(layout: Path, digest: str):
     files = {}
     for layer in manifest["layers"]:
         with tarfile.open(fileobj=io.BytesIO(gzip.decompress(blob(layout, layer)))) as tar:
+            names = [entry.name for entry in tar]
+            it.check(len(set(names)) == len(names), f"twice in a layer: {sorted(name for name in names if names.count(name) > 1)}")
             for entry in tar:
-                it.check(entry.name not in files and entry.mode & 0o7022 == 0 or entry.issym() or entry.isdir(), f"twice, set-uid or open to write: {entry.name}")
+                it.check(wrong_entry(entry, files) == "", f"{wrong_entry(entry, files)}: {entry.name}")
                 files[entry.name] = entry
     programs = sorted(name for name, entry in files.items() if entry.isreg() and entry.mode & 0o111 and ".so" not in name)
     it.check(programs == ["usr/bin/shoal"], f"more programs than the agent: {programs}")
