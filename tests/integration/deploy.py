@@ -21,8 +21,9 @@ import jsonschema
 import yaml
 
 import it
+import marks
 from lab import SHOAL, Lab, Process, run
-from runtimes import Sandbox
+from runtimes import Containerd, Sandbox, start_registries, upstream
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -148,22 +149,27 @@ def check_runs(lab, layout: Path):
     version = json.loads((layout / "index.json").read_text())["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"]
     run("skopeo", "--insecure-policy", "copy", "-q", f"oci:{layout}:{version}", f"oci-archive:{lab.dir}/image.tar:localhost/shoal:test")
     run(*podman(sandbox, "load", "-q", "-i", lab.dir / "image.tar"))
-    files = chart.render({"clusterSecret": {"existingSecret": "s"}, "topology": {"nodeLabels": False}, "config": {"bootstrap": ["192.0.2.1"]}, "registries": [{"name": "r.example.com", "default": True}]},
-                         {"config": {"log": {"format": "text", "level": "debug"}}})  # marks.py reads the log
+    start_registries(lab, "public")
+    registry = upstream("public")
+    lab.registries[0]["endpoint"] = f"http://{registry}"  # as the runtime itself reaches it
+    image = lab.push_image("lib/app", [3 << 20, 1 << 20])
+    files = chart.render({"clusterSecret": {"existingSecret": "s"}, "topology": {"nodeLabels": False}, "registries": lab.registries, "prefetch": {"enable": True, "existingSecret": "orders"}},
+                         {"config": {"builtinRegistries": False, "log": {"format": "text", "level": "debug"}}})  # marks.py reads the log
     pod = yaml.safe_load(files["daemonset.yaml"])["spec"]["template"]["spec"]
     data = yaml.safe_load(files["configmap.yaml"])["data"]
-    places = {name: node.dir / name for name in ("config", "runtime-config", "cluster-secret", "podinfo", "data", "runtime-0", "runtime-state")}
+    places = {name: node.dir / name for name in ("config", "runtime-config", "cluster-secret", "podinfo", "prefetch-token", "data", "runtime-0", "runtime-state")}
     for place in places.values():
         place.mkdir(mode=0o755)
         place.chmod(0o755)
     settings = yaml.safe_load(data["shoal.yaml"])
-    settings["topology"]["detect"] = ["none"]
+    settings["topology"]["detect"], settings["bootstrap"] = ["none"], []
     (places["config"] / "shoal.yaml").write_text(yaml.safe_dump(settings))
     (places["runtime-config"] / "runtime.yaml").write_text(data["runtime.yaml"])
-    secret = places["cluster-secret"] / "secret"  # as the kubelet leaves it with fsGroup and defaultMode
-    secret.write_text(lab.secret.read_text())
-    secret.chmod(0o440)
-    os.chown(secret, 0, USER)
+    token = marks.secret("orders") + "0123456789abcdef0123456789abcdef"
+    for secret, text in ((places["cluster-secret"] / "secret", lab.secret.read_text()), (places["prefetch-token"] / "token", token + "\n")):
+        secret.write_text(text)  # as the kubelet leaves it with fsGroup and defaultMode
+        secret.chmod(0o440)
+        os.chown(secret, 0, USER)
     stock = 'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\n  config_path = ""\n'  # as containerd 1.x has it
     (places["runtime-0"] / "config.toml").write_text(stock)
     (init,), (agent, runtime) = pod["initContainers"], pod["containers"]
@@ -171,7 +177,7 @@ def check_runs(lab, layout: Path):
         run(*as_pod(lab, sandbox, init, pod, places))
     told = places["data"].stat()
     it.check((told.st_uid, told.st_mode & 0o777) == (USER, 0o700), "the data directory is not the agent's")
-    hosts = places["runtime-0"] / "certs.d/r.example.com/hosts.toml"
+    hosts = places["runtime-0"] / "certs.d" / registry / "hosts.toml"
     held = Process(as_pod(lab, sandbox, runtime, pod, places), node.dir / "runtime.log")
     node.process = Process(as_pod(lab, sandbox, agent, pod, places, f"--env=SHOAL_ADVERTISE={node.address}"), node.dir / "agent.log")
     node.wait_ready(30)
@@ -191,18 +197,44 @@ def check_runs(lab, layout: Path):
     it.check(re.search(rf"^Uid:\s+{USER}\s+{USER}", status, re.M) and re.search(r"^CapEff:\s+0+$", status, re.M), f"HRD-1: {status}")
     told = json.loads(run(*podman(sandbox, "exec", "agent", "shoal", "status", "--json")).stdout)  # as NOTES.txt says it
     it.check(told.keys() >= {"members", "cache"}, f"shoal status in the container: {sorted(told)}")
-    run(*podman(sandbox, "stop", "-t", "20", "runtime"))
-    it.check(held.popen.wait(timeout=20) == 0 and not hosts.exists(), f"not reverted: {held.text()}")
+    check_orders(node, podman(sandbox, "exec", "agent", "shoal", "pull", "--json", f"{registry}/lib/app:1"), token, image)
     run(*podman(sandbox, "stop", "-t", "30", "agent"))
     it.check(node.process.popen.wait(timeout=30) == 0, node.process.text()[-500:])
+    it.check(held.alive() and "127.0.0.1:65001" in hosts.read_text(), "the runtime's container ended with the agent")
+    check_own_image(lab, sandbox, layout, hosts.parent.parent)
+    run(*podman(sandbox, "stop", "-t", "20", "runtime"))
+    it.check(held.popen.wait(timeout=20) == 0 and not hosts.exists(), f"not reverted: {held.text()}")
     it.check((places["data"] / "identity").exists(), "no identity was kept")
+
+
+def check_orders(node, words: list[str], token: str, image: dict):
+    """README's `kubectl exec ... shoal pull`, and the same by HTTP with the Secret's token."""
+    done = json.loads(run(*words).stdout.splitlines()[-1])
+    it.check(done["state"] == "done" and done["origin_bytes"] == image["size"] + image["config"]["size"], f"shoal pull in the container: {done}")
+    for wrong, wanted in (("", 202), ("x", 401)):
+        body = json.dumps({"image": f"{upstream('public')}/lib/app:1"})
+        done = node.run("curl", "-s", "-m", "10", "-o", "/dev/null", "-w", "%{http_code}", "-H", f"Authorization: Bearer {token}{wrong}", "-d", body, f"http://{node.address}:65004/prefetch")
+        it.check(done.stdout == str(wanted), f"an order by HTTP: {done.stdout}, wanted {wanted}")
+
+
+def check_own_image(lab, sandbox: Sandbox, layout: Path, certs: Path):
+    """HRD-2: containerd, pointed at an agent that does not run, gets that agent's image from the registry at once."""
+    version = json.loads((layout / "index.json").read_text())["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"]
+    run(*lab.origin_exec("skopeo", "--insecure-policy", "copy", "-q", "--dest-tls-verify=false", f"oci:{layout}:{version}", f"docker://{lab.origin_address}:{lab.registry_port}/shoal:{version}"))
+    containerd = Containerd(sandbox)
+    started = time.monotonic()
+    containerd.ctr("images", "pull", "--hosts-dir", certs, f"{upstream('public')}/shoal:{version}")
+    took = time.monotonic() - started
+    it.check(took < 2, f"{took:.1f} s for the agent's own image without an agent")
+    it.figure(f"the agent's image pulled while no agent runs: {took:.2f} s")
 
 
 # ---- chart and manifests ----
 
 EVERYTHING = {
     "p2p": {"port": 6501, "v2": {"p2pPort": 6502, "cache": {"mode": "memory"}}}, "exporter": {"enable": True, "port": 6503}, "memoryCacheCapacityGB": 16,
-    "podMonitor": {"enable": True, "labels": {"release": "prometheus"}}, "networkPolicy": {"enable": True, "meshFrom": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
+    "podMonitor": {"enable": True, "labels": {"release": "prometheus"}}, "networkPolicy": {"enable": True, "meshFrom": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "prefetchFrom": [{"ipBlock": {"cidr": "10.9.0.0/16"}}]},
+    "prefetch": {"enable": True, "port": 6504, "existingSecret": "orders", "key": "bearer"},
     "acrInstances": "cri-abc123, cri-def456", "region": "cn-hangzhou", "vpcId": "vpc-1", "accessKey": "LTAIexample", "accessKeySecret": "of-the-key",
     "registries": [{"name": "hub.example.com", "credentials": "/etc/shoal-secrets/hub/.dockerconfigjson", "shared": True, "default": True}],
     "secretMounts": {"hub": "hub-login"}, "config": {"limits": {"originMbit": 2000}, "topology": {"detect": ["kubernetes", "ecs"]}}, "contentStore": "/var/lib/containerd",
@@ -256,6 +288,7 @@ def refers(found: list[dict]) -> list[str]:
     maps = {each["metadata"]["name"] for each in found if each["kind"] == "ConfigMap"}
     bad += [f"no ConfigMap {v['configMap']['name']}" for v in pod["spec"]["volumes"] if "configMap" in v and v["configMap"]["name"] not in maps]
     ports = {p["name"] for c in pod["spec"]["containers"] for p in c.get("ports", [])}
+    bad += [f"Service: no port {p['targetPort']}" for each in found if each["kind"] == "Service" for p in each["spec"]["ports"] if p.get("targetPort", next(iter(ports))) not in ports]
     bad += [f"PodMonitor: no port {e['port']}" for each in found if each["kind"] == "PodMonitor" for e in each["spec"]["podMetricsEndpoints"] if e["port"] not in ports]
     return bad
 
@@ -272,6 +305,8 @@ def check_agent_takes(found: list[dict], scratch: Path):
             (scratch / "pair").write_text("LTAIexample\nof-the-key\n")
             (scratch / "pair").chmod(0o400)
             values["accessKeyFile"] = str(scratch / "pair")
+        if "prefetch" in values:
+            values["prefetch"]["tokenFile"] = str(secret)
         if "clusterSecretFile" in values:
             values["clusterSecretFile"] = [str(secret)]
         for entry in values.get("registries", []):
@@ -334,6 +369,19 @@ def test_manifests_say_what_was_meant():
         it.check(verbs == ([["get", "patch"]] if taint else []) and ("token" in [m["name"] for m in runtime["volumeMounts"]]) == bool(taint) and
                  ("--untaint=example.com/starting" in runtime["args"]) == bool(taint) and ("env" in runtime) == bool(taint), f"start-up taint {taint!r}: {verbs} {runtime}")
 
+    found = objects(chart.render(EVERYTHING))
+    pod = of_kind(found, "DaemonSet")["spec"]["template"]["spec"]
+    config = yaml.safe_load(of_kind(found, "ConfigMap")["data"]["shoal.yaml"])
+    (volume,) = [v["secret"] for v in pod["volumes"] if v["name"] == "prefetch-token"]
+    (mount,) = [m for m in pod["containers"][0]["volumeMounts"] if m["name"] == "prefetch-token"]
+    it.check(volume["secretName"] == "orders" and config["prefetch"]["tokenFile"] == f"{mount['mountPath']}/{volume['items'][0]['path']}" and volume["items"][0]["key"] == "bearer", f"{volume} {mount}")
+    it.check(config["listen"]["prefetch"] == "[::]:6504" and {"name": "prefetch", "containerPort": 6504, "hostPort": 6504} in pod["containers"][0]["ports"], f"{config['listen']}")
+    (service,) = [each["spec"] for each in found if each["kind"] == "Service" and each["metadata"]["name"] == "shoal-prefetch"]
+    it.check(service["type"] == "ClusterIP" and service["sessionAffinity"] == "ClientIP" and service["ports"][0]["port"] == 6504, f"{service}")
+    rule = of_kind(found, "NetworkPolicy")["spec"]["ingress"][-1]
+    it.check(rule == {"ports": [{"port": 6504, "protocol": "TCP"}], "from": [{"ipBlock": {"cidr": "10.9.0.0/16"}}]}, f"{rule}")
+    it.check("prefetch" not in "".join(body for name, body in chart.render({"networkPolicy": {"enable": True}}).items()), "orders without being enabled")
+
     def sum_of(*over) -> str:
         return of_kind(objects(chart.render(*over)), "DaemonSet")["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
     it.check(sum_of() == sum_of({"config": {"mode": "passthrough", "log": {"level": "debug"}}}), "the kill switch restarts every agent (HRD-7)")
@@ -358,7 +406,8 @@ def test_manifests_say_what_was_meant():
         it.check(derived(over)["cache"] == wanted, f"{over}: {derived(over)['cache']}")
         it.check(("WARNING: capacity" in chart.render(over)["NOTES.txt"]) == (wanted.keys() == {"mode", "capacity", "memory"} and wanted["mode"] == "memory"), "NOTES")
     it.check(derived({"p2p": {"v2": {"proxyConcurrencyLimit": 9}}})["limits"]["parallelRequests"] == 9, "proxyConcurrencyLimit")
-    for over, why in (({"podMonitor": {"enable": True}}, "podMonitor.enable needs exporter.enable"), ({"accessKey": "k"}, "accessKeySecret is not"),
+    for over, why in (({"podMonitor": {"enable": True}}, "podMonitor.enable needs exporter.enable"), ({"prefetch": {"enable": True}}, "prefetch.enable needs prefetch.existingSecret"),
+                      ({"prefetch": {"enable": True, "existingSecret": "s", "port": 65002}}, "are both 65002"), ({"accessKey": "k"}, "accessKeySecret is not"),
                       ({"accessKeySecret": "k"}, "accessKey is not"), ({"accessKey": "k", "accessKeySecret": "s", "rrsa": {"enable": True}}, "choose one"),
                       ({"p2p": {"port": 65003}}, "exporter.port and p2p.port are both 65003"), ({"p2p": {"v2": {"p2pPort": 65001}}}, "are both 65001"),
                       ({**memory, "memoryCacheCapacityGB": 2, "optionBlockSize": 1 << 30}, "set one of them")):

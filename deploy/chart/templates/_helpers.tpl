@@ -31,6 +31,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- /* Values that contradict each other: none of them could be right. */ -}}
 {{- define "shoal.verify" -}}
 {{- $port := dict "p2p.port" (int64 .Values.p2p.port) "p2p.v2.p2pPort" (int64 .Values.p2p.v2.p2pPort) "exporter.port" (int64 .Values.exporter.port) }}
+{{- if .Values.prefetch.enable }}{{ $with := mergeOverwrite $port (dict "prefetch.port" (int64 .Values.prefetch.port)) }}{{ end }}
 {{- range $name, $one := $port }}{{ range $other, $two := $port }}
 {{- if and (ne $name $other) (eq $one $two) }}{{ fail (printf "%s and %s are both %d: each needs a port of its own" $name $other $one) }}{{ end }}
 {{- end }}{{ end }}
@@ -43,6 +44,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if and .Values.accessKeySecret (not .Values.accessKey) }}{{ fail "accessKeySecret is set but accessKey is not" }}{{ end }}
 {{- if and .Values.accessKey .Values.rrsa.enable }}{{ fail "accessKey and rrsa.enable are both set: choose one" }}{{ end }}
 {{- if and .Values.startupTaint (not .Values.runtime.configure) }}{{ fail "startupTaint needs runtime.configure: its container takes the taint off" }}{{ end }}
+{{- if and .Values.prefetch.enable (not .Values.prefetch.existingSecret) }}{{ fail "prefetch.enable needs prefetch.existingSecret: a Secret with the token that orders must carry" }}{{ end }}
 {{- if and .Values.podMonitor.enable (not .Values.exporter.enable) }}{{ fail "podMonitor.enable needs exporter.enable: the metrics are on loopback otherwise" }}{{ end }}
 {{- end }}
 
@@ -61,6 +63,11 @@ listen:
   client: "127.0.0.1:{{ .Values.p2p.port | int64 }}"
   mesh: "[::]:{{ .Values.p2p.v2.p2pPort | int64 }}"
   admin: "{{ if .Values.exporter.enable }}0.0.0.0{{ else }}127.0.0.1{{ end }}:{{ .Values.exporter.port | int64 }}"
+{{- if .Values.prefetch.enable }}
+  prefetch: "[::]:{{ .Values.prefetch.port | int64 }}"
+prefetch:
+  tokenFile: {{ printf "/etc/shoal-prefetch/%s" .Values.prefetch.key | quote }}
+{{- end }}
 bootstrap:
   - {{ printf "%s-mesh.%s.svc.%s:%d" (include "shoal.name" .) .Release.Namespace .Values.clusterDomain (int64 .Values.p2p.v2.p2pPort) | quote }}
 {{- range .Values.bootstrap }}
