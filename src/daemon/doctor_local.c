@@ -228,6 +228,16 @@ static void one_runtime(const struct doctor *doctor, enum runtime_kind kind, con
     free(message);
 }
 
+/* By what the kubelet sets in every pod, and podman and systemd in every container. */
+static bool in_container(char *const *environment)
+{
+    for (char *const *at = environment; at != NULL && *at != NULL; at++)
+        if (strncmp(*at, "KUBERNETES_SERVICE_HOST=", 24) == 0 ||
+            strncmp(*at, "container=", 10) == 0)
+            return true;
+    return false;
+}
+
 void doctor_runtime(const struct doctor *doctor)
 {
     doctor->report->check = "runtime";
@@ -238,7 +248,14 @@ void doctor_runtime(const struct doctor *doctor)
                 "see `shoal podman plan`, then `shoal podman apply`");
     one_runtime(doctor, RUNTIME_DOCKER, "/etc/docker/daemon.json", "dockerd",
                 "see `shoal docker plan`, then `shoal docker apply`");
-    if (doctor->report->count == before)
+    if (doctor->report->count > before)
+        return;
+    if (doctor->root[0] == '\0' && in_container(doctor->context->environment))
+        doctor_add(doctor->report, FINDING_OK, "", "",
+                   "not looked at: the host is not mounted in this container; run in the pod's "
+                   "container `runtime`: shoal containerd plan --config /etc/shoal/runtime.yaml "
+                   "--root /host (or podman, docker)");
+    else
         doctor_add(doctor->report, FINDING_WARNING, doctor->root[0] == '\0' ? "/" : doctor->root,
                    "in a container say --root with where the host's / is mounted",
                    "no configuration of containerd, CRI-O, podman or docker is here");

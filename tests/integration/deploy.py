@@ -198,6 +198,8 @@ def check_runs(lab, layout: Path):
     told = json.loads(run(*podman(sandbox, "exec", "agent", "shoal", "status", "--json")).stdout)  # as NOTES.txt says it
     it.check(told.keys() >= {"members", "cache"}, f"shoal status in the container: {sorted(told)}")
     check_orders(node, podman(sandbox, "exec", "agent", "shoal", "pull", "--json", f"{registry}/lib/app:1"), token, image)
+    check_doctor(json.loads(run(*podman(sandbox, "exec", "agent", "shoal", "doctor", "--json")).stdout),
+                 run(*podman(sandbox, "exec", "runtime", "shoal", "containerd", "plan", "--config", "/etc/shoal/runtime.yaml", "--root", "/host")).stdout)
     run(*podman(sandbox, "stop", "-t", "30", "agent"))
     it.check(node.process.popen.wait(timeout=30) == 0, node.process.text()[-500:])
     it.check(held.alive() and "127.0.0.1:65001" in hosts.read_text(), "the runtime's container ended with the agent")
@@ -215,6 +217,15 @@ def check_orders(node, words: list[str], token: str, image: dict):
         body = json.dumps({"image": f"{upstream('public')}/lib/app:1"})
         done = node.run("curl", "-s", "-m", "10", "-o", "/dev/null", "-w", "%{http_code}", "-H", f"Authorization: Bearer {token}{wrong}", "-d", body, f"http://{node.address}:65004/prefetch")
         it.check(done.stdout == str(wanted), f"an order by HTTP: {done.stdout}, wanted {wanted}")
+
+
+def check_doctor(report: dict, plan: str):
+    """Nothing is wrong in the agent's container; of the runtime, which it cannot see, it says where to look, and there all is as it should be."""
+    bad = [finding for finding in report["findings"] if finding["level"] != "ok"]
+    it.check(not bad and report["errors"] + report["warnings"] == 0, f"doctor in the agent's container: {bad}")
+    (runtime,) = [finding for finding in report["findings"] if finding["check"] == "runtime"]
+    it.check("container `runtime`" in runtime["what"] and "containerd plan --config /etc/shoal/runtime.yaml --root /host" in runtime["what"], f"{runtime}")
+    it.check(plan == "nothing to change\n", plan)
 
 
 def check_own_image(lab, sandbox: Sandbox, layout: Path, certs: Path):
