@@ -17,6 +17,8 @@
 enum wire_order_type {
     WIRE_ORDER_ASK = WIRE_ORDER_FIRST, /* bring these in; forgotten when it is not repeated */
     WIRE_ORDER_TELL,                   /* answer, in the order of the ASK */
+    WIRE_ORDER_DIAL,                   /* connect to who asks, by TCP, and tell; no blobs */
+    WIRE_ORDER_DIALLED,                /* answer: one state, DONE or FAILED */
     WIRE_ORDER_END,                    /* one past the last */
 };
 
@@ -36,7 +38,7 @@ enum wire_order_state {
 struct wire_order_blob {
     struct digest digest; /* ASK */
     uint64_t size_bytes;  /* ASK: 1 to BLOB_BYTES_MAX */
-    uint8_t state;        /* TELL: enum wire_order_state */
+    uint8_t state;        /* TELL, DIALLED: enum wire_order_state */
 };
 struct wire_order {
     unsigned type;   /* enum wire_order_type */

@@ -201,6 +201,8 @@ static void on_order(void *arg, const struct mesh_order *order)
     struct agent *agent = arg;
     if (order->order.type == WIRE_ORDER_ASK)
         order_serve_ask(agent->serve, order);
+    else if (order->order.type == WIRE_ORDER_DIAL || order->order.type == WIRE_ORDER_DIALLED)
+        dial_back_told(agent->dial, order);
     else
         pulls_told(agent->pulls, order);
 }
@@ -228,6 +230,8 @@ static int make_pulls(struct agent *agent)
     int err = pulls_new(&part, &agent->pulls);
     if (err == 0)
         err = order_serve_new(&serve, &agent->serve);
+    if (err == 0)
+        err = dial_back_new(&agent->loop, agent->node, &agent->dial);
     if (err == 0)
         node_on_order(agent->node, on_order, agent);
     return err;
@@ -302,6 +306,7 @@ static void release(struct agent *agent)
     tls_free(agent->tls);
     server_free(agent->client);
     turns_free(agent->turns);
+    dial_back_free(agent->dial);
     order_serve_free(agent->serve);
     pulls_free(agent->pulls);
     mirror_free(agent->mirror);

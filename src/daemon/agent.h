@@ -14,6 +14,7 @@
 #include "http_server.h"
 #include "mirror.h"
 #include "node.h"
+#include "dial_back.h"
 #include "order_serve.h"
 #include "prefetch_port.h"
 #include "pull.h"
@@ -40,7 +41,8 @@ struct agent {
     struct mirror *mirror;
     struct pulls *pulls;       /* orders of the operator */
     struct order_serve *serve; /* of other nodes */
-    struct turns *turns;       /* of clients, plain and TLS */
+    struct dial_back *dial;
+    struct turns *turns; /* of clients, plain and TLS */
     struct server *client;
     struct tls *tls; /* NULL: no TLS port */
     struct server *tls_client;

@@ -77,6 +77,7 @@ static void look(struct whole *whole)
     doctor_secret(doctor);
     doctor_disk(doctor);
     doctor_ports(doctor);
+    doctor_inbound(doctor);
     doctor_peers(doctor);
     doctor_registries(doctor);
     doctor_runtime(doctor);

@@ -246,6 +246,17 @@ static void explain(struct agent *agent, struct exchange *exchange, const char *
     free(page);
 }
 
+/* Begins or looks at the round (dial_back.h). */
+static void dial_back_answer(struct agent *agent, struct exchange *exchange)
+{
+    struct dial_back_result now;
+    char text[96];
+    dial_back_ask(agent->dial, &now);
+    (void)snprintf(text, sizeof text, "{\"asked\":%u,\"reached\":%u,\"failed\":%u}\n", now.asked,
+                   now.reached, now.failed);
+    answer(exchange, 200, "application/json", text);
+}
+
 /* The header's value without a port. */
 static bool host_is_ours(const char *host)
 {
@@ -284,6 +295,8 @@ void control_handle(void *arg, struct exchange *exchange)
         pull_http_handle(((struct agent *)arg)->pulls, exchange);
     else if (explains)
         explain(arg, exchange, *rest == '/' ? rest + 1 : rest);
+    else if (reads && strcmp(request->target, "/dialback") == 0)
+        dial_back_answer(arg, exchange);
     else if (reads && strcmp(request->target, "/page.json") == 0)
         page_json_answer(arg, exchange, true);
     else

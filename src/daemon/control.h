@@ -5,6 +5,7 @@
  *   /explain                 the last pulls, newest first
  *   /explain/<digest>        a blob, or the blobs of a manifest
  *   /explain/<image>         an image as people write it (image_name.h)
+ *   /dialback                {asked, reached, failed}: other nodes are asked to connect to us
  *   /prefetch                orders to pull images, see pull_http.h
  * The explanations are JSON: {asked, digest, blobs: [{digest, size_bytes, here: {bytes, verified},
  * holders: [{addr, id, bytes}], pulls: [...]}], left_out}. 404 with one line of text where nothing

@@ -63,6 +63,9 @@ void doctor_runtime(const struct doctor *doctor);
 /* doctor_net.c: at most 16 peers, each for at most 1.5 s; at most 16 registries, by `HEAD /v2/` as
  * the agent would ask, each for at most 6 s, and none after 20 s. */
 void doctor_peers(const struct doctor *doctor);
+/* doctor_inbound.c: has three others connect here, for at most 3 s; nothing without an agent or
+ * others. */
+void doctor_inbound(const struct doctor *doctor);
 void doctor_registries(const struct doctor *doctor);
 
 /* For people, one or two lines each, errors last so that they stay on the screen. */

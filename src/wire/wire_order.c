@@ -1,13 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* MessagePack form of orders between nodes; see wire_order.h. ASK: [type, serial, [[algorithm,
- * digest, size]...]]; TELL: [type, serial, [state...]]. */
+ * digest, size]...]]; TELL: [type, serial, [state...]]; DIAL: [type, serial, []]; DIALLED: [type,
+ * serial, [state]]. */
 #include "wire_order.h"
 
 #include <string.h>
 
+static bool has_states(unsigned type)
+{
+    return type == WIRE_ORDER_TELL || type == WIRE_ORDER_DIALLED;
+}
+
+static bool count_valid(const struct wire_order *message)
+{
+    if (message->type == WIRE_ORDER_DIAL)
+        return message->count == 0;
+    if (message->type == WIRE_ORDER_DIALLED)
+        return message->count == 1;
+    return message->count > 0 && message->count <= WIRE_ORDER_BLOBS_MAX;
+}
+
 static bool blob_valid(const struct wire_order *message, const struct wire_order_blob *blob)
 {
-    if (message->type == WIRE_ORDER_TELL)
+    if (has_states(message->type))
         return blob->state > 0 && blob->state < WIRE_ORDER_STATES;
     return digest_bytes(blob->digest.algorithm) > 0 && blob->size_bytes > 0 &&
            blob->size_bytes <= BLOB_BYTES_MAX;
@@ -16,7 +31,7 @@ static bool blob_valid(const struct wire_order *message, const struct wire_order
 static bool valid(const struct wire_order *message)
 {
     if (message->type < WIRE_ORDER_FIRST || message->type >= WIRE_ORDER_END ||
-        message->count == 0 || message->count > WIRE_ORDER_BLOBS_MAX)
+        !count_valid(message))
         return false;
     for (uint32_t i = 0; i < message->count; i++)
         if (!blob_valid(message, &message->blobs[i]))
@@ -67,7 +82,7 @@ static bool get_blobs(struct wire_reader *reader, struct wire_order *out)
 {
     for (uint32_t i = 0; i < out->count; i++) {
         memset(&out->blobs[i], 0, sizeof out->blobs[i]);
-        if (out->type == WIRE_ORDER_TELL)
+        if (has_states(out->type))
             out->blobs[i].state = (uint8_t)wire_get_uint(reader, WIRE_ORDER_STATES - 1);
         else if (!get_blob(reader, &out->blobs[i]))
             return false;

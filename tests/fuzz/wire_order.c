@@ -14,7 +14,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (wire_order_decode(data, size, &order) != 0)
         return 0;
-    ASSERT(order.count > 0 && order.count <= WIRE_ORDER_BLOBS_MAX);
+    ASSERT((order.count > 0) == (order.type != WIRE_ORDER_DIAL));
+    ASSERT(order.count <= (order.type == WIRE_ORDER_DIALLED ? 1 : WIRE_ORDER_BLOBS_MAX));
     int err = wire_order_encode(&order, out, sizeof out, &used);
     ASSERT(err == 0);
     err = wire_order_decode(out, used, &back);

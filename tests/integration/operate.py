@@ -217,6 +217,28 @@ def test_doctor_finds_blocked_ports():
         it.check(set(bad) == {"peers"} and all("UDP is blocked" in f["what"] for f in bad["peers"]), f"{bad}")
 
 
+def test_doctor_finds_a_firewall_of_its_own():
+    """One that lets pass what belongs to the node's own connections, and drops what others begin: the mesh looks well from there."""
+    with mesh([1 << 20], zones=1) as (lab, _):
+        third = lab.nodes[2]
+        text = shoal(third, "doctor")
+        it.check("other nodes can connect to it (tcp): 2 of 2 asked did" in text, text)
+        third.run("nft", "-f", "-", input=f"""add table inet own
+add chain inet own in {{ type filter hook input priority 0; }}
+add rule inet own in ct state established,related accept
+add rule inet own in tcp dport {third.mesh_port} drop
+add rule inet own in udp dport {third.mesh_port} drop
+""")
+        time.sleep(5.5)  # the answers of the last round are kept for 5 s
+        bad = doctor(third, 1)
+        it.check(set(bad) == {"ports"} and len(bad["ports"]) == 1, f"{bad}")
+        finding = bad["ports"][0]
+        it.check(finding["where"] == f"{third.address}:{third.mesh_port}" and "no other node can connect" in finding["what"] and "TCP and UDP" in finding["do"], f"{finding}")
+        third.run("nft", "flush", "ruleset")
+        time.sleep(5.5)
+        it.check(doctor(third, 0) == {}, "the filter is gone")
+
+
 def test_doctor_asks_registries_by_tls():
     """The right CA, none, another one; a clock that is off; a proxy that is there and one that is not; an address that may not be asked."""
     with Lab(1) as lab:

@@ -22,7 +22,7 @@ static void make(unsigned type, uint32_t count)
     order.count = count;
     for (uint32_t i = 0; i < WIRE_ORDER_BLOBS_MAX; i++) {
         struct wire_order_blob *blob = &order.blobs[i];
-        if (type == WIRE_ORDER_TELL) {
+        if (type == WIRE_ORDER_TELL || type == WIRE_ORDER_DIALLED) {
             blob->state = (uint8_t)(1 + i % (WIRE_ORDER_STATES - 1));
             continue;
         }
@@ -32,11 +32,21 @@ static void make(unsigned type, uint32_t count)
     }
 }
 
+static uint32_t count_least(unsigned type)
+{
+    return type == WIRE_ORDER_DIAL ? 0 : 1;
+}
+
+static uint32_t count_most(unsigned type)
+{
+    return type == WIRE_ORDER_DIAL ? 0 : type == WIRE_ORDER_DIALLED ? 1 : WIRE_ORDER_BLOBS_MAX;
+}
+
 static void round_trip(void **state)
 {
     (void)state;
     for (unsigned type = WIRE_ORDER_ASK; type < WIRE_ORDER_END; type++) {
-        for (uint32_t count = 1; count <= WIRE_ORDER_BLOBS_MAX; count++) {
+        for (uint32_t count = count_least(type); count <= count_most(type); count++) {
             make(type, count);
             assert_int_equal(wire_order_encode(&order, out, MESSAGE_BYTES_MAX, &used), 0);
             memset(&back, 0xee, sizeof back);
@@ -86,6 +96,23 @@ static int decode(unsigned type, const uint8_t *tail, size_t tail_bytes)
     return wire_order_decode(out, sizeof head + tail_bytes, &back);
 }
 
+static void dials_have_one_shape(void **state)
+{
+    static const uint8_t none[] = {0x90}, one[] = {0x91, 1}, two[] = {0x92, 1, 1},
+                         zero[] = {0x91, 0};
+    (void)state;
+    make(WIRE_ORDER_DIAL, 1);
+    assert_int_equal(wire_order_encode(&order, out, sizeof out, &used), E_INVALID);
+    make(WIRE_ORDER_DIALLED, 2);
+    assert_int_equal(wire_order_encode(&order, out, sizeof out, &used), E_INVALID);
+    assert_int_equal(decode(WIRE_ORDER_DIAL, none, sizeof none), 0);
+    assert_int_not_equal(decode(WIRE_ORDER_DIAL, one, sizeof one), 0);
+    assert_int_equal(decode(WIRE_ORDER_DIALLED, one, sizeof one), 0);
+    assert_int_equal(decode(WIRE_ORDER_DIALLED, none, sizeof none), E_MALFORMED);
+    assert_int_equal(decode(WIRE_ORDER_DIALLED, two, sizeof two), E_MALFORMED);
+    assert_int_equal(decode(WIRE_ORDER_DIALLED, zero, sizeof zero), E_MALFORMED);
+}
+
 static void what_is_refused(void **state)
 {
     static const uint8_t none[] = {0x90}, zero[] = {0x91, 0}, large[] = {0x91, WIRE_ORDER_STATES};
@@ -114,6 +141,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(round_trip),
         cmocka_unit_test(what_no_message_has),
+        cmocka_unit_test(dials_have_one_shape),
         cmocka_unit_test(what_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
