@@ -341,8 +341,8 @@ class Lab:
 
     # ---- registry ----
 
-    def start_registry(self, auth: dict | None = None, port: int | None = None, name="registry", tls: dict | None = None) -> Process:
-        """Debian's docker-registry on the origin's address; several may share the data. `tls` as in its own configuration."""
+    def start_registry(self, auth: dict | None = None, port: int | None = None, name="registry", tls: dict | None = None, more: dict | None = None) -> Process:
+        """Debian's docker-registry on the origin's address; several may share the data. `tls` as in its own configuration, `more` sections of it."""
         port = port or self.registry_port
         config = {
             "version": 0.1,
@@ -354,6 +354,8 @@ class Lab:
             config["auth"] = auth
         if tls:
             config["http"]["tls"] = tls
+        for section, values in (more or {}).items():
+            config[section] = {**config.get(section, {}), **values}
         path = self.dir / f"{name}.yml"
         path.write_text(json.dumps(config))
         process = Process(self.origin_exec("docker-registry", "serve", path), self.dir / f"{name}.log")

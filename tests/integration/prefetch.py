@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
 
 import it
 import marks
@@ -383,6 +384,42 @@ def test_harbor_and_ci_by_http():
         it.check(by_http(node, "/health", *bearer)[0] == 401 and by_http(node, "/health", "-u", f"x:{fresh}")[0] == 200, "a rotated token")
         shown = node.run("build/shoal", "config", "show", "--config", node.dir / "shoal.yaml").stdout
         it.check(fresh not in shown and token not in node.process.text(), "the token is shown")
+
+
+def test_a_registry_tells_what_was_pushed():
+    """docker-registry's own notifications: what is pushed to it comes to the node, and to others, before anybody asks; a wrong token orders nothing."""
+    with Lab(2) as lab:
+        token = marks.secret("notifications") + "0123456789abcdef0123456789abcdef"
+        node, other = lab.nodes
+
+        def endpoint(name: str, to, bearer: str) -> dict:
+            return {"name": name, "url": f"http://{to.address}:65004/registry/notifications", "headers": {"Authorization": [f"Bearer {bearer}"]}, "timeout": "5s", "threshold": 3, "backoff": "1s"}
+        etc = Path(f"/etc/netns/{lab.origin_ns}")  # a registry with an external name sends whoever pushes there
+        etc.mkdir(parents=True)
+        (etc / "hosts").write_text(f"127.0.0.1 localhost\n{lab.origin_address} registry.test\n")
+        lab.start_registry(more={"http": {"host": f"http://{REGISTRY_NAME}"}, "notifications": {"endpoints": [endpoint("good", node, token), endpoint("bad", other, "x" * 40)]}})
+        for each in lab.nodes:
+            each.start({"listen.prefetch": each.address, "prefetch.tokenFile": with_token(lab, token + "\n"), "prefetch.pushedOn": "all"})
+        lab.wait_members()
+        image = lab.push_image("lib/app", [5 << 20, 1 << 20])
+        bearer = ("-H", f"Authorization: Bearer {token}")
+        end = time.monotonic() + 20
+        while not (pulls := json.loads(by_http(node, "/prefetch", *bearer)[1])["pulls"]):
+            it.check(time.monotonic() < end, "nothing was ordered")
+            time.sleep(0.1)
+        done = wait_over(node, f"/prefetch/{pulls[0]['id']}", *bearer)
+        size = image["size"] + image["config"]["size"]
+        it.check((done["state"], done["digest"], done["origin_bytes"], done["nodes"]["done"]) == ("done", image["digest"], size, 1), f"{done}")
+        it.check(origin_bytes(lab) == size and other.status()["bytes"]["peer"] == size, "not once from the registry and then by the mesh")
+        for each in lab.nodes:
+            client_pull(each, image)
+            it.check(origin_bytes(lab) == size, f"{each.name}'s client read the registry")
+        it.check(node.metric("shoal_orders_unauthorized_total") == 0 and node.metric("shoal_orders_total") == 2, "not one order, begun and done")
+        end = time.monotonic() + 10
+        while other.metric("shoal_orders_unauthorized_total") == 0:
+            it.check(time.monotonic() < end, "the wrong token was not refused, or never sent")
+            time.sleep(0.1)
+        it.check(other.metric("shoal_orders_total") == 0, "ordered with a wrong token")
 
 
 def test_orders_by_tls():
