@@ -25,7 +25,8 @@ static int cli_help(const struct cli_context *context, int argc, char **argv);
     "  --config F, --set key=value\n"                                                              \
     "                     the agent's configuration: its client port and registries\n"             \
     "  --wait S           apply: waits up to S seconds for the agent\n"                            \
-    "  --hold             apply: stays until SIGTERM or SIGINT, then reverts\n"                    \
+    "  --hold             apply: stays until SIGTERM or SIGINT, then reverts; waits for what\n"    \
+    "                     cannot be written yet, and says what to do\n"                            \
     "  --untaint KEY      apply: then takes this taint off the Kubernetes node NODE_NAME\n"        \
     "  --root D           where the host's / is mounted\n"                                         \
     "  --state D          what revert needs; default /var/lib/shoal-runtime below --root\n"        \
