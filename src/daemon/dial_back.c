@@ -47,6 +47,7 @@ struct dial_back {
     struct dialling dials[DIALS_MAX];
     struct recent recent[RECENT_MAX];
     bool closed;
+    struct dial_back_counters counters;
 
     struct asked asked[DIAL_BACK_ASKED_MAX];
     uint32_t asked_count;
@@ -79,6 +80,8 @@ static void finish(struct dialling *one, bool reached)
     if (one->told)
         return;
     one->told = true;
+    one->owner->counters.reached += reached;
+    one->owner->counters.failed += !reached;
     one->of->state = reached ? WIRE_ORDER_DONE : WIRE_ORDER_FAILED;
     if (!one->owner->closed)
         tell(one->owner, one->of);
@@ -154,16 +157,16 @@ static void dial_start(struct dial_back *dial, struct dialling *one, struct rece
 static void dial_for(struct dial_back *dial, const struct mesh_order *order)
 {
     struct recent *recent = recent_of(dial, &order->from);
-    if (recent == NULL)
-        return;
-    if (recent->at_us != 0) { /* repeated, or too soon */
-        if (recent->state != 0 && recent->serial == order->order.serial)
+    if (recent != NULL && recent->at_us != 0 && recent->serial == order->order.serial) {
+        if (recent->state != 0) /* the answer was lost */
             tell(dial, recent);
         return;
     }
     struct dialling *one = dial_free(dial);
-    if (one == NULL)
+    if (recent == NULL || recent->at_us != 0 || one == NULL) {
+        dial->counters.refused++;
         return;
+    }
     *recent = (struct recent){.id = order->from,
                               .addr = order->addr,
                               .serial = order->order.serial,
@@ -232,6 +235,11 @@ void dial_back_ask(struct dial_back *dial, struct dial_back_result *out)
     }
     if (due)
         dial->sent_us = at_us;
+}
+
+void dial_back_counters(const struct dial_back *dial, struct dial_back_counters *out)
+{
+    *out = dial->counters;
 }
 
 /* ---- life ---- */

@@ -20,6 +20,11 @@ struct dial_back_result {
     uint32_t asked, reached, failed; /* the others have not answered */
 };
 
+struct dial_back_counters { /* of dials for others; only ever grow */
+    uint64_t reached, failed;
+    uint64_t refused; /* too soon, or too many */
+};
+
 struct dial_back;
 /* Both are borrowed for the object's life. 0, E_NO_MEMORY, E_INTERNAL. */
 MUST_USE int dial_back_new(struct loop *loop, struct node *node, struct dial_back **out);
@@ -29,5 +34,6 @@ void dial_back_told(struct dial_back *dial, const struct mesh_order *order);
 /* How far the round is that runs; one that is 5 s old or none begins a new one. Asked of again
  * and again while it is meant: what was lost is repeated. Sends. */
 void dial_back_ask(struct dial_back *dial, struct dial_back_result *out);
+void dial_back_counters(const struct dial_back *dial, struct dial_back_counters *out);
 
 #endif

@@ -140,6 +140,7 @@ static void orders_page(struct page *page, struct agent *agent)
 {
     struct pulls_counters orders;
     struct order_serve_counters served;
+    struct dial_back_counters dials;
     pulls_counters(agent->pulls, &orders);
     family(page, "orders_total", "counter",
            "Images to be pulled on the operator's order, by what became of them.");
@@ -162,6 +163,12 @@ static void orders_page(struct page *page, struct agent *agent)
            "Bytes that came for orders now over, by where from.");
     labelled(page, "source", "origin", orders.origin_bytes);
     labelled(page, "source", "peer", orders.peer_bytes);
+    dial_back_counters(agent->dial, &dials);
+    family(page, "dials_back_total", "counter",
+           "Connections tried for other nodes that ask whether they can be reached.");
+    labelled(page, "outcome", "reached", dials.reached);
+    labelled(page, "outcome", "failed", dials.failed);
+    labelled(page, "outcome", "refused", dials.refused);
 }
 
 static void pulls_page(struct page *page, struct agent *agent)

@@ -164,6 +164,10 @@ static void all_have_so_many(void **state)
         run(world.sent_count + 1);
     }
     assert_int_equal(world.sent_count, 16);
+    struct dial_back_counters counters;
+    dial_back_counters(world.dial, &counters);
+    assert_int_equal(counters.reached, 16);
+    assert_int_equal(counters.refused, 9 + 40 - 16);
 }
 
 static void who_asks_believes_those_it_asked(void **state)
