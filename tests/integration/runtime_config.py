@@ -661,6 +661,10 @@ def test_start_up_taint():
         def apply(*args, environment=pod, **kwargs):
             return node.run(*environment, SHOAL, "containerd", "apply", "--config", node.dir / "shoal.yaml", "--set", f"topology.serviceAccount={account}", "--state", node.dir / "state",
                             "--root", node.host, "--untaint", key, *args, **kwargs)
+        end = time.monotonic() + 10
+        while node.run("curl", "-sk", "-o", "/dev/null", "--connect-timeout", "1", "telnet://localhost:6443", "--max-time", "0.2", check=False).returncode == 7:
+            it.check(server.alive() and time.monotonic() < end, server.text())
+            time.sleep(0.05)
         done = apply(check=False)
         it.check(done.returncode == 1 and "nothing was written" in done.stderr and "GET" not in server.text(), f"{done}")  # no agent yet
         node.start()
