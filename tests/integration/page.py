@@ -304,6 +304,7 @@ def thousand(page: dict) -> tuple[dict, dict]:
     page["arrived"].update(registry=700 * MIB, zone=30 << 30, region=9 << 30)
     page["given"].update(peer=39 << 30, disk=21 << 30)
     page["sent"] = 41 << 30
+    page["outsider"] = "10.9.9.9:65002"
     return page, {"members": members}
 
 
@@ -330,7 +331,7 @@ def test_a_thousand_nodes():
         it.figure(f"1,000 nodes: drawn first in {first:.0f} ms, then in {later:.0f} ms")
         it.check(max(first, later) < DRAW_MS_MAX, f"{first} {later}")
         text = browser.run(TEXT)
-        for part in ("1,000 members in 3 zones", "cn-hangzhou-i", "61 connections", "registry.example.com/team-1/service-1", "Not alive"):
+        for part in ("1,000 members in 3 zones", "Something on 10.9.9.9:65002 keeps coming to the mesh port", "cn-hangzhou-i", "61 connections", "registry.example.com/team-1/service-1", "Not alive"):
             it.check(part in text, f"'{part}' is not on the page")
         sheet(browser, "thousand")
         browser.run("document.querySelector('#all summary').click()")
