@@ -33,7 +33,8 @@ enum mesh_event_kind {
         1,       /* a transfer_result for the host (LOCATE, PUBLISH, PEER_SILENT never reach it) */
     MESH_MEMBER, /* a gossip_event, already applied to DHT and transfer */
     MESH_LOOKUP, /* answer to mesh_lookup */
-    MESH_ORDER,  /* another member asks us to bring blobs in, or tells how they fare */
+    MESH_ORDER,  /* another member asks us to bring blobs in or to connect, or tells how that fares
+                  */
 };
 struct mesh_order {
     struct node_id from; /* a member, not one that is leaving */

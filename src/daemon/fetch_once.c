@@ -43,6 +43,14 @@ static void on_done(void *arg, int err)
     loop_stop(run->loop);
 }
 
+/* A certificate's names may be among the words, and go to a terminal. */
+static void words_clean(char *text)
+{
+    for (; *text != '\0'; text++)
+        if (*text < 0x20 || *text >= 0x7f)
+            *text = '?';
+}
+
 int fetch_once(const struct fetch_request *request, struct fetch_once *once)
 {
     static const struct fetch_callbacks callbacks = {on_head, on_body, on_done};
@@ -73,5 +81,6 @@ int fetch_once(const struct fetch_request *request, struct fetch_once *once)
         loop_close(loop);
         (void)loop_alloc(NULL, loop, 0);
     }
+    words_clean(once->reason);
     return err != 0 ? err : ended != 0 ? ended : run.err;
 }

@@ -248,8 +248,12 @@ def test_doctor_asks_registries_by_tls():
         here = Path(__file__).parent
         for port, off in ((7443, 0), (7444, 3600)):
             lab.processes.append(Process(lab.origin_exec(sys.executable, here / "dated_registry.py", lab.origin_address, port, cert, key, off), lab.dir / f"tls-{port}.log"))
+        odd = [lab.dir / f"odd.{end}" for end in ("crt", "key", "csr")]  # names go to the operator's terminal
+        run("openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-utf8", "-subj", "/CN=odd\x1b[31m\u00e4", "-keyout", odd[1], "-out", odd[2])
+        run("openssl", "x509", "-req", "-in", odd[2], "-CA", ca.cert, "-CAkey", ca.key, "-CAcreateserial", "-days", "2", "-out", odd[0])
+        lab.processes.append(Process(lab.origin_exec(sys.executable, here / "dated_registry.py", lab.origin_address, 7446, *odd[:2], 0), lab.dir / "tls-odd.log"))
         lab.processes.append(Process(lab.origin_exec(sys.executable, here / "connect_proxy.py", lab.origin_address, "7445"), lab.dir / "proxy.log"))
-        for port in (7443, 7444, 7445):
+        for port in (7443, 7444, 7445, 7446):
             until(lambda: node.run("bash", "-c", f"exec 3<>/dev/tcp/{lab.origin_address}/{port}", check=False).returncode == 0, 10, f"nothing listens on {port}")
 
         def ask(port=7443, code=1, **entry) -> dict:
@@ -265,6 +269,8 @@ def test_doctor_asks_registries_by_tls():
             bad = ask(**entry)
             what = str(bad.get("registry"))
             it.check(set(bad) == {"registry"} and "TLS verification failed: SSL certificate problem" in what and "registries[].ca" in what, f"{entry}: {bad}")
+        what = ask(7446, **good)["registry"][0]["what"]
+        it.check("odd?[31m" in what and what.isascii() and what.isprintable(), what)
         bad = ask(7444, **good)
         it.check(set(bad) == {"clock"} and re.search(r"3(599|600|601) s behind", bad["clock"][0]["what"]), f"{bad}")
         it.check(ask(code=0, proxy=f"http://{lab.origin_address}:7445", **good) == {}, "by a proxy")
