@@ -24,7 +24,7 @@ static void check(const struct topology *got)
 static void parse(unsigned which, const char *text, size_t bytes)
 {
     struct topology got = {0};
-    struct topology_prefix prefix = {.bits = 0};
+    struct topology_prefix prefix = {.block.bits = 0};
     struct peer_addr addr = {.port = 1};
     switch (which % 6) {
     case 0:
@@ -45,8 +45,8 @@ static void parse(unsigned which, const char *text, size_t bytes)
     case 4:
         if (topology_prefix_parse(text, &prefix) != 0)
             break;
-        memcpy(addr.ip, prefix.ip, sizeof addr.ip);
-        ASSERT(prefix.bits <= 128 && topology_prefix_fits(&prefix, &addr));
+        memcpy(addr.ip, prefix.block.ip, sizeof addr.ip);
+        ASSERT(prefix.block.bits <= 128 && topology_prefix_fits(&prefix, &addr));
         got = prefix.topology;
         break;
     default:
