@@ -11,6 +11,8 @@
 struct run {
     struct loop *loop;
     struct fetch_once *once;
+    const struct fetch_engine *engine;
+    struct fetch *fetch;
     int err;
 };
 
@@ -26,10 +28,14 @@ static bool on_body(void *arg, const uint8_t *bytes, size_t byte_count)
 {
     struct run *run = arg;
     struct fetch_once *once = run->once;
-    if (once->body_max > 0 && byte_count > once->body_max - once->body_bytes)
-        run->err = E_TOO_LARGE; /* the rest is of no use, and ends by itself */
-    if (run->err != 0 || once->body_max == 0)
+    if (once->body_max == 0)
         return true;
+    if (byte_count > once->body_max - once->body_bytes) {
+        run->err = E_TOO_LARGE; /* the rest is of no use, and may never end */
+        run->engine->cancel(run->engine->self, run->fetch);
+        loop_stop(run->loop);
+        return true;
+    }
     memcpy(once->body + once->body_bytes, bytes, byte_count);
     once->body_bytes += byte_count;
     return true;
@@ -59,7 +65,6 @@ int fetch_once(const struct fetch_request *request, struct fetch_once *once)
     struct run run = {.loop = loop, .once = once};
     struct fetch_request own = *request;
     struct curl_loop *curl = NULL;
-    struct fetch *fetch;
     once->body_bytes = 0;
     once->status = 0;
     once->date[0] = once->reason[0] = '\0';
@@ -70,8 +75,8 @@ int fetch_once(const struct fetch_request *request, struct fetch_once *once)
     }
     int err = curl_loop_new(loop, &loop->env, 0, &curl);
     if (err == 0) {
-        const struct fetch_engine *engine = curl_loop_engine(curl);
-        err = engine->start(engine->self, &own, &callbacks, &run, &fetch);
+        run.engine = curl_loop_engine(curl);
+        err = run.engine->start(run.engine->self, &own, &callbacks, &run, &run.fetch);
     }
     if (err != 0)
         loop_stop(loop);

@@ -21,8 +21,8 @@ struct fetch_once {
 };
 
 /* Asks, and fills in the answer. request->reason is set here. 0: an answer came, whatever its
- * status; E_TOO_LARGE: its body is longer than body_max (which is not 0); E_INVALID, E_NO_MEMORY,
- * and what fetch_callbacks.done says. */
+ * status; E_TOO_LARGE: its body is longer than body_max (which is not 0), and is not read to its
+ * end; E_INVALID, E_NO_MEMORY, and what fetch_callbacks.done says. */
 MUST_USE int fetch_once(const struct fetch_request *request, struct fetch_once *once);
 
 #endif
