@@ -527,7 +527,8 @@ def test_d_10_out_of_descriptors():
         page = node.get("/metrics", admin=True)
         for port in ("client", "mesh", "admin"):
             pauses = [float(line.rsplit(" ", 1)[1]) for line in page.splitlines() if line.startswith(f'shoal_accepts_failed_total{{port="{port}"')]
-            it.check(len(pauses) == 1 and 1 <= pauses[0] < 40, f"{port}: {pauses} pauses")
+            # A pause ends when a descriptor is given back, which each connection does once, or after a second; spinning makes thousands.
+            it.check(len(pauses) == 1 and 1 <= pauses[0] <= len(held) + 6, f"{port}: {pauses} pauses, {len(held)} connections")
         with inside(node.netns), socket.create_connection((node.address, MESH_PORT), 5) as sock:
             sock.settimeout(5)  # a handshake that does not come is ended after 3 s (PEER-7): it was accepted
             it.check(sock.recv(1) == b"", "the mesh port said something")
