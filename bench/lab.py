@@ -30,6 +30,9 @@ REGISTRY_PORT = 5000
 REGISTRY_NAME = "registry.test:5000"
 # Of a packet's bytes as nftables counts them: IPv4, TCP and its timestamps. Of datagrams it takes 24 too many.
 HEADER_BYTES = 52
+# HTB's switch for sending on into debt, of the whole machine, and the mark of who turned it on.
+HTB_DEBT = Path("/sys/module/sch_htb/parameters/htb_hysteresis")
+HTB_DEBT_MARK = Path("/run/shoal-lab-htb")
 # Payload a node received, by where it came from.
 SOURCES = ("origin_bytes", "same_zone_bytes", "other_zone_bytes")
 
@@ -76,6 +79,33 @@ def inside(netns: str):
             yield
         finally:
             libc.setns(home.fileno(), 0)
+
+
+def shape(netns: str, device: str, mbit: int):
+    """What leaves by this device has so many Mbit/s, bursts of at most 128 KiB, and queues of 30 ms besides."""
+    run("tc", "-n", netns, "qdisc", "add", "dev", device, "root", "handle", "1:", "htb", "default", "1")
+    run("tc", "-n", netns, "class", "add", "dev", device, "parent", "1:", "classid", "1:1", "htb", "rate", f"{mbit}mbit", "ceil", f"{mbit}mbit",
+        "burst", "64kb", "cburst", "64kb")
+    run("tc", "-n", netns, "qdisc", "add", "dev", device, "parent", "1:1", "bfifo", "limit", mbit * 125 * 30 + (128 << 10))
+
+
+def shape_in_bursts():
+    """Shapers give 64 KiB at a time, 5 ms of 100 Mbit/s, instead of each packet by a timer of its own, which in a virtual machine costs
+    more than the packet: a seventh of all CPU time of a crowd. As before, at most 128 KiB come in a row. Without the right to
+    say so they work as they do elsewhere."""
+    try:
+        if HTB_DEBT.read_text().strip() == "0":
+            HTB_DEBT_MARK.touch()
+            HTB_DEBT.write_text("1")
+    except OSError:
+        pass
+
+
+def shape_as_before():
+    """What shape_in_bursts changed is as it was, once no lab is left."""
+    if HTB_DEBT_MARK.exists() and not re.search(r"^sh\d+x\d+sw\b", run("ip", "netns", "list", check=False).stdout, re.M):
+        HTB_DEBT.write_text("0")
+        HTB_DEBT_MARK.unlink(missing_ok=True)
 
 
 class BusyCores:
@@ -322,9 +352,9 @@ class Lab:
         # BBR, a usual default, starves on shaped veth: cubic, as a route may set it.
         run("ip", "-n", netns, "route", "change", f"{self.subnet}.0.0/16", "dev", "e0", "src", address, "congctl", "cubic")
         if mbit:
-            shape = ["root", "tbf", "rate", f"{mbit}mbit", "burst", "128kb", "latency", "30ms"]
-            run("tc", "-n", netns, "qdisc", "add", "dev", "e0", *shape)
-            run("tc", "-n", sw, "qdisc", "add", "dev", port, *shape)
+            shape(netns, "e0", mbit)
+            shape(sw, port, mbit)
+            shape_in_bursts()
 
     def _attach(self, node: Node):
         if not self.netns:
@@ -440,6 +470,7 @@ class Lab:
         for name in self.made:
             run("ip", "netns", "del", name, check=False)
             shutil.rmtree(f"/etc/netns/{name}", ignore_errors=True)
+        shape_as_before()
         if os.environ.get("SHOAL_LAB_KEEP"):
             print(f"lab: kept {self.dir}")
         else:
