@@ -28,26 +28,47 @@ static void say_note(void *arg, bool warning, const char *line)
     (void)fprintf(context->err, "shoal config: %s: %s\n", warning ? "warning" : "note", line);
 }
 
+static void say_error(void *arg, const char *line)
+{
+    (void)cli_failed(arg, "config", "%s", line);
+}
+
+static int check_all(const struct cli_context *context, const struct config_options *options,
+                     struct config *config)
+{
+    struct cli_context *said = &(struct cli_context){.err = context->err};
+    struct config_report report = {.tell = say_error, .arg = said};
+    int err = config_check(options, &report, config);
+    if (report.errors > CONFIG_ERRORS_TOLD)
+        (void)cli_failed(context, "config", "and %u more", report.errors - CONFIG_ERRORS_TOLD);
+    if (err == E_CONFIG)
+        return CLI_FAILED;
+    if (err != 0)
+        return cli_failed(context, "config", "%s", err_text(err));
+    config_notes(config, say_note, said);
+    config_close(config);
+    return CLI_OK;
+}
+
+static int show_all(const struct cli_context *context, const struct config_options *options,
+                    enum form form, struct config *config)
+{
+    struct config_error error = {""};
+    if (config_load(options, config, &error) != 0)
+        return cli_failed(context, "config", "%s", error.text);
+    int code = show(context, config, form);
+    config_close(config);
+    return code;
+}
+
 static int run(const struct cli_context *context, const struct config_options *options, bool check,
                enum form form)
 {
-    struct config_error error = {""};
     struct config *config = loop_alloc(NULL, NULL, sizeof *config);
     if (config == NULL)
         return cli_failed(context, "config", "%s", err_text(E_NO_MEMORY));
-    int code = CLI_OK;
-    int err = config_load(options, config, &error);
-    if (err == 0) {
-        if (check)
-            err = config_verify(config, &error);
-        else
-            code = show(context, config, form);
-        if (check && err == 0)
-            config_notes(config, say_note, &(struct cli_context){.err = context->err});
-        config_close(config);
-    }
-    if (err != 0)
-        code = cli_failed(context, "config", "%s", error.text);
+    int code =
+        check ? check_all(context, options, config) : show_all(context, options, form, config);
     (void)loop_alloc(NULL, config, 0);
     return code;
 }

@@ -28,6 +28,7 @@
 struct load {
     struct config *config;
     struct config_error *error;
+    struct config_report *report; /* NULL: the first error ends it */
     enum config_source source;
     struct config_registry_draft *drafts; /* owned */
     unsigned draft_count;
@@ -58,6 +59,16 @@ static int fail_at(struct config_error *error, const char *place)
     (void)snprintf(whole.text, sizeof whole.text, "%.500s%.500s", place, error->text);
     *error = whole;
     return E_CONFIG;
+}
+
+/* What an error means for the rest: 0 where it is told and there is more to look at. */
+static int go_on(struct config_report *report, int err, const struct config_error *error)
+{
+    if (err != E_CONFIG || report == NULL)
+        return err;
+    if (report->errors++ < CONFIG_ERRORS_TOLD)
+        report->tell(report->arg, error->text);
+    return 0;
 }
 
 /* ---- one value ---- */
@@ -224,12 +235,16 @@ static bool is_joined(const struct yaml_item *item)
 static int item_from_yaml(void *arg, const struct yaml_item *item)
 {
     struct load *load = arg;
-    char place[32];
+    char place[CONFIG_PATH_BYTES];
     int err = is_joined(item) ? list_split(load, item) : item_apply(load, item);
     if (err != E_CONFIG)
         return err;
     (void)snprintf(place, sizeof place, "%u: ", item->line);
-    return fail_at(load->error, place);
+    err = fail_at(load->error, place);
+    if (load->report == NULL || load->source != CONFIG_FROM_FILE)
+        return err;
+    (void)snprintf(place, sizeof place, "%.500s:", load->config->file.text);
+    return go_on(load->report, fail_at(load->error, place), load->error);
 }
 
 static int load_file(struct load *load, const char *path, bool must_exist)
@@ -312,10 +327,12 @@ static int load_environment(struct load *load, char *const *environment)
             continue;
         int err =
             load_variable(load, config_key_variable(&keys[i], variable), keys[i].name, environment);
+        err = go_on(load->report, err, load->error);
         if (err != 0)
             return err;
     }
-    return load_variable(load, "SHOAL_REGISTRIES", "registries", environment);
+    int err = load_variable(load, "SHOAL_REGISTRIES", "registries", environment);
+    return go_on(load->report, err, load->error);
 }
 
 static int load_set(struct load *load, const char *set)
@@ -403,11 +420,14 @@ static int load_all(struct load *load, const struct config_options *options)
     load_defaults(load->config);
     int err = options->file != NULL ? load_file(load, options->file, true)
                                     : load_default_file(load, options->environment);
+    err = go_on(load->report, err, load->error);
     if (err == 0)
         err = load_environment(load, options->environment);
     load->source = CONFIG_FROM_SET;
     for (unsigned i = 0; err == 0 && i < options->set_count; i++)
-        err = load_set(load, options->sets[i]);
+        err = go_on(load->report, load_set(load, options->sets[i]), load->error);
+    if (err == 0 && load->report != NULL && load->report->errors > 0)
+        return E_CONFIG; /* what follows builds on all values */
     if (err != 0)
         return err;
     defaults_late(load->config, options->environment);
@@ -423,12 +443,12 @@ static int load_all(struct load *load, const struct config_options *options)
     return err;
 }
 
-int config_load(const struct config_options *options, struct config *out,
-                struct config_error *error)
+static int load_from(const struct config_options *options, struct config_report *report,
+                     struct config *out, struct config_error *error)
 {
     memset(out, 0, sizeof *out);
     error->text[0] = '\0';
-    struct load load = {.config = out, .error = error};
+    struct load load = {.config = out, .error = error, .report = report};
     out->environment = options->environment;
     int err = load_all(&load, options);
     (void)loop_alloc(NULL, load.drafts, 0);
@@ -438,6 +458,12 @@ int config_load(const struct config_options *options, struct config *out,
         config_close(out);
     }
     return err;
+}
+
+int config_load(const struct config_options *options, struct config *out,
+                struct config_error *error)
+{
+    return load_from(options, NULL, out, error);
 }
 
 void config_close(struct config *config)
@@ -615,7 +641,7 @@ static int verify_supported(const struct config *config, struct config_error *er
     return 0;
 }
 
-int config_verify(const struct config *config, struct config_error *error)
+static int verify_values(const struct config *config, struct config_error *error)
 {
     if (!id_clean(config->cluster_id.text))
         return config_fail(error, "clusterId: \"%s\" is not allowed; allowed: A-Z a-z 0-9 . _ -",
@@ -628,21 +654,41 @@ int config_verify(const struct config *config, struct config_error *error)
                            "advertise: must be an address that others can reach, not \"any\"");
     if ((config->block_bytes & (config->block_bytes - 1)) != 0)
         return config_fail(error, "blocksize: must be a power of two");
-    int err = verify_supported(config, error);
-    if (err == 0)
-        err = verify_ports(config, error);
-    if (err == 0)
-        err = verify_secrets(config, error);
-    if (err == 0)
-        err = verify_files(config, error);
-    if (err == 0)
-        err = verify_tls(config, error);
-    if (err == 0)
-        err = verify_prefetch(config, error);
-    if (err == 0)
-        err = config_acr_verify(config, error);
-    if (err == 0)
-        err = topology_detect_verify(config, error);
+    return 0;
+}
+
+static int verify_all(const struct config *config, struct config_report *report,
+                      struct config_error *error)
+{
+    static int (*const checks[])(const struct config *config, struct config_error *error) = {
+        verify_values, verify_supported, verify_ports,      verify_secrets,         verify_files,
+        verify_tls,    verify_prefetch,  config_acr_verify, topology_detect_verify,
+    };
+    for (size_t i = 0; i < sizeof checks / sizeof checks[0]; i++) {
+        int err = go_on(report, checks[i](config, error), error);
+        if (err != 0)
+            return err;
+    }
+    return report != NULL && report->errors > 0 ? E_CONFIG : 0;
+}
+
+int config_verify(const struct config *config, struct config_error *error)
+{
+    return verify_all(config, NULL, error);
+}
+
+int config_check(const struct config_options *options, struct config_report *report,
+                 struct config *out)
+{
+    struct config_error error;
+    int err = load_from(options, report, out, &error);
+    if (err == E_CONFIG && report->errors == 0)
+        (void)go_on(report, err, &error);
+    if (err != 0)
+        return err;
+    err = verify_all(out, report, &error);
+    if (err != 0)
+        config_close(out);
     return err;
 }
 

@@ -228,6 +228,18 @@ struct registries config_registries(const struct config *config);
 /* Checks that values fit together and that named files exist with safe modes; called by the agent
  * and by `config check`, not by config_load. 0 or E_CONFIG. */
 MUST_USE int config_verify(const struct config *config, struct config_error *error);
+/* Takes every error, one line each, as config_load and config_verify would give the first. */
+#define CONFIG_ERRORS_TOLD 50
+struct config_report {
+    void (*tell)(void *arg, const char *line); /* called for the first CONFIG_ERRORS_TOLD */
+    void *arg;
+    unsigned errors; /* 0 before; how many there were */
+};
+/* config_load and config_verify that go on behind an error: values that do not fit together are
+ * looked for once each value is good. 0: *out is to be closed; E_CONFIG: told to `report`;
+ * E_NO_MEMORY. */
+MUST_USE int config_check(const struct config_options *options, struct config_report *report,
+                          struct config *out);
 /* Copies the live keys of `fresh` into `config`: mode, log.level, and clusterSecretFile where both
  * have one. True if one changed. */
 bool config_apply_live(struct config *config, const struct config *fresh);

@@ -678,9 +678,78 @@ static void the_table_has_every_key_of_a_registry(void **state)
     free(text);
 }
 
+struct told {
+    unsigned count;
+    char text[CONFIG_ERRORS_TOLD][CONFIG_ERROR_BYTES];
+};
+
+static void tell(void *arg, const char *line)
+{
+    struct told *told = arg;
+    assert_true(told->count < CONFIG_ERRORS_TOLD);
+    assert_int_equal(text_copy(told->text[told->count], CONFIG_ERROR_BYTES, line), 0);
+    told->count++;
+}
+
+static int check(const char *yaml, const char *set, struct told *told, unsigned *errors)
+{
+    struct config_options options = {.file = scratch_file("shoal.yaml", yaml, 0600)};
+    struct config_report report = {.tell = tell, .arg = told};
+    if (set != NULL)
+        options.sets[options.set_count++] = set;
+    told->count = 0;
+    int err = config_check(&options, &report, &config);
+    *errors = report.errors;
+    return err;
+}
+
+static void a_check_tells_every_error(void **state)
+{
+    static struct told told;
+    static char yaml[8192];
+    char line[CONFIG_ERROR_BYTES];
+    unsigned errors = 0;
+    (void)state;
+    assert_int_equal(check("cache:\n  capacity: 1MiB\nregistries:\n  - {name: a.b, none: 1}\n"
+                           "log: {level: loud}\n",
+                           "noSuchKeyAtAll=1", &told, &errors),
+                     E_CONFIG);
+    assert_int_equal(errors, 4);
+    assert_int_equal(told.count, 4);
+    for (unsigned i = 0; i < 3; i++) {
+        static const unsigned lines[] = {2, 4, 5};
+        (void)snprintf(line, sizeof line, "%s:%u: ", scratch_path("shoal.yaml"), lines[i]);
+        assert_memory_equal(told.text[i], line, strlen(line));
+    }
+    assert_non_null(strstr(told.text[3], "--set: unknown key"));
+
+    /* Values that are good one by one: everything that does not fit together. */
+    assert_int_equal(
+        check("blocksize: 3MiB\nclusterSecretFile: [/nonexistent]\n", NULL, &told, &errors),
+        E_CONFIG);
+    assert_int_equal(told.count, 2);
+    assert_non_null(strstr(told.text[0], "blocksize"));
+    assert_non_null(strstr(told.text[1], "/nonexistent"));
+
+    /* What is no YAML behind a bad value, and more errors than anybody reads. */
+    assert_int_equal(check("blocksize: x\na: [\n", NULL, &told, &errors), E_CONFIG);
+    assert_int_equal(told.count, 2);
+    size_t at = 0;
+    for (unsigned i = 0; i < CONFIG_ERRORS_TOLD + 3; i++)
+        at += (size_t)snprintf(yaml + at, sizeof yaml - at, "unknown%u: 1\n", i);
+    assert_int_equal(check(yaml, NULL, &told, &errors), E_CONFIG);
+    assert_int_equal(errors, CONFIG_ERRORS_TOLD + 3);
+    assert_int_equal(told.count, CONFIG_ERRORS_TOLD);
+
+    assert_int_equal(check("blocksize: 1MiB\n", NULL, &told, &errors), 0);
+    assert_int_equal(errors, 0);
+    config_close(&config);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_check_tells_every_error),
         cmocka_unit_test(defaults_work_on_one_machine),
         cmocka_unit_test(every_default_is_in_its_range),
         cmocka_unit_test(later_sources_win),
