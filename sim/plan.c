@@ -11,18 +11,29 @@
 
 static void usage(FILE *to)
 {
-    fprintf(to,
-            "usage: shoal-sim plan [SCENARIO] [--sweep KEY=A,B,C]... [--find KEY --target-time T] "
-            "[OPTIONS]\n\n"
-            "Runs a scenario for all combinations of the swept keys' values, and answers: how long "
-            "the last node takes,\nbytes over zone borders per roll-out, the gain over no mesh. "
-            "With --find it searches, for each combination,\nthe least value of a key that meets a "
-            "target (the most, for keys like nodes of which more is worse).\n"
-            "Prints a table, as JSON where stdout is no terminal.\n\n"
-            "  --sweep KEY=A,B,C     values of a key; [a, b] is one value of a list\n"
-            "  --find KEY            origin.rate, nic.up, links.cross, cache.capacity, nodes, ...\n"
-            "  --target-time T       the last node's completion, as 60s\n"
-            "  --target METRIC<=X    or >=; METRIC: ");
+    fprintf(
+        to,
+        "usage: shoal-sim plan [SCENARIO] [--sweep KEY=A,B,C]... [--find KEY --target-time T] "
+        "[OPTIONS]\n\n"
+        "Runs a scenario for all combinations of the swept keys' values (without --sweep: as "
+        "it is), and answers: how long\nthe last node takes, bytes over zone borders per "
+        "roll-out, the gain over no mesh, what the registry and the disks save.\n"
+        "With --find it searches, for each combination, the least value of a key that meets a "
+        "target, or the most where more\nof it is worse.\n"
+        "Prints a table, as JSON where stdout is no terminal. Interrupted it shows the runs "
+        "that are done.\n\n"
+        "  shoal-sim plan mine.yaml                                      a roll-out: time, "
+        "gain, bytes over borders\n"
+        "  shoal-sim plan mine.yaml --find origin.rate --target-time 20s      the smallest "
+        "registry that suffices\n"
+        "  shoal-sim plan mine.yaml --find links.cross --target-time 30s      the smallest links "
+        "between zones\n"
+        "  shoal-sim plan mine.yaml --sweep nodes=10,100,1000 --sweep zones=1,3  the gain "
+        "at each size\n\n"
+        "  --sweep KEY=A,B,C     values of a key; [a, b] is one value of a list\n"
+        "  --find KEY            origin.rate, nic.up, links.cross, cache.capacity, nodes, ...\n"
+        "  --target-time T       the last node's completion, as 60s\n"
+        "  --target METRIC<=X    or >=; METRIC: ");
     plan__metric_names(to);
     fprintf(to, "\n"
                 "  --from V, --to V      limits of the search (default: the key's)\n"
@@ -124,8 +135,9 @@ static int parse_target(struct plan_find *find, const char *word)
     return 0;
 }
 
-/* A value of the searched key, by its own rules. */
-static int parse_value(const struct scenario_key *key, const char *word, uint64_t *out)
+/* A value by a key's rules. */
+static int parse_value(const char *flag, const struct scenario_key *key, const char *word,
+                       uint64_t *out)
 {
     char range[SCENARIO_RANGE_BYTES];
     struct scenario *scratch = calloc(1, sizeof *scratch);
@@ -134,17 +146,19 @@ static int parse_value(const struct scenario_key *key, const char *word, uint64_
         *out = scenario_value_number(key, scratch);
     free(scratch);
     if (err != 0)
-        return wrong(scenario_key_range(key, range), word);
-    return 0;
+        fprintf(stderr, "shoal-sim: %s: \"%.100s\" is not allowed; allowed: %s\n", flag, word,
+                scenario_key_range(key, range));
+    return err == 0 ? 0 : -1;
 }
 
 static int parse_time(struct plan_find *find, const char *word)
 {
     uint64_t limit_us = 0;
-    const struct scenario_key *key;
-    size_t count = 0;
-    key = &scenario_keys(&count)[scenario_key_find("run.limit")];
-    if (parse_value(key, word, &limit_us) != 0)
+    const struct scenario_key time = {.type = SCENARIO_TIME,
+                                      .bytes = sizeof limit_us,
+                                      .min = 1000,
+                                      .max = 24 * 3600 * UINT64_C(1000000)};
+    if (parse_value("--target-time", &time, word, &limit_us) != 0)
         return -1;
     find->metric = plan__metric("completion.last_s");
     find->limit = (double)limit_us / 1e6;
@@ -163,9 +177,10 @@ static int parse_find(struct plan *plan, const struct find_words *words)
                    ? wrong("needs --find KEY", "--target")
                    : 0;
     size_t index = scenario_key_find(words->key);
-    if (index == count || keys[index].list != SCENARIO_LIST_NONE ||
-        !scenario_key_is_number(&keys[index]))
-        return wrong("is no key with a number; `shoal-sim example` shows all keys", words->key);
+    if (index == count || keys[index].list != SCENARIO_LIST_NONE || !plan__searchable(&keys[index]))
+        return wrong(
+            "is no key with a number that matters to a run; `shoal-sim example` shows all keys",
+            words->key);
     if ((words->time == NULL) == (words->target == NULL))
         return wrong("needs either --target-time T or --target METRIC<=X", "--find");
     for (size_t i = 0; i < plan->key_count; i++)
@@ -176,9 +191,10 @@ static int parse_find(struct plan *plan, const struct find_words *words)
     find->to = find->key->max;
     if ((words->time != NULL ? parse_time(find, words->time) : parse_target(find, words->target)) !=
             0 ||
-        (words->from != NULL && parse_value(find->key, words->from, &find->from) != 0) ||
-        (words->to != NULL && parse_value(find->key, words->to, &find->to) != 0))
+        (words->from != NULL && parse_value("--from", find->key, words->from, &find->from) != 0) ||
+        (words->to != NULL && parse_value("--to", find->key, words->to, &find->to) != 0))
         return -1;
+    find->wanted_from = find->from;
     if (find->from > find->to || find->from == 0)
         return wrong("must be over 0 and at most --to", "--from");
     const struct scenario_key fraction = {
@@ -265,8 +281,6 @@ static int parse(struct plan *plan, int argc, char **argv)
     plan->jobs = (unsigned)jobs;
     if (parse_find(plan, &words.find) != 0)
         return -1;
-    if (plan->key_count == 0 && plan->find.key == NULL)
-        return wrong("nothing to do; see shoal-sim plan --help", "--sweep KEY=A,B,C or --find KEY");
     return scenario_args_finish(&plan->args);
 }
 
@@ -294,6 +308,8 @@ static int course(struct plan *plan)
     plan->start_s = plan__now_s();
     int err = plan->find.key != NULL ? plan__find(plan) : plan__run(plan, 0, plan->point_count);
     plan__progress(plan, true);
+    if (jobs_interrupted())
+        plan__drop_unfinished(plan);
     if (err == 0)
         err = plan__conclude(plan);
     if (err != 0) {
@@ -304,7 +320,28 @@ static int course(struct plan *plan)
     bool bad = err != 0 || plan->unanswered;
     for (size_t i = 0; i < plan->point_count; i++)
         bad = bad || !plan->points[i].done || (plan->find.key == NULL && !plan->points[i].good);
-    return bad ? 1 : 0;
+    return jobs_interrupted() ? 130 : bad ? 1 : 0;
+}
+
+/* Without --sweep and --find: the scenario as it is, as a sweep of its own seed. */
+static int sweep_itself(struct plan *plan)
+{
+    struct scenario_error error;
+    struct plan_key *key = &plan->keys[0];
+    struct scenario *scenario = malloc(sizeof *scenario);
+    char text[PLAN_TEXT_BYTES];
+    int err = scenario == NULL ? E_NO_MEMORY : scenario_load(&plan->args.options, scenario, &error);
+    if (err == E_CONFIG)
+        fprintf(stderr, "shoal-sim: %s\n", error.text);
+    if (err == 0) {
+        (void)snprintf(key->name, sizeof key->name, "seed");
+        (void)snprintf(text, sizeof text, "%" PRIu64, scenario->world.seed);
+        scenario_close(scenario);
+        plan->key_count = 1;
+        err = parse_values(key, text) == 0 ? 0 : E_NO_MEMORY;
+    }
+    free(scenario);
+    return err;
 }
 
 static void plan_close(struct plan *plan)
@@ -330,7 +367,9 @@ int plan_command(int argc, char **argv)
     (void)scenario_args_command(argc, argv, plan->command, sizeof plan->command);
     int code = parse(plan, argc, argv);
     if (code == 0) {
-        int err = plan__expand(plan);
+        int err = plan->key_count == 0 && plan->find.key == NULL ? sweep_itself(plan) : 0;
+        if (err == 0)
+            err = plan__expand(plan);
         if (err == E_TOO_LARGE)
             fprintf(stderr, "shoal-sim: more than %d combinations; sweep fewer values\n",
                     PLAN_POINTS_MAX);

@@ -5,6 +5,7 @@
  *
  *   plan.c       command line and course     plan_points.c  runs of a sweep, in child processes
  *   plan_find.c  the search                  plan_show.c    table, answers, progress, reports
+ *   plan_metric.c  figures to search for, and where keys lead
  */
 #ifndef SHOAL_SIM_PLAN_H
 #define SHOAL_SIM_PLAN_H
@@ -18,8 +19,8 @@
 #define PLAN_WHY_BYTES  128
 #define PLAN_FIND_MAX   40 /* runs of one search */
 
-/* argv[1] is "plan". Exit code: 0 all runs are well and all searches found a value, 1 not, 2 usage.
- */
+/* argv[1] is "plan". Exit code: 0 all runs are well and all searches found a value, 1 not, 2 usage,
+ * 130 interrupted (what was run by then is shown). */
 int plan_command(int argc, char **argv);
 
 /* ---- shared inside plan*.c ---- */
@@ -44,6 +45,7 @@ struct plan_point {
 struct plan_metric {
     const char *name; /* as in JSON: "completion.last_s" */
     double (*of)(const struct scenario_result *result);
+    bool relative; /* to what the same links could do otherwise */
 };
 
 struct plan_find {
@@ -51,8 +53,9 @@ struct plan_find {
     const struct plan_metric *metric;
     bool at_least; /* else at most */
     double limit;
-    uint64_t from, to; /* the key's values to search in */
-    double precision;  /* stop when the neighbours differ by less than this factor */
+    uint64_t from, to;    /* the key's values to search in */
+    uint64_t wanted_from; /* --from; `from` may be higher */
+    double precision;     /* stop when the neighbours differ by less than this factor */
 };
 
 struct plan {
@@ -61,7 +64,9 @@ struct plan {
     size_t key_count;
     struct plan_find find;
     struct plan_point *points; /* owned */
-    size_t point_count, point_capacity, points_done, points_planned;
+    size_t point_count, point_capacity, points_done;
+    size_t points_planned;    /* a search's guess; 0: all points there are */
+    size_t combinations_left; /* that a search has still to begin */
     unsigned jobs;
     bool json, text, quiet;
     const char *html, *csv;
@@ -89,9 +94,15 @@ MUST_USE int plan__load(const struct plan *plan, size_t point, struct scenario *
                         struct scenario_error *error);
 /* Runs points `first` to `first + count - 1`. 0, E_NO_MEMORY, E_INTERNAL. */
 MUST_USE int plan__run(struct plan *plan, size_t first, size_t count);
+/* Forgets the points that did not run to their end. */
+void plan__drop_unfinished(struct plan *plan);
 /* Searches, one combination after the other; the points tried replace the combinations. 0 or an
  * error. */
 MUST_USE int plan__find(struct plan *plan);
+/* May a search be for this key's value: a number, and one that does something to a run. */
+bool plan__searchable(const struct scenario_key *key);
+/* Does more of it make pulls slower, as far as its name tells? */
+bool plan__more_is_worse(const struct scenario_key *key);
 /* Metric by name; NULL if there is none. */
 const struct plan_metric *plan__metric(const char *name);
 /* Prints the names of all metrics, comma-separated. */

@@ -10,6 +10,21 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define TICK_MS 1000
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int number)
+{
+    (void)number;
+    interrupted = 1;
+}
+
+bool jobs_interrupted(void)
+{
+    return interrupted != 0;
+}
+
 struct slot {
     pid_t pid; /* 0: free */
     int fd;
@@ -21,6 +36,7 @@ struct slot {
 static _Noreturn void child(const struct jobs *jobs, size_t index, int fd, pid_t parent)
 {
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    (void)signal(SIGINT, SIG_DFL);
     FILE *out = getppid() == parent ? fdopen(fd, "wb") : NULL;
     int code = out == NULL ? 1 : jobs->work(jobs->arg, index, out);
     (void)fflush(stdout);
@@ -96,7 +112,13 @@ static bool wait_some(const struct jobs *jobs, struct slot *slots)
     bool more = true;
     for (unsigned i = 0; i < jobs->parallel; i++)
         fds[i] = (struct pollfd){.fd = slots[i].pid != 0 ? slots[i].fd : -1, .events = POLLIN};
-    if (poll(fds, jobs->parallel, -1) < 0)
+    int ready = poll(fds, jobs->parallel, TICK_MS);
+    if (jobs->tick != NULL)
+        jobs->tick(jobs->arg);
+    for (unsigned i = 0; i < jobs->parallel && jobs_interrupted(); i++)
+        if (slots[i].pid != 0)
+            (void)kill(slots[i].pid, SIGKILL);
+    if (ready <= 0)
         return true;
     for (unsigned i = 0; i < jobs->parallel; i++)
         if (fds[i].revents != 0 && take(&slots[i]))
@@ -110,10 +132,13 @@ int jobs_run(const struct jobs *jobs)
     size_t next = 0, running = 0;
     bool more = true;
     int err = 0;
+    const struct sigaction action = {.sa_handler = on_interrupt};
+    (void)sigaction(SIGINT, &action, NULL);
     do {
         running = 0;
         for (unsigned i = 0; i < jobs->parallel; i++) {
-            if (slots[i].pid == 0 && more && err == 0 && next < jobs->count) {
+            if (slots[i].pid == 0 && more && err == 0 && next < jobs->count &&
+                !jobs_interrupted()) {
                 err = start(jobs, next, &slots[i]);
                 next += err == 0;
             }

@@ -30,6 +30,8 @@ struct jobs {
     int (*work)(void *arg, size_t index, FILE *out);
     /* In the parent, once per job in order of ending. False: start no more. */
     bool (*done)(void *arg, size_t index, const struct job_result *result);
+    /* In the parent, about once a second while children run; NULL: not. */
+    void (*tick)(void *arg);
     size_t count;
     unsigned parallel; /* 1..JOBS_MAX */
 };
@@ -37,6 +39,9 @@ struct jobs {
 /* Runs all jobs. Children end when the parent does. 0; E_NO_MEMORY; E_INTERNAL when no process
  * could be made (nothing runs any more then). */
 MUST_USE int jobs_run(const struct jobs *jobs);
+/* From the first jobs_run on SIGINT (ctrl-C) ends what runs and begins no more jobs: jobs_run
+ * returns 0 and this says true. */
+bool jobs_interrupted(void);
 /* Processors of this machine, at most JOBS_MAX: what `parallel` may sensibly be. */
 unsigned jobs_processors(void);
 

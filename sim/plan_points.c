@@ -107,6 +107,18 @@ int plan__load(const struct plan *plan, size_t point, struct scenario *out,
     return err;
 }
 
+void plan__drop_unfinished(struct plan *plan)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < plan->point_count; i++) {
+        if (plan->points[i].done)
+            plan->points[kept++] = plan->points[i];
+        else
+            plan__close_point(&plan->points[i]);
+    }
+    plan->point_count = kept;
+}
+
 /* ---- runs ---- */
 
 struct batch {
@@ -136,7 +148,9 @@ static void judge(struct plan_point *point, const struct job_result *job)
     const struct scenario_result *result = &point->result;
     point->done = job->code == 0 && job->output_bytes == sizeof point->result;
     if (!point->done) {
-        if (job->signal != 0)
+        if (jobs_interrupted())
+            (void)snprintf(point->why, sizeof point->why, "interrupted");
+        else if (job->signal != 0)
             (void)snprintf(point->why, sizeof point->why, "killed by signal %d (%s)", job->signal,
                            strsignal(job->signal));
         else
@@ -162,11 +176,20 @@ static bool done(void *arg, size_t index, const struct job_result *job)
     return true;
 }
 
+static void tick(void *arg)
+{
+    plan__progress(((struct batch *)arg)->plan, false);
+}
+
 int plan__run(struct plan *plan, size_t first, size_t count)
 {
     struct batch batch = {.plan = plan, .first = first};
-    struct jobs jobs = {
-        .arg = &batch, .work = work, .done = done, .count = count, .parallel = plan->jobs};
+    struct jobs jobs = {.arg = &batch,
+                        .work = work,
+                        .done = done,
+                        .tick = tick,
+                        .count = count,
+                        .parallel = plan->jobs};
     plan__progress(plan, false);
     return jobs_run(&jobs);
 }

@@ -50,19 +50,15 @@ void plan__progress(const struct plan *plan, bool last)
     }
     double elapsed_s = plan__now_s() - plan->start_s;
     progress_clock(elapsed_s, gone);
-    /* How many runs a search takes is known when it is over. */
-    if (plan->find.key != NULL) {
-        fprintf(stderr, "\r\033[K%zu runs done, searching %s, %s gone", plan->points_done,
-                plan->find.key->name, gone);
-        (void)fflush(stderr);
-        return;
-    }
-    size_t total = plan->point_count > 0 ? plan->point_count : 1;
+    size_t total = plan->points_planned > 0 ? plan->points_planned : plan->point_count;
+    total = total > plan->points_done ? total : plan->points_done;
+    total = total > 0 ? total : 1;
     progress_bar((double)plan->points_done / (double)total, bar);
     double each_s = plan->points_done > 0 ? elapsed_s / (double)plan->points_done : 0;
     progress_clock(each_s * (double)(total - plan->points_done), left);
-    fprintf(stderr, "\r\033[K[%s] %zu/%zu runs, %s gone, %s%s", bar, plan->points_done, total, gone,
-            plan->points_done > 0 ? left : "?", plan->points_done > 0 ? " left" : "");
+    fprintf(stderr, "\r\033[K[%s] %zu/%s%zu runs, %s gone, %s%s", bar, plan->points_done,
+            plan->find.key != NULL ? "about " : "", total, gone, plan->points_done > 0 ? left : "?",
+            plan->points_done > 0 ? " left" : "");
     (void)fflush(stderr);
 }
 
@@ -153,7 +149,7 @@ int plan__conclude(struct plan *plan)
     if (err == 0)
         err = say_span(plan, "bytes over zone borders per roll-out", " GiB", border_of);
     if (err == 0)
-        err = say_span(plan, "times faster than without the mesh (last node)", "", gain_of);
+        err = say_span(plan, "times as fast as without the mesh (last node)", "", gain_of);
     if (err == 0)
         err =
             say_span(plan, "share of the pulled bytes that the origin need not give", "", saved_of);

@@ -6,9 +6,11 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from it import check, figure, main
@@ -47,7 +49,10 @@ def test_usage_and_exit_codes():
     refused("--set nodes=0: nodes: \"0\" is not allowed; allowed: 1..16384", "run", "--set", "nodes=0")
     refused("did you mean \"nodes\"", "plan", "--sweep", "node=1,2")
     refused("write --sweep KEY=A,B,C", "plan", "--sweep", "nodes")
-    refused("nothing to do", "plan")
+    refused("is no key with a number that matters", "plan", "--find", "seed", "--target-time", "5s")
+    refused("is no key with a number that matters", "plan", "--find", "checks.p99", "--target-time", "5s")
+    refused("--target-time: \"5\" is not allowed; allowed: 1ms..24h", "plan", "--find", "nic.up", "--target-time", "5")
+    refused("--to: \"fast\" is not allowed; allowed: 8kbit/s..", "plan", "--find", "nic.up", "--target-time", "5s", "--to", "fast")
     refused("is swept twice", "plan", "--sweep", "nodes=1", "--sweep", "nodes=2")
     refused("needs either --target-time", "plan", "--find", "origin.rate")
     refused("is no key with a number", "plan", "--find", "copies", "--target-time", "5s")
@@ -191,7 +196,7 @@ def test_plan_sweeps():
                                "--set", f"copies={row['values']['copies']}").stdout)
         check(alone["trace_hash"] == row["trace_hash"], "a run of a sweep differs from the same run alone")
     answers = " ".join(plan["answers"])
-    for words in ("last node after", "bytes over zone borders per roll-out", "faster than without the mesh"):
+    for words in ("last node after", "bytes over zone borders per roll-out", "as fast as without the mesh"):
         check(words in answers, words)
     text = sim("plan", "--mib", "8", "--sweep", "image.layers=[1MiB, 2MiB],[3MiB]", "--text", "--jobs", "1").stdout
     check("[1MiB, 2MiB]" in text and "[3MiB]" in text, text)
@@ -220,6 +225,52 @@ def test_plan_says_when_nothing_suffices():
     check("no value of origin.rate up to 1Gbit/s" in json.loads(run.stdout)["answers"][0], run.stdout)
 
 
+def found(*words, code=0):
+    """The first answer of a search, and the values it tried."""
+    plan = json.loads(sim("plan", *words, code=code).stdout)
+    return plan["answers"][0], [row["values"][plan["keys"][-1]] for row in plan["rows"]]
+
+
+def test_plan_takes_a_scenario_as_it_is():
+    plan = json.loads(sim("plan", "--nodes", "5", "--mib", "4", "--seed", "9").stdout)
+    alone = json.loads(sim("run", "--nodes", "5", "--mib", "4", "--seed", "9").stdout)
+    check([row["trace_hash"] for row in plan["rows"]] == [alone["trace_hash"]], str(plan["rows"]))
+    check(any("over zone borders per roll-out" in answer for answer in plan["answers"]), str(plan["answers"]))
+
+
+def test_plan_sees_which_way_a_key_leads():
+    small = ("--nodes", "20", "--mib", "32")
+    answer, _ = found(*small, "--find", "origin.rate", "--target", "gain>=4")
+    check(answer.startswith("most origin.rate for gain >= 4"), answer)
+    answer, _ = found(*small, "--find", "nodes", "--target", "gain>=2", "--to", "200")
+    check(answer.startswith("least nodes for gain >= 2"), answer)
+    answer, _ = found(*small, "--zones", "7", "--find", "nodes", "--target-time", "50ms", code=1)
+    check(answer.startswith("no value of nodes from 7 to 20"), answer)
+    answer, tried = found(*small, "--set", "arrivals.kind=poisson", "--find", "arrivals.rate", "--target-time", "10s", "--to", "30")
+    check(answer.startswith("every value of arrivals.rate from ") and " to 30 meets" in answer, answer)
+    answer, _ = found("--nodes", "6", "--mib", "32", "--find", "disk.write", "--target-time", "1s", "--jobs", "1")
+    check(answer.startswith("least disk.write"), answer)
+
+
+def test_plan_stops_where_nothing_changes():
+    answer, tried = found("--nodes", "4", "--mib", "64", "--mbit", "10", "--find", "origin.rate", "--target-time", "3s", code=1)
+    check("no other value changes it" in answer and len(tried) <= 3, f"{answer} {tried}")
+    answer, tried = found("--nodes", "4", "--mib", "8", "--find", "cache.capacity", "--target", "hit_ratio>=0.5", code=1)
+    check("no node pulls again what it had" in answer and len(tried) <= 3, f"{answer} {tried}")
+
+
+def test_plan_shows_what_is_done_when_interrupted():
+    words = [SIM, "plan", "--mib", "1", "--sweep", "nodes=2,3,4,5,2000", "--jobs", "1"]
+    run = subprocess.Popen([*words, "--set", "run.warmFrom=0", "--set", "name=interrupted-plan"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(1.5)
+    run.send_signal(signal.SIGINT)
+    printed, said = run.communicate(timeout=20)
+    check(run.returncode == 130, f"{run.returncode}: {said}")
+    check([row["values"]["nodes"] for row in json.loads(printed)["rows"]] == ["2", "3", "4", "5"], printed[-300:])
+    alive = [path for path in Path("/proc").glob("[0-9]*/cmdline") if b"name=interrupted-plan" in path.read_bytes()]
+    check(alive == [], f"a child lives on: {alive}")
+
+
 def on_a_terminal(*words):
     """What a command shows on stderr when that is a terminal, and what it prints."""
     reader, writer = pty.openpty()
@@ -244,6 +295,8 @@ def test_plan_shows_progress_on_a_terminal_only():
     quiet = sim("plan", "--mib", "4", "--sweep", "nodes=2,3")
     check(quiet.stderr == "", quiet.stderr)
     seen, _ = on_a_terminal("plan", "--mib", "4", "--sweep", "nodes=2,3,4,5")
+    searched, _ = on_a_terminal("plan", "--nodes", "4", "--mib", "16", "--find", "nic.up", "--target-time", "1s")
+    check(re.search(rb"\[#+\.+\] \d+/about \d+ runs", searched), str(searched[-200:]))
     check(b"4/4 runs" in seen and b"[########################]" in seen, str(seen[-200:]))
 
 
