@@ -187,6 +187,17 @@ blob_handle transfer_blob_find(const struct transfer *transfer, const struct blo
 const struct bitfield *transfer_blob_have(const struct transfer *transfer, blob_handle blob);
 const struct piece_layout *transfer_blob_layout(const struct transfer *transfer, blob_handle blob);
 
+/* What is known of the reads of the origin that bring a blob in. */
+enum transfer_outlook {
+    TRANSFER_OUTLOOK_NONE = 1, /* nobody says that it is being read */
+    TRANSFER_OUTLOOK_ASKED,    /* it is, by this node or, says a keeper, by another; nothing came */
+    TRANSFER_OUTLOOK_MOVES,    /* bytes come: the registry answered (HTTP-6) */
+};
+/* Of a blob that is read here, else NONE. Nodes of before this was told are never heard to move.
+ * Cost: a look at each fetch and lease. */
+enum transfer_outlook transfer_outlook(const struct transfer *transfer, uint64_t now_us,
+                                       blob_handle blob);
+
 /* Starts pulling pieces [first, first + count). `can_fetch`: this reader's credentials may read the
    origin; with none of a blob's readers able to, leases are not asked for. 0, E_NO_MEMORY,
    E_NOT_FOUND, E_INVALID. */

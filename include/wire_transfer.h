@@ -137,6 +137,9 @@ enum wire_lease_flags {
     WIRE_LEASE_COPIES_MESH = 8,
     WIRE_LEASE_COPIES_ZONE = 16,
     WIRE_LEASE_COPIES = WIRE_LEASE_COPIES_MESH | WIRE_LEASE_COPIES_ZONE,
+    /* PENDING: bytes of it have come to who brings it in, so the registry answers. A peer that does
+       not know it says nothing, and is not understood. */
+    WIRE_LEASE_MOVES = 32,
 };
 enum wire_lease_level {
     WIRE_LEVEL_ZONE = 0, /* into a zone */

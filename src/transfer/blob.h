@@ -153,6 +153,7 @@ struct swarm {
     uint64_t started_us;
     uint64_t gate_us;       /* grants wait for providers until then */
     uint64_t pending_us;    /* last word that another brings a segment in */
+    uint64_t moves_us;      /* the same, and that bytes of it come */
     uint64_t fallback_us;   /* next origin read for lack of progress, not before */
     uint64_t sourceless_us; /* since when no source is left at all; 0: not so */
     uint32_t announces;

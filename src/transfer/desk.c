@@ -261,8 +261,10 @@ static void pending(struct transfer *transfer, struct desk *desk, uint16_t to, u
     answer.arg = PENDING_MS;
     if (desk->not_before_us > transfer->now_us)
         answer.arg = (uint32_t)((desk->not_before_us - transfer->now_us) / MS) + PENDING_MS;
-    if (lessee != NODE_NONE)
+    if (lessee != NODE_NONE) {
         set_contact(transfer, &answer, lessee);
+        answer.flags |= desk->bytes > 0 ? WIRE_LEASE_MOVES : 0;
+    }
     add_waiter(desk, to);
     transfer->stats.leases_pending++;
     transfer__send_lease(transfer, to, WIRE_TRANSFER_PENDING, &answer);

@@ -9,8 +9,18 @@
 #define NO_PROGRESS_US   (3 * S)
 #define PENDING_FRESH_US (1 * S)
 #define PENDING_PATIENCE 3
-/* Reads without lease for lack of progress that all neighbours together may have running. */
-#define MESH_FALLBACKS_MAX 8
+/* Another read of the same would be as slow: at 50 KB/s (O-3) a piece of 1 MiB takes 21 s after the
+ * first byte. */
+#define MOVES_PATIENCE 10
+/* A read of this node that got no byte yet says of the registry what PENDING says of the mesh: for
+ * so long, as a keeper waits for a lessee. */
+#define OWN_SILENT_US (6 * S)
+/* Bytes of a read of this node's; they are told by 16 KiB or so. */
+#define OWN_MOVES_US (3 * S)
+/* Reads without lease for lack of progress that all neighbours together may have running; while
+ * others' move, that is how many more copies there are of what a slow registry gives. */
+#define MESH_FALLBACKS_MAX       8
+#define MESH_FALLBACKS_MOVES_MAX 1
 /* A client waits and not one node answered: its first pieces come from the origin (HTTP-6, and the
  * figures for a dead mesh in SECURITY-RELIABILITY §5). */
 #define FIRST_BYTE_US (120 * MS)
@@ -47,14 +57,55 @@ static bool waits_its_turn(const struct transfer *transfer, const struct blob *b
     return !asked || on_offer;
 }
 
+static enum transfer_outlook outlook(const struct transfer *transfer, const struct blob *blob,
+                                     uint64_t now_us)
+{
+    const struct swarm *swarm = blob->swarm;
+    enum transfer_outlook found = TRANSFER_OUTLOOK_NONE;
+    if (now_us - swarm->pending_us < PENDING_FRESH_US)
+        found = TRANSFER_OUTLOOK_ASKED;
+    if (swarm->moves_us != 0 && now_us - swarm->moves_us < PENDING_FRESH_US)
+        return TRANSFER_OUTLOOK_MOVES;
+    for (const struct fetch *fetch = transfer->fetches; fetch != NULL; fetch = fetch->next) {
+        if (fetch->blob != blob || fetch->cancelled || fetch->ended)
+            continue;
+        if (fetch->bytes > 0 && now_us - fetch->progress_us < OWN_MOVES_US)
+            return TRANSFER_OUTLOOK_MOVES;
+        if (fetch->bytes == 0 && now_us - fetch->started_us < OWN_SILENT_US)
+            found = TRANSFER_OUTLOOK_ASKED;
+    }
+    return found;
+}
+
+enum transfer_outlook transfer_outlook(const struct transfer *transfer, uint64_t now_us,
+                                       blob_handle handle)
+{
+    const struct blob *blob = transfer__blob(transfer, handle);
+    if (blob == NULL || blob->swarm == NULL)
+        return TRANSFER_OUTLOOK_NONE;
+    enum transfer_outlook found =
+        outlook(transfer, blob, now_us > transfer->now_us ? now_us : transfer->now_us);
+    const struct lease *lease = found == TRANSFER_OUTLOOK_NONE ? transfer->leases : NULL;
+    for (; lease != NULL; lease = lease->next) { /* of what another zone reads */
+        bool elsewhere = lease->state == LEASE_WAITING || lease->state == LEASE_IMPORTING;
+        found = lease->blob == blob && elsewhere ? TRANSFER_OUTLOOK_ASKED : found;
+    }
+    return found;
+}
+
 static void no_progress(struct transfer *transfer, struct blob *blob)
 {
     struct swarm *swarm = blob->swarm;
     uint64_t patience_us = 6 * (uint64_t)swarm->piece_us;
+    uint32_t fallbacks_max = MESH_FALLBACKS_MAX;
     patience_us = patience_us > NO_PROGRESS_US ? patience_us : NO_PROGRESS_US;
-    /* A keeper says that somebody is at it. */
-    if (transfer->now_us - swarm->pending_us < PENDING_FRESH_US)
+    enum transfer_outlook look = outlook(transfer, blob, transfer->now_us);
+    if (look == TRANSFER_OUTLOOK_ASKED)
         patience_us *= PENDING_PATIENCE;
+    if (look == TRANSFER_OUTLOOK_MOVES) {
+        patience_us *= MOVES_PATIENCE;
+        fallbacks_max = MESH_FALLBACKS_MOVES_MAX;
+    }
     uint32_t piece = stuck_piece(transfer, blob);
     if (waits_its_turn(transfer, blob))
         swarm->progress_us = transfer->now_us;
@@ -67,7 +118,7 @@ static void no_progress(struct transfer *transfer, struct blob *blob)
         swarm->fallback_us = transfer->now_us + jitter_us;
     if (transfer->now_us < swarm->fallback_us ||
         transfer->fallbacks >= transfer->config.fallbacks_max ||
-        transfer__mesh_fallbacks(swarm) >= MESH_FALLBACKS_MAX)
+        transfer__mesh_fallbacks(swarm) >= fallbacks_max)
         return;
     (void)transfer__lease_take(transfer, blob, segment_of(&blob->layout, piece), FETCH_NO_PROGRESS);
     swarm->fallback_us = transfer->now_us + 1 * S + jitter_us;

@@ -263,8 +263,10 @@ static void replicate(struct transfer *transfer, const struct home *home, const 
 static void new_epoch(struct transfer *transfer, struct home *home, struct claim *claim,
                       uint16_t node)
 {
-    if (claim->node != node || claim->epoch == 0)
+    if (claim->node != node || claim->epoch == 0) {
         claim->epoch = ++home->epoch;
+        claim->bytes = 0;
+    }
     claim->node = node;
     claim->renewed_us = claim->moved_us = transfer->now_us;
 }
@@ -296,10 +298,22 @@ static void send_refer(struct transfer *transfer, struct home *home, struct clai
     transfer__send_lease(transfer, node, WIRE_TRANSFER_REFER, &answer);
 }
 
+/* Bytes come to a zone that brings it in. */
+static bool is_moving(const struct transfer *transfer, const struct home *home)
+{
+    for (uint32_t i = 0; i < home->claim_count; i++) {
+        const struct claim *claim = &home->claims[i];
+        if (claim->bytes > 0 && is_active(transfer, claim, CLAIM_READING))
+            return true;
+    }
+    return false;
+}
+
 static void send_pending(struct transfer *transfer, struct home *home, struct claim *claim,
                          uint16_t node)
 {
     struct wire_lease answer = about(home, claim);
+    answer.flags |= is_moving(transfer, home) ? WIRE_LEASE_MOVES : 0;
     answer.arg = PENDING_MS;
     if (home->not_before_us > transfer->now_us)
         answer.arg = (uint32_t)((home->not_before_us - transfer->now_us) / MS) + PENDING_MS;

@@ -85,6 +85,8 @@ void transfer__on_pending(struct transfer *transfer, uint16_t from, const struct
     uint32_t wait_ms = answer->arg < PENDING_MIN_MS ? PENDING_MIN_MS : answer->arg;
     wait_ms = wait_ms > PENDING_MAX_MS ? PENDING_MAX_MS : wait_ms;
     blob->swarm->crowd_us = blob->swarm->pending_us = transfer->now_us;
+    if ((answer->flags & WIRE_LEASE_MOVES) != 0)
+        blob->swarm->moves_us = transfer->now_us;
     if (answer->level == WIRE_LEVEL_HOME) {
         if (answer->zone_epoch != 0)
             lease->zone_epoch = answer->zone_epoch;
