@@ -215,6 +215,8 @@ uint64_t blob_read_progress(const struct blob_reader *reader);
 /* The registry is being read for the reader's next piece now, though it may not have said a word.
  */
 bool blob_read_fetching(const struct blob_reader *reader);
+/* What is known of reads of the registry for this reader's blob, here and in the mesh. */
+enum transfer_outlook blob_read_outlook(const struct blob_reader *reader);
 /* Ends a reader; allowed at any time after a successful start. */
 void blob_read_stop(struct blob_reader *reader);
 

@@ -289,6 +289,13 @@ bool blob_read_fetching(const struct blob_reader *reader)
     return fetch_bytes(reader) > 0;
 }
 
+enum transfer_outlook blob_read_outlook(const struct blob_reader *reader)
+{
+    const struct blobs *blobs = reader->blob->blobs;
+    return transfer_outlook(node_transfer(blobs->config.node), loop_now_us(blobs->config.loop),
+                            reader->blob->handle);
+}
+
 /* First byte that may not be given out yet. */
 static uint64_t release_limit(const struct blob *blob, const struct blob_reader *reader)
 {

@@ -36,6 +36,10 @@ struct leg {
 
 struct direct {
     struct mirror_request *request;
+    /* Asked by the caller before the answer is given away, while it has the request and hopes for
+       the mesh; NULL: the request is ours. */
+    direct_answered_fn answered_fn;
+    void *answered_arg;
     uv_timer_t timer; /* it is time to repeat; the head's time is up (HTTP-6) */
     uint64_t head_due_us;
     struct leg legs[2];
@@ -203,6 +207,8 @@ static void room(void *arg)
 /* The registry's own status, or 502 for bytes that are not the blob, or 503. */
 static void refuse(struct direct *direct)
 {
+    if (direct->answered_fn != NULL)
+        return; /* until mirror_direct_alone */
     struct mirror_request *request = direct->request;
     char body[HOST_BYTES_MAX + 256], message[HOST_BYTES_MAX + 128];
     size_t body_bytes = 0;
@@ -244,8 +250,8 @@ static void on_timer(uv_timer_t *timer)
 {
     struct direct *direct = timer->data;
     uint64_t now_us = mirror__now_us(direct->request->mirror);
-    if (direct->streaming)
-        return;
+    if (direct->streaming || direct->answered_fn != NULL)
+        return; /* whoever hopes for the mesh keeps the time */
     if (!direct->repeated && now_us < direct->head_due_us) {
         repeat(direct);
         (void)uv_timer_start(timer, on_timer, (direct->head_due_us - now_us) / 1000, 0);
@@ -275,6 +281,21 @@ static void keep_challenge(struct direct *direct, const struct fetch_response *r
         memcpy(direct->challenge, challenge, bytes);
 }
 
+static void client_gone(void *arg)
+{
+    finish(arg);
+}
+
+/* From now on nobody else answers it, and nobody else keeps the time. */
+static void take_request(struct direct *direct)
+{
+    uint64_t now_us = mirror__now_us(direct->request->mirror);
+    uint64_t left_us = direct->head_due_us > now_us ? direct->head_due_us - now_us : 0;
+    direct->answered_fn = NULL;
+    exchange_on_gone(direct->request->exchange, client_gone, direct);
+    (void)uv_timer_start(&direct->timer, on_timer, left_us / 1000, 0);
+}
+
 static void on_head(void *arg, const struct fetch_response *response)
 {
     struct leg *leg = arg;
@@ -282,6 +303,11 @@ static void on_head(void *arg, const struct fetch_response *response)
     int status = response->status;
     direct->answered = leg;
     leg_stop(leg == direct->legs ? &direct->legs[1] : &direct->legs[0]);
+    if (status < 400 && direct->answered_fn != NULL) {
+        if (!direct->answered_fn(direct->answered_arg)) /* it is gone */
+            return;
+        take_request(direct);
+    }
     if (status < 400)
         return;
     direct->err = E_ORIGIN;
@@ -341,11 +367,6 @@ static void on_done(void *arg, int err)
         refuse(direct);
 }
 
-static void client_gone(void *arg)
-{
-    finish(arg);
-}
-
 static int ask(struct leg *leg)
 {
     static const struct fetch_callbacks callbacks = {on_head, on_body, on_done};
@@ -392,16 +413,13 @@ static bool has_turn(const struct direct *direct)
 
 static void begin(struct direct *direct)
 {
-    struct mirror_request *request = direct->request;
     if (is_kept(direct)) {
         direct->whole_bytes = direct->span.size;
-        request->mirror->direct_whole_bytes += direct->whole_bytes;
+        direct->request->mirror->direct_whole_bytes += direct->whole_bytes;
     }
-    int err = start(direct);
-    if (err == 0)
-        return;
-    direct_free(direct);
-    mirror__unavailable(request, err);
+    direct->err = start(direct);
+    if (direct->err != 0)
+        refuse(direct);
 }
 
 static void admit(struct mirror *mirror)
@@ -422,13 +440,12 @@ static void queue(struct direct *direct)
     direct->queued = true;
 }
 
-void mirror_direct(struct mirror_request *request, const struct blob_span *span)
+/* NULL without memory. */
+static struct direct *make(struct mirror_request *request, const struct blob_span *span)
 {
     struct direct *direct = loop_alloc(NULL, NULL, sizeof *direct);
-    if (direct == NULL) {
-        mirror__unavailable(request, E_NO_MEMORY);
-        return;
-    }
+    if (direct == NULL)
+        return NULL;
     *direct = (struct direct){.request = request, .span = *span};
     direct->legs[0].direct = direct->legs[1].direct = direct;
     uint64_t took_us = mirror__now_us(request->mirror) - request->started_us;
@@ -437,20 +454,64 @@ void mirror_direct(struct mirror_request *request, const struct blob_span *span)
     (void)uv_timer_init(&request->mirror->config.loop->uv, &direct->timer);
     direct->timer.data = direct;
     direct->head_due_us = mirror__now_us(request->mirror) + left_us;
-    uint64_t wait_us = left_us / 2 < REPEAT_US ? left_us / 2 : left_us - REPEAT_US;
-    (void)uv_timer_start(&direct->timer, on_timer, wait_us / 1000, 0);
     request->hurry = false; /* that was for the question before */
     if (is_whole(direct) && !request->opaque &&
         hasher_new(request->route.digest.algorithm, &direct->hasher) != 0) {
         direct_free(direct);
-        mirror__unavailable(request, E_NO_MEMORY);
-        return;
+        return NULL;
     }
-    exchange_on_gone(request->exchange, client_gone, direct);
+    return direct;
+}
+
+/* Asks, or waits for its turn. It may be over and gone after this. */
+static void go(struct direct *direct)
+{
     if (!is_kept(direct)) {
         begin(direct);
         return;
     }
+    struct mirror *mirror = direct->request->mirror;
     queue(direct);
-    admit(request->mirror);
+    admit(mirror);
+}
+
+void mirror_direct(struct mirror_request *request, const struct blob_span *span)
+{
+    struct direct *direct = make(request, span);
+    if (direct == NULL) {
+        mirror__unavailable(request, E_NO_MEMORY);
+        return;
+    }
+    uint64_t left_us = direct->head_due_us - mirror__now_us(request->mirror);
+    uint64_t wait_us = left_us / 2 < REPEAT_US ? left_us / 2 : left_us - REPEAT_US;
+    (void)uv_timer_start(&direct->timer, on_timer, wait_us / 1000, 0);
+    exchange_on_gone(request->exchange, client_gone, direct);
+    go(direct);
+}
+
+struct direct *mirror_direct_beside(struct mirror_request *request, const struct blob_span *span,
+                                    direct_answered_fn answered, void *arg)
+{
+    struct direct *direct = make(request, span);
+    if (direct == NULL)
+        return NULL;
+    direct->answered_fn = answered;
+    direct->answered_arg = arg;
+    direct->repeated = true; /* it is a second question itself, of this node or of the mesh */
+    go(direct);
+    return direct;
+}
+
+void mirror_direct_alone(struct direct *direct)
+{
+    take_request(direct);
+    if (direct->err != 0)
+        refuse(direct);
+}
+
+void mirror_direct_stop(struct direct *direct)
+{
+    struct mirror *mirror = direct->request->mirror;
+    direct_free(direct);
+    admit(mirror);
 }

@@ -201,6 +201,9 @@ static void pulls_page(struct page *page, struct agent *agent)
         mirror->tags_off);
     one(page, "tags_moved_total", "counter", "Tags that moved though a rule says `fixed`.",
         mirror->tags_moved);
+    one(page, "direct_beside_total", "counter",
+        "Questions for a blob asked beside a mesh that gave nothing of it yet.",
+        mirror->direct_beside);
     one(page, "direct_repeated_total", "counter",
         "Questions for a blob asked once more beside one without an answer.",
         mirror->direct_repeated);

@@ -41,6 +41,7 @@ struct mirror_counters {
     uint64_t blobs_done, blobs_cut, direct, direct_fallback; /* direct: around the mesh */
     uint64_t direct_bytes;                                   /* given to clients by those */
     uint64_t unasked;         /* on a stale grant, of a registry that was silent a moment ago */
+    uint64_t direct_beside;   /* questions asked beside a mesh that gave nothing yet */
     uint64_t direct_repeated; /* questions asked once more beside a silent one */
     /* Layers that a client had not asked for: each begun one is used, unused or failed in the end.
      */

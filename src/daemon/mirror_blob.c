@@ -13,17 +13,22 @@
 #include "log.h"
 #include "mirror_internal.h"
 
-/* No first byte through the mesh for so long, and nothing of the blob came in the last tick: read
- * the origin directly. While bytes come, going there would only add to the crowd that it already
- * serves; the head then goes out before its time is up (HTTP-6: 10 s). */
-#define FIRST_BYTE_US (5ull * 1000000)
+/* No first byte through the mesh for so long, and nothing of the blob came of late: the registry is
+ * asked beside it. Early enough for one that takes 5 s to answer (O-3) before the head is due
+ * (HTTP-6: 10 s). */
+#define BESIDE_US (3500ull * 1000)
 /* However long the registry took before; with that (8 s) and direct.c's least time (0.5 s) below
  * HTTP-6's 10 s. */
-#define FIRST_BYTE_MIN_US (1000ull * 1000)
+#define MESH_MIN_US (1000ull * 1000)
 /* A read of the registry that runs already is as good as one around the mesh would be, and has a
  * head start: it gets so long (O-3: 5 s to the first byte), then another connection is tried. */
 #define FETCH_PATIENCE_US (7ull * 1000000)
-#define PROGRESS_TICK_US  (2ull * 1000000)
+/* While bytes come, going there would only add to the crowd that it already serves. */
+#define STILL_US (2ull * 1000000)
+#define LOOK_US  (500ull * 1000)
+/* A registry that answers us sooner than this is not slow: whoever reads it for the mesh is, or its
+ * question was lost. */
+#define QUICK_US (1ull * 1000000)
 
 struct blob_answer {
     struct mirror_request *request;
@@ -34,6 +39,9 @@ struct blob_answer {
     struct blob_span span;
     uint64_t opened;         /* progress when it began; a read that only started adds 1 */
     uint64_t progress;       /* when the timer last looked */
+    uint64_t moved_us;       /* it grew, or began */
+    uint64_t beside_us;      /* the registry is asked, at the earliest; then: was asked */
+    struct direct *beside;   /* the question to it, or NULL */
     struct blob_chunk chunk; /* the first one, got before the head is sent */
     bool has_chunk;
     bool streaming; /* the exchange owns us now */
@@ -47,12 +55,20 @@ static void timer_closed(uv_handle_t *handle)
     (void)loop_alloc(NULL, answer, 0);
 }
 
+static void ask_no_more(struct blob_answer *answer)
+{
+    if (answer->beside != NULL)
+        mirror_direct_stop(answer->beside);
+    answer->beside = NULL;
+}
+
 /* Gives everything back; the request stays with the caller. */
 static void answer_close(struct blob_answer *answer)
 {
     if (answer->over)
         return;
     answer->over = true;
+    ask_no_more(answer);
     if (answer->has_chunk)
         blob_chunk_done(&answer->chunk);
     if (answer->image != NULL)
@@ -121,6 +137,7 @@ static void stream(struct blob_answer *answer)
     struct response response;
     char range[RANGE_TEXT_BYTES];
     (void)uv_timer_stop(&answer->timer);
+    ask_no_more(answer);
     mirror__first_byte(request);
     mirror_blob_head(request, &answer->span, answer->has_chunk ? answer->chunk.tier : 0, &response,
                      range);
@@ -143,20 +160,50 @@ static void note_around(const struct mirror_request *request, uint64_t size_byte
 }
 
 /* `error`: why the mesh gave it up; 0: there was no first byte in time. */
-static void go_direct(struct blob_answer *answer, int error)
+static void note_direct(const struct blob_answer *answer, int error)
 {
-    struct mirror_request *request = answer->request;
-    struct blob_span span = answer->span;
+    const struct mirror_request *request = answer->request;
     char name[SHORT_HEX_BYTES];
     log_to(&request->mirror->config.loop->env, LOG_DEBUG,
            "mirror: around the mesh blob=%s ms=%" PRIu64 " fetching=%d",
            short_hex(request->route.digest.bytes, name),
            (mirror__now_us(request->mirror) - request->started_us) / 1000,
            !answer->reader.ended && blob_read_fetching(&answer->reader));
-    note_around(request, span.size, error == 0 ? AROUND_NO_FIRST_BYTE : AROUND_FAILED, error);
-    answer_close(answer);
+    note_around(request, answer->span.size, error == 0 ? AROUND_NO_FIRST_BYTE : AROUND_FAILED,
+                error);
     request->mirror->counters.direct_fallback++;
-    mirror_direct(request, &span);
+}
+
+static void go_direct(struct blob_answer *answer, int error)
+{
+    struct mirror_request *request = answer->request;
+    struct blob_span span = answer->span;
+    struct direct *beside = answer->beside;
+    note_direct(answer, error);
+    answer->beside = NULL;
+    answer_close(answer);
+    if (beside != NULL)
+        mirror_direct_alone(beside);
+    else
+        mirror_direct(request, &span);
+}
+
+/* The registry begins to give the bytes to us (true: they are taken), which is also what the head
+ * waited for. Who brings the blob in for the mesh gets them as well: where it does, or the registry
+ * is only slow, theirs are the better ones, for everybody's would be as many copies. */
+static bool answered_beside(void *arg)
+{
+    struct blob_answer *answer = arg;
+    enum transfer_outlook outlook = blob_read_outlook(&answer->reader);
+    bool quick = mirror__now_us(answer->request->mirror) - answer->beside_us < QUICK_US;
+    if (outlook == TRANSFER_OUTLOOK_MOVES || (outlook == TRANSFER_OUTLOOK_ASKED && !quick)) {
+        stream(answer);
+        return false;
+    }
+    note_direct(answer, 0);
+    answer->beside = NULL;
+    answer_close(answer);
+    return true;
 }
 
 /* Tries for the first span; then the head goes out. */
@@ -197,28 +244,48 @@ static void on_failed(void *arg, int status)
         go_direct(answer, status);
 }
 
+/* It is time to ask the registry beside the mesh. */
+static bool is_still(const struct blob_answer *answer, uint64_t now_us)
+{
+    bool patient = now_us - answer->request->started_us < FETCH_PATIENCE_US &&
+                   blob_read_fetching(&answer->reader);
+    return !patient && now_us >= answer->beside_us && now_us - answer->moved_us >= STILL_US;
+}
+
+static void ask_beside(struct blob_answer *answer, uint64_t now_us)
+{
+    struct mirror_request *request = answer->request;
+    answer->beside_us = now_us;
+    answer->beside = mirror_direct_beside(request, &answer->span, answered_beside, answer);
+    request->mirror->counters.direct_beside += answer->beside != NULL;
+}
+
 static void on_timer(uv_timer_t *timer)
 {
     struct blob_answer *answer = timer->data;
-    struct mirror_request *request = answer->request;
     if (answer->streaming || answer->over)
         return;
+    uint64_t now_us = mirror__now_us(answer->request->mirror);
+    uint64_t due_us = answer->request->started_us + MIRROR_HEAD_US;
     uint64_t progress = blob_read_progress(&answer->reader);
-    uint64_t took_us = mirror__now_us(request->mirror) - request->started_us;
-    bool patient = took_us < FETCH_PATIENCE_US && blob_read_fetching(&answer->reader);
-    if (progress <= answer->progress && !patient) {
+    bool moves = blob_read_outlook(&answer->reader) == TRANSFER_OUTLOOK_MOVES;
+    if (progress > answer->progress || moves)
+        answer->moved_us = now_us;
+    answer->progress = progress;
+    if (moves)
+        ask_no_more(answer);
+    if (now_us + LOOK_US / 2 > due_us && (progress > answer->opened + 1 || moves)) {
+        stream(answer); /* bytes come, and it is too late for another look */
+        return;
+    }
+    if (now_us >= due_us && now_us >= answer->beside_us) {
         go_direct(answer, 0);
         return;
     }
-    answer->progress = progress;
-    uint64_t left_us = took_us < MIRROR_HEAD_US ? MIRROR_HEAD_US - took_us : 0;
-    if (left_us < PROGRESS_TICK_US / 2 && progress > answer->opened + 1)
-        stream(answer); /* bytes came, and it is too late for another look at what moves */
-    else if (left_us < PROGRESS_TICK_US / 2)
-        go_direct(answer, 0);
-    else
-        (void)uv_timer_start(timer, on_timer,
-                             (left_us < PROGRESS_TICK_US ? left_us : PROGRESS_TICK_US) / 1000, 0);
+    if (answer->beside == NULL && is_still(answer, now_us))
+        ask_beside(answer, now_us);
+    uint64_t wait_us = now_us + LOOK_US < due_us || now_us >= due_us ? LOOK_US : due_us - now_us;
+    (void)uv_timer_start(timer, on_timer, (wait_us + 999) / 1000, 0);
 }
 
 static void client_gone(void *arg)
@@ -229,12 +296,13 @@ static void client_gone(void *arg)
     mirror_request__free(request);
 }
 
-/* The mesh's time for the first byte; what the registry took to authorise is part of it. */
-static uint64_t first_byte_us(const struct mirror_request *request)
+/* When the mesh has had its time for the first byte; what the registry took to authorise is part of
+ * it. */
+static uint64_t beside_due_us(const struct mirror_request *request)
 {
-    uint64_t took_us = mirror__now_us(request->mirror) - request->started_us;
-    uint64_t left_us = took_us < FIRST_BYTE_US ? FIRST_BYTE_US - took_us : 0;
-    return left_us < FIRST_BYTE_MIN_US ? FIRST_BYTE_MIN_US : left_us;
+    uint64_t least_us = mirror__now_us(request->mirror) + MESH_MIN_US;
+    uint64_t due_us = request->started_us + BESIDE_US;
+    return due_us < least_us ? least_us : due_us;
 }
 
 /* 0, or E_*: nothing was opened and the request is still the caller's. */
@@ -271,7 +339,9 @@ static int open_answer(struct mirror_request *request, const struct blob_span *s
     answer->opened = answer->progress = blob_read_progress(&answer->reader);
     (void)uv_timer_init(&mirror->config.loop->uv, &answer->timer);
     answer->timer.data = answer;
-    (void)uv_timer_start(&answer->timer, on_timer, first_byte_us(request) / 1000, 0);
+    answer->moved_us = mirror__now_us(mirror);
+    answer->beside_us = beside_due_us(request);
+    (void)uv_timer_start(&answer->timer, on_timer, LOOK_US / 1000, 0);
     exchange_on_gone(request->exchange, client_gone, answer);
     if (http_request_header(exchange_request(request->exchange), "range") == NULL)
         answer->image = mirror_prefetch__began(request);

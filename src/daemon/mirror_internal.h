@@ -209,6 +209,18 @@ struct blob_span {
 };
 /* Streams a span of a blob from the origin to the client, around the mesh. */
 void mirror_direct(struct mirror_request *request, const struct blob_span *span);
+/* The same beside the mesh, for a caller who keeps the request and stops or takes it over before
+ * that is freed. `answered(arg)` is called at most once, when the registry begins to give the
+ * bytes: true, the request is no longer the caller's; false, after mirror_direct_stop. What the
+ * registry refuses is kept for mirror_direct_alone. NULL without memory. */
+struct direct;
+typedef bool (*direct_answered_fn)(void *arg);
+struct direct *mirror_direct_beside(struct mirror_request *request, const struct blob_span *span,
+                                    direct_answered_fn answered, void *arg);
+/* Nothing else is hoped for: the request is answered as by mirror_direct. May answer at once. */
+void mirror_direct_alone(struct direct *direct);
+/* Ends it without an answer; only before `answered` gave true, and before mirror_direct_alone. */
+void mirror_direct_stop(struct direct *direct);
 /* Head of a blob's answer: 200 or 206. `range` is storage for a header's value; tier 0: not told.
  */
 #define RANGE_TEXT_BYTES 64

@@ -31,8 +31,8 @@ def start_stub(lab, port=None, store_port=STORE_PORT) -> Process:
 
 
 @contextmanager
-def bad_registry(nodes=1, extra=None):
-    with Lab(nodes) as lab:
+def bad_registry(nodes=1, extra=None, zones=1):
+    with Lab(nodes, zones) as lab:
         lab.processes.append(start_stub(lab))
         ask_stub(lab, "/v2/")  # it answers: what a test measures is not its start
         lab.start_nodes(extra)

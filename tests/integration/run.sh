@@ -3,7 +3,7 @@
 # All integration tests, or those named (file names without .py). Real registry, real clients, real sockets.
 cd "$(dirname "$0")/../.." || exit 1
 names=("$@")
-[ ${#names[@]} -gt 0 ] || names=(pull prefetch operate terminal page conformance clients matrix registries runtime_config deploy install systemd day tls topology bad_input bad_origin shapes lazy crowd kill liar restart lifecycle content_store datapath worse marked_secrets acr sim_cli sim_report)
+[ ${#names[@]} -gt 0 ] || names=(pull prefetch operate terminal page conformance clients matrix registries runtime_config deploy install systemd day tls topology bad_input bad_origin crowd_bad_origin shapes lazy crowd kill liar restart lifecycle content_store datapath worse marked_secrets acr sim_cli sim_report)
 passed=0 failed=0
 for name in "${names[@]}"; do
     echo "integration: $name"

@@ -3,7 +3,7 @@
 """A registry that misbehaves: the repository's last part names the fault. Bytes follow from the repository's name.
 
 Manifests and blobs of any repository exist; `GET /heal` ends all faults, `GET /expire` all tokens for lib/expires, `GET /break/503`
-answers that to everything until healed, `GET /log` tells what was asked. A second port plays the storage host that redirects lead to.
+answers that to everything until healed, `GET /log` tells what was asked, and how much of a slow body was `sent`. A second port plays the storage host that redirects lead to.
 Blobs are 3 MiB ("small") or 20 MiB ("big"); below layers/ there are ten of 1 MiB, below drip/ one of 400 KiB.
 """
 import argparse
@@ -88,8 +88,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         path = self.path.partition("?")[0]
         with self.state.lock:
-            self.state.log.append({"port": self.server.server_address[1], "method": self.command, "path": self.path, "at": time.monotonic(),
-                                   "range": self.headers.get("Range", ""), "authorization": self.headers.get("Authorization", "")})
+            self.entry = {"port": self.server.server_address[1], "method": self.command, "path": self.path, "at": time.monotonic(),
+                          "range": self.headers.get("Range", ""), "authorization": self.headers.get("Authorization", ""), "sent": 0}
+            self.state.log.append(self.entry)
         if path == "/log":
             self.answer(200, json.dumps(self.state.log).encode())
         elif path == "/heal":
@@ -241,11 +242,16 @@ class Handler(BaseHTTPRequestHandler):
         step = bytes_per_s // 10
         for at in range(first, last + 1, step):
             self.wfile.write(data[at:min(at + step, last + 1)])
+            self.entry["sent"] += min(step, last + 1 - at)
             time.sleep(0.1)
 
     def fault_drip(self, repository, reference, data):
         """5 s to the first byte, then 50 KB/s."""
         self.fault_slow(repository, reference, data, 50000)
+
+    def fault_late_start(self, repository, reference, data):
+        """5 s to the first byte, then 20 MB/s."""
+        self.fault_slow(repository, reference, data, 20000000)
 
     def fault_mute_once(self, repository, reference, data):
         """The first question gets no answer."""

@@ -1,0 +1,62 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Eight nodes at a registry that is slow or fails (SECURITY 4, rows O-3, O-4 and O-5; RES-5): each pull ends as it would for one node, and the registry is asked and read little more."""
+import subprocess
+import sys
+import time
+
+import it
+import stub_registry as stub
+from bad_origin import ACCEPT, NS, asked, bad_registry, fetch
+
+NODES = 8
+
+
+def pulls_at_once(lab, repository: str, which: str) -> list[tuple[str, float, float]]:
+    """(status, seconds to the head, seconds in all) of each node; bytes that are not right fail."""
+    wanted = stub.blob(repository, which)
+    path = f"/v2/{repository}/blobs/{stub.digest_of(wanted)}{NS}"
+    for node in lab.nodes:
+        it.check(fetch(node, f"/v2/{repository}/manifests/1{NS}", "-H", ACCEPT)[0] == 200, f"{repository}: no manifest")
+    targets = [node.dir / "pulled" for node in lab.nodes]
+    pulls = [subprocess.Popen(node.exec("curl", "-s", "-m", "60", "-o", target, "-w", "%{http_code} %{time_starttransfer} %{time_total}", f"http://127.0.0.1:{node.client_port}{path}"),
+                              stdout=subprocess.PIPE, text=True) for node, target in zip(lab.nodes, targets)]
+    found = []
+    for pull, target in zip(pulls, targets):
+        status, head, total = pull.communicate(timeout=70)[0].split()
+        it.check(status != "200" or target.read_bytes() == wanted, f"{repository} {which}: other bytes")
+        target.unlink(missing_ok=True)
+        found.append((status, float(head), float(total)))
+    return found
+
+
+def slow_crowd(lab, repository: str, which: str, copies_max: float):
+    """All at the same moment: each gets a head in time (HTTP-6), as it would straight from there, and the bytes leave the registry about once."""
+    found = pulls_at_once(lab, repository, which)
+    it.check(all(status == "200" for status, _, _ in found), f"O-3: {repository}: {found}")
+    it.check(max(head for _, head, _ in found) < 10, f"HTTP-6: {repository}: {found}")
+    gets = [r for r in asked(lab, repository) if r["method"] == "GET"]
+    copies = sum(r["sent"] for r in gets) / stub.sizes(repository)[which]
+    it.figure(f"{len(lab.nodes)} nodes, {repository} {which}: heads after {min(h for _, h, _ in found):.1f} to {max(h for _, h, _ in found):.1f} s, last byte after "
+              f"{max(t for _, _, t in found):.1f} s, {len(gets)} questions, {copies:.2f} copies")
+    it.check(copies <= copies_max, f"O-3: {repository}: {copies:.2f} copies left the registry")
+    it.check(len(gets) <= 2 * len(lab.nodes), f"O-3: {repository}: {len(gets)} questions from {len(lab.nodes)} nodes")
+
+
+def test_o_3_a_crowd_at_a_slow_registry():
+    """5 s to the first byte, then 50 KB/s, 400 KB/s and 20 MB/s."""
+    with bad_registry(NODES, {"transfer.prefetch": False}) as lab:
+        slow_crowd(lab, "drip/drip", "tiny", 1.4)
+        slow_crowd(lab, "lib/slow", "small", 1.4)
+        slow_crowd(lab, "lib/late-start", "small", 1.4)
+
+
+def test_o_3_a_crowd_in_two_zones():
+    """What another zone reads is waited for, too."""
+    with bad_registry(4, {"transfer.prefetch": False}, zones=2) as lab:
+        slow_crowd(lab, "drip/drip", "tiny", 1.4)
+        slow_crowd(lab, "lib/slow", "small", 1.4)
+
+
+if __name__ == "__main__":
+    sys.exit(it.main(globals(), seconds=150))
