@@ -309,7 +309,7 @@ static int conclude_one_side(const struct search *search, const char *where)
         aside(&plan->points[last->point], more, sizeof more);
     else if (find->metric == plan__metric("hit_ratio") && !(figure(search, last->point) > 0))
         (void)snprintf(more, sizeof more,
-                       "; no node pulls again what it had, so give an arrivals.trace");
+                       "; no node pulls again what it had, so set arrivals.for or a trace");
     else if (search->flat)
         (void)snprintf(more, sizeof more, ", and no other value changes it");
     plan->unanswered = plan->unanswered || !search->have_good;

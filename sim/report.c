@@ -24,60 +24,129 @@ double report__percentile(const double *sorted, size_t count, double share)
     return sorted[index < count ? index : count - 1];
 }
 
-/* Arrivals, and which blobs each node wants: bit per blob. */
-static uint64_t take_arrivals(const struct world *world, struct report_node *nodes,
-                              uint64_t *wanted, struct report_pulls *out)
+/* Pulls taken together: a node's, or a client's. */
+struct grouping {
+    struct report_node *groups;
+    uint32_t count;
+    bool by_client;
+    uint64_t *wanted, *had; /* owned, by group: bit per blob */
+    uint64_t first_us;      /* the first arrival */
+};
+
+/* NULL: the pull belongs to no client. */
+static struct report_node *group_of(const struct grouping *all, const struct world_pull *pull)
+{
+    uint32_t index = all->by_client ? pull->client - 1 : pull->node;
+    return index < all->count ? &all->groups[index] : NULL;
+}
+
+/* Arrivals, and which blobs each group wants. `of_node` has a bit per blob and node. */
+static void take_arrivals(const struct world *world, struct grouping *all, uint64_t *of_node,
+                          struct report_pulls *out)
 {
     size_t count;
     const struct world_pull *pulls = world_pulls(world, &count);
-    uint64_t first_us = UINT64_MAX, all = 0;
+    uint64_t everything = 0;
+    all->first_us = UINT64_MAX;
     for (size_t i = 0; i < count; i++)
-        first_us = pulls[i].started_us < first_us ? pulls[i].started_us : first_us;
+        all->first_us = pulls[i].started_us < all->first_us ? pulls[i].started_us : all->first_us;
     for (size_t i = 0; i < count; i++) {
-        struct report_node *node = &nodes[pulls[i].node];
-        double arrival_s = (double)(pulls[i].started_us - first_us) / 1e6;
+        struct report_node *group = group_of(all, &pulls[i]);
         uint64_t bit = 1ULL << pulls[i].blob, size = world_blob(world, pulls[i].blob)->size_bytes;
-        if (!node->pulled || arrival_s < node->arrival_s)
-            node->arrival_s = arrival_s;
-        node->pulled = true;
-        if ((wanted[pulls[i].node] & bit) == 0) {
-            node->wanted_bytes += size;
-            node->blobs++;
+        out->all_bytes += (everything & bit) == 0 ? size : 0;
+        everything |= bit;
+        if (group == NULL)
+            continue;
+        double arrival_s = (double)(pulls[i].started_us - all->first_us) / 1e6;
+        if (!group->pulled || arrival_s < group->arrival_s)
+            group->arrival_s = arrival_s;
+        group->pulled = true;
+        group->node = pulls[i].node;
+        uint64_t *wanted = &all->wanted[group - all->groups];
+        if ((*wanted & bit) == 0) {
+            group->wanted_bytes += size;
+            group->fresh_bytes += (of_node[pulls[i].node] & bit) == 0 ? size : 0;
+            group->blobs++;
         }
-        out->all_bytes += (all & bit) == 0 ? size : 0;
-        wanted[pulls[i].node] |= bit;
-        all |= bit;
+        *wanted |= bit;
+        of_node[pulls[i].node] |= bit;
     }
-    return first_us;
+}
+
+static void take_ends(const struct world *world, struct grouping *all, struct report_pulls *out)
+{
+    size_t count;
+    const struct world_pull *pulls = world_pulls(world, &count);
+    for (size_t i = 0; i < count; i++) {
+        struct report_node *group = group_of(all, &pulls[i]);
+        if (pulls[i].failed || pulls[i].done_us == 0) {
+            out->failed++;
+            continue;
+        }
+        if (group == NULL)
+            continue;
+        all->had[group - all->groups] |= 1ULL << pulls[i].blob;
+        double took_s = (double)(pulls[i].done_us - all->first_us) / 1e6 - group->arrival_s;
+        group->completion_s = took_s > group->completion_s ? took_s : group->completion_s;
+    }
+    for (uint32_t i = 0; i < all->count; i++) {
+        if (all->had[i] != all->wanted[i])
+            all->groups[i].completion_s = -1;
+    }
+}
+
+static void group_pulls(const struct world *world, struct grouping *all, struct report_pulls *out)
+{
+    static_assert(WORLD_BLOBS_MAX <= 64, "a bit per blob");
+    uint64_t *of_node = calloc(world->config.node_count, sizeof *of_node);
+    all->wanted = calloc(2ULL * all->count + 1, sizeof *all->wanted);
+    ASSERT(of_node != NULL && all->wanted != NULL);
+    all->had = all->wanted + all->count;
+    *out = (struct report_pulls){0};
+    for (uint32_t i = 0; i < all->count; i++)
+        all->groups[i] = (struct report_node){0};
+    take_arrivals(world, all, of_node, out);
+    take_ends(world, all, out);
+    free(all->wanted);
+    free(of_node);
 }
 
 void report__nodes(const struct world *world, struct report_node *nodes, uint32_t node_count,
                    struct report_pulls *out)
 {
-    static_assert(WORLD_BLOBS_MAX <= 64, "a bit per blob");
+    struct grouping all = {.groups = nodes, .count = node_count};
+    group_pulls(world, &all, out);
+}
+
+void report__clients(const struct world *world, struct report_node *clients, uint32_t count)
+{
+    struct report_pulls unused;
+    struct grouping all = {.groups = clients, .count = count, .by_client = true};
+    group_pulls(world, &all, &unused);
+}
+
+uint32_t report__clients_apart(const struct world *world)
+{
     size_t count;
     const struct world_pull *pulls = world_pulls(world, &count);
-    uint64_t *wanted = calloc(2ULL * node_count + 1, sizeof *wanted), *had = wanted + node_count;
-    ASSERT(wanted != NULL);
-    *out = (struct report_pulls){0};
-    for (uint32_t node = 0; node < node_count; node++)
-        nodes[node] = (struct report_node){0};
-    uint64_t first_us = take_arrivals(world, nodes, wanted, out);
-    for (size_t i = 0; i < count; i++) {
-        struct report_node *node = &nodes[pulls[i].node];
-        if (pulls[i].failed || pulls[i].done_us == 0) {
-            out->failed++;
-            continue;
-        }
-        had[pulls[i].node] |= 1ULL << pulls[i].blob;
-        double took_s = (double)(pulls[i].done_us - first_us) / 1e6 - node->arrival_s;
-        node->completion_s = took_s > node->completion_s ? took_s : node->completion_s;
+    uint32_t clients = 0;
+    bool apart = false;
+    for (size_t i = 0; i < count; i++)
+        clients = pulls[i].client > clients ? pulls[i].client : clients;
+    struct report_node *all = calloc(clients + 1ULL, sizeof *all);
+    double *first_s = calloc(world->config.node_count, sizeof *first_s);
+    ASSERT(all != NULL && first_s != NULL);
+    report__clients(world, all, clients);
+    for (uint32_t node = 0; node < world->config.node_count; node++)
+        first_s[node] = -1;
+    for (uint32_t i = 0; i < clients; i++) {
+        double *first = &first_s[all[i].node];
+        apart = apart || (all[i].pulled && *first >= 0 && fabs(*first - all[i].arrival_s) > 1e-7);
+        *first = all[i].pulled ? all[i].arrival_s : *first;
     }
-    for (uint32_t node = 0; node < node_count; node++) {
-        if (had[node] != wanted[node])
-            nodes[node].completion_s = -1;
-    }
-    free(wanted);
+    free(all);
+    free(first_s);
+    return apart ? clients : 0;
 }
 
 static double skew_of(const struct world *world, uint32_t node_count)
@@ -101,43 +170,66 @@ static void cost(struct report *out)
     out->rss_mib = (double)usage.ru_maxrss / 1024;
 }
 
-/* Completion with and without the mesh, and the bound. Returns the bytes all nodes pull. */
-static double take_times(const struct world_config *config, const struct report_node *nodes,
-                         struct report *out)
+/* Percentiles with and without the mesh, and the bound. */
+static void take_times(const struct world_config *config, const struct report_node *entries,
+                       uint32_t count, struct report *out)
 {
-    double *seconds = calloc(config->node_count, sizeof *seconds);
-    double *without = calloc(config->node_count, sizeof *without);
+    double *seconds = calloc(count + 1ULL, sizeof *seconds);
+    double *without = calloc(count + 1ULL, sizeof *without);
     double payload = 0;
-    size_t pulled = 0;
+    size_t pulled = 0, complete = 0;
     uint32_t layers = 0;
     ASSERT(seconds != NULL && without != NULL);
-    for (uint32_t node = 0; node < config->node_count; node++) {
-        payload += (double)nodes[node].wanted_bytes;
-        out->bytes = nodes[node].wanted_bytes > out->bytes ? nodes[node].wanted_bytes : out->bytes;
-        layers = nodes[node].blobs > layers ? nodes[node].blobs : layers;
-        if (nodes[node].pulled && nodes[node].completion_s >= 0)
-            seconds[out->nodes_complete++] = nodes[node].completion_s;
-        else if (nodes[node].pulled)
-            out->nodes_incomplete++;
+    for (uint32_t i = 0; i < count; i++) {
+        payload += (double)entries[i].wanted_bytes;
+        out->bytes = entries[i].wanted_bytes > out->bytes ? entries[i].wanted_bytes : out->bytes;
+        layers = entries[i].blobs > layers ? entries[i].blobs : layers;
+        if (entries[i].pulled && entries[i].completion_s >= 0)
+            seconds[complete++] = entries[i].completion_s;
     }
-    qsort(seconds, out->nodes_complete, sizeof *seconds, by_value);
-    out->p50_s = report__percentile(seconds, out->nodes_complete, 0.5);
-    out->p90_s = report__percentile(seconds, out->nodes_complete, 0.9);
-    out->p99_s = report__percentile(seconds, out->nodes_complete, 0.99);
-    out->p999_s = report__percentile(seconds, out->nodes_complete, 0.999);
-    out->last_s = report__percentile(seconds, out->nodes_complete, 1);
-    int err = report__no_mesh(config, nodes, layers, without);
+    qsort(seconds, complete, sizeof *seconds, by_value);
+    out->p50_s = report__percentile(seconds, complete, 0.5);
+    out->p90_s = report__percentile(seconds, complete, 0.9);
+    out->p99_s = report__percentile(seconds, complete, 0.99);
+    out->p999_s = report__percentile(seconds, complete, 0.999);
+    out->last_s = report__percentile(seconds, complete, 1);
+    int err = report__no_mesh(config, entries, count, layers, without);
     ASSERT(err == 0);
-    for (uint32_t node = 0; node < config->node_count; node++) {
-        if (nodes[node].pulled)
-            without[pulled++] = without[node];
+    for (uint32_t i = 0; i < count; i++) {
+        if (entries[i].pulled)
+            without[pulled++] = without[i];
     }
     qsort(without, pulled, sizeof *without, by_value);
     out->no_mesh_p50_s = report__percentile(without, pulled, 0.5);
     out->no_mesh_last_s = report__percentile(without, pulled, 1);
+    /* Clients that come one after the other do not share the links. */
+    payload = out->by_client ? (double)out->bytes : payload;
     out->bound_s = out->bytes > 0 ? report__bound_s(config, out->bytes, payload) : 0;
     free(seconds);
     free(without);
+}
+
+static void take_clients(const struct world *world, const struct world_config *config,
+                         uint32_t count, struct report *out)
+{
+    struct report_node *clients = calloc(count + 1ULL, sizeof *clients);
+    ASSERT(clients != NULL);
+    report__clients(world, clients, count);
+    out->by_client = true;
+    take_times(config, clients, count, out);
+    free(clients);
+}
+
+/* Counts nodes; returns the bytes that all pull, each blob once a node. */
+static double count_nodes(const struct report_node *nodes, struct report *out)
+{
+    double payload = 0;
+    for (uint32_t node = 0; node < out->nodes; node++) {
+        bool complete = nodes[node].completion_s >= 0;
+        payload += (double)nodes[node].wanted_bytes;
+        out->nodes_complete += nodes[node].pulled && complete;
+        out->nodes_incomplete += nodes[node].pulled && !complete;
+    }
     return payload;
 }
 
@@ -169,7 +261,12 @@ void report_make(struct world *world, const struct world_config *config, struct 
     cost(out);
     report__nodes(world, nodes, config->node_count, &pulls);
     out->pulls_failed = pulls.failed;
-    double payload = take_times(config, nodes, out);
+    double payload = count_nodes(nodes, out);
+    uint32_t clients = report__clients_apart(world);
+    if (clients > 0)
+        take_clients(world, config, clients, out);
+    else
+        take_times(config, nodes, config->node_count, out);
     free(nodes);
     for (uint32_t node = 0; node < config->node_count; node++) {
         struct node_bytes bytes;
@@ -210,18 +307,19 @@ void report__json_figures(const struct report *report, FILE *to)
         plain(report->p50_s), plain(report->p90_s), plain(report->p99_s), plain(report->p999_s),
         plain(report->last_s), plain(report->p50_s / bound), plain(report->p99_s / bound),
         plain(report->p999_s / bound), plain(report->last_s / bound));
-    fprintf(to,
-            " \"origin_copies\": %.4f, \"cross_zone_copies\": %.4f, \"control_fraction\": %.5f, "
-            "\"upload_skew\": %.2f,\n"
-            " \"origin_bytes\": %" PRIu64 ", \"cross_zone_bytes\": %" PRIu64
-            ", \"throttled\": %" PRIu64 ", \"evicted_bytes\": %" PRIu64
-            ",\n \"pulls_failed\": %u, \"nodes_incomplete\": %u, \"wrong_bytes\": %" PRIu64
-            ", \"no_mesh\": {\"p50_s\": %.3f, \"last_s\": %.3f},\n",
-            plain(report->origin_copies), plain(report->cross_zone_copies),
-            plain(report->control_fraction), plain(report->upload_skew), report->origin_bytes,
-            report->cross_zone_bytes, report->throttled, report->evicted_bytes,
-            report->pulls_failed, report->nodes_incomplete, report->wrong_bytes,
-            plain(report->no_mesh_p50_s), plain(report->no_mesh_last_s));
+    fprintf(
+        to,
+        " \"origin_copies\": %.4f, \"cross_zone_copies\": %.4f, \"control_fraction\": %.5f, "
+        "\"upload_skew\": %.2f, \"hit_ratio\": %.4f,\n"
+        " \"completion_of\": \"%s\", \"origin_bytes\": %" PRIu64 ", \"cross_zone_bytes\": %" PRIu64
+        ", \"throttled\": %" PRIu64 ", \"evicted_bytes\": %" PRIu64
+        ",\n \"pulls_failed\": %u, \"nodes_incomplete\": %u, \"wrong_bytes\": %" PRIu64
+        ", \"no_mesh\": {\"p50_s\": %.3f, \"last_s\": %.3f},\n",
+        plain(report->origin_copies), plain(report->cross_zone_copies),
+        plain(report->control_fraction), plain(report->upload_skew), plain(report->hit_ratio),
+        report->by_client ? "clients" : "nodes", report->origin_bytes, report->cross_zone_bytes,
+        report->throttled, report->evicted_bytes, report->pulls_failed, report->nodes_incomplete,
+        report->wrong_bytes, plain(report->no_mesh_p50_s), plain(report->no_mesh_last_s));
     const struct report_faultless *faultless = &report->faultless;
     if (faultless->compared)
         fprintf(to,

@@ -43,12 +43,16 @@ struct report_faultless {
 struct report {
     uint64_t seed;
     uint32_t nodes, zones;
-    double bound_s;                             /* ALGORITHMS §1, for all bytes a node pulls */
-    double p50_s, p90_s, p99_s, p999_s, last_s; /* completion, each from the node's own arrival */
+    double bound_s; /* ALGORITHMS §1, for all bytes a node pulls */
+    /* Completion, each from the node's own arrival; where nodes pull images at several times, of
+       each client from its own start. */
+    double p50_s, p90_s, p99_s, p999_s, last_s;
+    bool by_client;
+    double hit_ratio; /* share of the pulled bytes that the nodes' own caches gave */
     double origin_copies, cross_zone_copies;
     double control_fraction; /* control bytes from the first pull on / payload bytes */
     double upload_skew;      /* most / mean bytes uploaded by a node */
-    uint64_t bytes;          /* of a node that pulls everything */
+    uint64_t bytes;          /* of a node that pulls everything; by_client: of the largest image */
     uint64_t origin_bytes, cross_zone_bytes, wrong_bytes;
     uint64_t throttled, evicted_bytes;    /* of world_totals and world_node_bytes */
     uint32_t pulls_failed;                /* or never ended; those repeated later, too */

@@ -43,27 +43,34 @@ static int take_nodes(struct report_data *data, struct world *world,
                       const struct world_config *config)
 {
     struct report_pulls pulls;
-    uint32_t count = data->node_count;
+    uint32_t count = data->node_count, clients = report__clients_apart(world);
+    uint32_t entry_count = clients > 0 ? clients : count;
+    struct report_node *of_clients = room(clients, sizeof *of_clients);
     data->nodes = room(count, sizeof *data->nodes);
-    data->completion_s = room(count, sizeof *data->completion_s);
+    data->completion_s = room(entry_count, sizeof *data->completion_s);
     data->upload_bytes = room(count, sizeof *data->upload_bytes);
-    data->no_mesh_s = room(count, sizeof *data->no_mesh_s);
+    data->no_mesh_s = room(entry_count, sizeof *data->no_mesh_s);
     if (data->nodes == NULL || data->completion_s == NULL || data->upload_bytes == NULL ||
-        data->no_mesh_s == NULL)
+        data->no_mesh_s == NULL || of_clients == NULL) {
+        free(of_clients);
         return E_NO_MEMORY;
+    }
     report__nodes(world, data->nodes, count, &pulls);
-    int err =
-        report__no_mesh(config, data->nodes, count > 0 ? data->nodes[0].blobs : 0, data->no_mesh_s);
+    report__clients(world, of_clients, clients);
+    const struct report_node *entries = clients > 0 ? of_clients : data->nodes;
+    int err = report__no_mesh(config, entries, entry_count, count > 0 ? entries[0].blobs : 0,
+                              data->no_mesh_s);
+    for (uint32_t node = 0; node < count; node++)
+        data->upload_bytes[node] = (double)world_uploaded(world, node);
+    for (uint32_t i = 0; i < entry_count && err == 0; i++) {
+        if (entries[i].pulled && entries[i].completion_s >= 0)
+            data->completion_s[data->completion_count++] = entries[i].completion_s;
+        if (entries[i].pulled)
+            data->no_mesh_s[data->pulled_count++] = data->no_mesh_s[i];
+    }
+    free(of_clients);
     if (err != 0)
         return err;
-    for (uint32_t node = 0; node < count; node++) {
-        const struct report_node *one = &data->nodes[node];
-        data->upload_bytes[node] = (double)world_uploaded(world, node);
-        if (one->pulled && one->completion_s >= 0)
-            data->completion_s[data->completion_count++] = one->completion_s;
-        if (one->pulled)
-            data->no_mesh_s[data->pulled_count++] = data->no_mesh_s[node];
-    }
     qsort(data->no_mesh_s, data->pulled_count, sizeof *data->no_mesh_s, ascending);
     qsort(data->completion_s, data->completion_count, sizeof *data->completion_s, ascending);
     qsort(data->upload_bytes, count, sizeof *data->upload_bytes, descending);

@@ -16,11 +16,14 @@
 /* Steps of the heat map's scale: 0 nothing .. 10 everything. */
 #define REPORT_LEVELS 11
 
-/* One node's pulls as one. A pull that failed and was repeated counts by its repetition. */
+/* One node's pulls as one, or one client's. A pull that failed and was repeated counts by its
+ * repetition. */
 struct report_node {
+    uint32_t node;
     double arrival_s;      /* since the first node's */
     double completion_s;   /* from its arrival; < 0: it never had everything */
     uint64_t wanted_bytes; /* of all blobs it pulled, each once */
+    uint64_t fresh_bytes;  /* of those that nobody on its node pulled before */
     uint32_t blobs;        /* of those */
     bool pulled;           /* it had a pull at all */
 };
@@ -55,6 +58,11 @@ struct report_pulls {
     uint32_t failed;    /* pulls that failed or never ended, repeated ones too */
     uint64_t all_bytes; /* sizes of all blobs that somebody pulled, each once */
 };
+/* The same of clients, of which there are `count`; a client's number is its index + 1. */
+void report__clients(const struct world *world, struct report_node *clients, uint32_t count);
+/* Clients in the world if some node has two that began at different times; else 0: a node's
+ * pulls are one. */
+uint32_t report__clients_apart(const struct world *world);
 /* Fills `nodes` of node_count entries from the world's pulls. */
 void report__nodes(const struct world *world, struct report_node *nodes, uint32_t node_count,
                    struct report_pulls *out);
@@ -63,10 +71,11 @@ void report__nodes(const struct world *world, struct report_node *nodes, uint32_
 
 /* The bound in seconds for nodes that pull `bytes` each, payload_bytes together. */
 double report__bound_s(const struct world_config *config, uint64_t bytes, double payload_bytes);
-/* Seconds from arrival to completion of each node without a mesh (0: it pulls nothing), each with
- * `layers` connections. 0 or E_NO_MEMORY. */
+/* Seconds from arrival to completion of each of `count` nodes, or clients, without a mesh (0: it
+ * pulls nothing, or nothing new to its node, which is taken to keep everything), each with `layers`
+ * connections. 0 or E_NO_MEMORY. */
 MUST_USE int report__no_mesh(const struct world_config *config, const struct report_node *nodes,
-                             uint32_t layers, double *out_s);
+                             uint32_t count, uint32_t layers, double *out_s);
 
 /* ---- report.c ---- */
 

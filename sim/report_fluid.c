@@ -117,21 +117,21 @@ static void serve(struct share *waiting, size_t count, struct share *heap,
 }
 
 int report__no_mesh(const struct world_config *config, const struct report_node *nodes,
-                    uint32_t layers, double *out_s)
+                    uint32_t node_count, uint32_t layers, double *out_s)
 {
-    struct share *shares = calloc(2ULL * config->node_count + 1, sizeof *shares);
+    struct share *shares = calloc(2ULL * node_count + 1, sizeof *shares);
     if (shares == NULL)
         return E_NO_MEMORY;
     size_t count = 0;
-    for (uint32_t node = 0; node < config->node_count; node++) {
+    for (uint32_t node = 0; node < node_count; node++) {
         out_s[node] = 0;
-        if (nodes[node].pulled)
+        if (nodes[node].fresh_bytes > 0)
             shares[count++] = (struct share){.arrival_s = nodes[node].arrival_s,
-                                             .bytes = (double)nodes[node].wanted_bytes,
+                                             .bytes = (double)nodes[node].fresh_bytes,
                                              .node = node};
     }
     qsort(shares, count, sizeof *shares, by_arrival);
-    serve(shares, count, shares + config->node_count, config, own_bps(config, layers), out_s);
+    serve(shares, count, shares + node_count, config, own_bps(config, layers), out_s);
     free(shares);
     return 0;
 }

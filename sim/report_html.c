@@ -31,6 +31,16 @@ static void lead(const struct report *report, FILE *to)
     uint32_t complete = report->nodes_complete;
     char nodes[HTML_NUMBER_BYTES], size[HTML_NUMBER_BYTES], last[HTML_NUMBER_BYTES];
     char copies[HTML_NUMBER_BYTES], without[HTML_NUMBER_BYTES];
+    if (report->by_client) {
+        fprintf(
+            to,
+            "<p class=\"lead\">%s pulls of images of up to %s took <b>%s</b> at most; %.1f %% of "
+            "their bytes were on their node; the registry sends each byte <b>%s times</b>.</p>\n",
+            html_count(nodes, report->clients.count), html_bytes(size, (double)report->bytes),
+            html_time(last, report->last_s), report->hit_ratio * 100,
+            html_number(copies, report->origin_copies));
+        return;
+    }
     fprintf(to,
             "<p class=\"lead\">%s %s the %s image after <b>%s</b>; the registry sends it "
             "<b>%s times</b>; without the mesh <b>%s</b>.</p>\n",

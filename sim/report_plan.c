@@ -59,10 +59,10 @@ static void csv_figures(FILE *to, const struct report *report)
     fprintf(to, ",%" PRIu64 ",%u,%u,%" PRIu64 ",%.3f,%.3f,%.3f,%.3f,%.3f,%.3f", report->seed,
             report->nodes, report->zones, report->bytes, report->bound_s, report->p50_s,
             report->p90_s, report->p99_s, report->p999_s, report->last_s);
-    fprintf(to, ",%.4f,%.4f,%" PRIu64 ",%" PRIu64 ",%.5f,%.2f,%u,%" PRIu64 ",%.3f",
-            report->origin_copies, report->cross_zone_copies, report->origin_bytes,
-            report->cross_zone_bytes, report->control_fraction, report->upload_skew,
-            report->pulls_failed, report->wrong_bytes, report->no_mesh_last_s);
+    fprintf(to, ",%.4f,%.4f,%.4f,%" PRIu64 ",%" PRIu64 ",%.5f,%.2f,%u,%" PRIu64 ",%.3f",
+            report->origin_copies, report->cross_zone_copies, report->hit_ratio,
+            report->origin_bytes, report->cross_zone_bytes, report->control_fraction,
+            report->upload_skew, report->pulls_failed, report->wrong_bytes, report->no_mesh_last_s);
     fprintf(to, ",%" PRIu64 ",%.2f,%.2f,%.1f,%016" PRIx64 "\n", report->events, report->wall_s,
             report->cpu_s, report->rss_mib, report->trace_hash);
 }
@@ -74,7 +74,7 @@ int report_plan_csv(const struct report_plan *plan, FILE *to)
         html_csv(to, plan->keys[i]);
     }
     fputs(",seed,nodes,zones,bytes,bound_s,p50_s,p90_s,p99_s,p999_s,last_s,origin_copies,"
-          "cross_zone_copies,origin_bytes,cross_zone_bytes,control_fraction,upload_skew,"
+          "cross_zone_copies,hit_ratio,origin_bytes,cross_zone_bytes,control_fraction,upload_skew,"
           "pulls_failed,wrong_bytes,no_mesh_last_s,events,wall_s,cpu_s,rss_mib,trace_hash\n",
           to);
     for (size_t row = 0; row < plan->row_count; row++) {

@@ -84,12 +84,16 @@ static void plot_completion(const struct report *report, const struct report_dat
     char label[2 * HTML_NUMBER_BYTES], time[HTML_NUMBER_BYTES];
     struct plot plot = {0};
     bool beside = report->no_mesh_last_s <= SHOWN_TOGETHER * report->last_s;
+    bool clients = report->by_client;
     double most = fmax(report->last_s, report->bound_s);
     most = beside ? fmax(most, report->no_mesh_last_s) : most;
-    plot_axis_time(&plot.x, "time since the node asked", most + 0.3 * (most - report->bound_s));
+    plot_axis_time(&plot.x, clients ? "time since it was asked for" : "time since the node asked",
+                   most + 0.3 * (most - report->bound_s));
     /* From a little before the bound: all that can differ lies behind it. */
-    plot.x.low = fmax(report->bound_s - 0.3 * (most - report->bound_s), 0);
-    plot_axis_number(&plot.y, "nodes that have the whole image", "%", 1);
+    plot.x.low = clients ? 0 : fmax(report->bound_s - 0.3 * (most - report->bound_s), 0);
+    plot_axis_number(
+        &plot.y, clients ? "pulls that have the whole image" : "nodes that have the whole image",
+        "%", 1);
     plot.y.unit = 0.01;
     html_figure_begin(to, "completion", "Who has the image when");
     plot_begin(&plot, to, "completion", "Completion of the nodes",
@@ -101,11 +105,13 @@ static void plot_completion(const struct report *report, const struct report_dat
     size_t count =
         completion_steps(data->completion_s, data->completion_count, data->pulled_count, x, y);
     plot_line(&plot, "c-mesh thick", x, y, count);
-    plot_read(&plot, &(struct plot_values){"c-mesh", "nodes done", x, y, count});
+    plot_read(&plot,
+              &(struct plot_values){"c-mesh", clients ? "pulls done" : "nodes done", x, y, count});
     plot_end(&plot);
-    const struct plot_key keys[] = {{"c-mesh thick", "nodes of this run", true},
-                                    {"c-bound dash", "fluid bound", true},
-                                    {"c-none dots", "without the mesh", true}};
+    const struct plot_key keys[] = {
+        {"c-mesh thick", clients ? "pulls of this run" : "nodes of this run", true},
+        {"c-bound dash", "fluid bound", true},
+        {"c-none dots", "without the mesh", true}};
     plot_legend(to, keys, beside ? 3 : 2);
     html_figure_end(to, "Steep and close to the bound: everybody is served alike and nobody is "
                         "left behind. The time axis begins shortly before the bound.");

@@ -145,6 +145,7 @@ struct scenario {
     uint32_t image_count; /* after loading at least 1 */
     uint64_t arrivals;    /* enum scenario_arrivals */
     uint64_t within_us, batch_ppm, every_us, per_second_milli;
+    uint64_t for_us; /* poisson: jobs on any node for so long; 0: each node arrives once */
     struct scenario_text trace_file;
     struct scenario_arrival *trace; /* owned; by time */
     uint32_t trace_count;

@@ -83,6 +83,11 @@ static void print_people(const struct scenario *scenario, const struct scenario_
     printf("%s: %u nodes, %u zones, %.1f MiB each, seed %" PRIu64 "\n", scenario->name.text,
            scenario->world.node_count, scenario->world.zone_count, (double)r->bytes / (1 << 20),
            scenario->world.seed);
+    if (r->by_client)
+        printf(
+            "  %u pulls of images, each from its own start; %.1f %% of their bytes were on their "
+            "node\n",
+            r->clients.count, r->hit_ratio * 100);
     printf("  completion    p50 %.2f s  p90 %.2f s  p99 %.2f s  p99.9 %.2f s  last %.2f s\n",
            r->p50_s, r->p90_s, r->p99_s, r->p999_s, r->last_s);
     printf("  bound %.2f s   p50 %.3f x  p99 %.3f x  p99.9 %.3f x  last %.3f x\n", r->bound_s,

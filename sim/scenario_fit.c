@@ -294,6 +294,22 @@ static int fit_trace(struct fit *fit)
     return err;
 }
 
+/* Jobs end before the run does, and their pulls have room in memory. */
+static int fit_jobs(struct fit *fit)
+{
+    const struct scenario *scenario = fit->scenario;
+    if (scenario->for_us == 0)
+        return 0;
+    if (scenario->arrivals != ARRIVALS_POISSON)
+        return fail_key(fit, "arrivals.for", "does nothing without kind: poisson");
+    if (scenario->for_us >= scenario->limit_us)
+        return fail_key(fit, "arrivals.for", "must be less than run.limit, when all pulls end");
+    if ((double)scenario->for_us / 1e9 * (double)scenario->per_second_milli > SCENARIO_ARRIVALS_MAX)
+        return fail_key(fit, "arrivals.for", "more than %d arrivals at that rate",
+                        SCENARIO_ARRIVALS_MAX);
+    return 0;
+}
+
 /* ---- faults ---- */
 
 /* Keys that do something with each kind, beside kind and at. */
@@ -394,6 +410,10 @@ int scenario_fit(struct scenario *scenario, const char *place, struct scenario_e
         err = fit_images(&fit);
     if (err == 0 && scenario->arrivals == ARRIVALS_TRACE)
         err = fit_trace(&fit);
+    else if (err == 0 && was_set(&fit, "arrivals.trace") && scenario->trace_file.text[0] != '\0')
+        err = fail_key(&fit, "arrivals.trace", "does nothing without kind: trace");
+    if (err == 0)
+        err = fit_jobs(&fit);
     for (uint32_t i = 0; i < scenario->fault_count && err == 0; i++)
         err = fit_fault(&fit, &scenario->faults[i]);
     return err;

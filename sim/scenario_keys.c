@@ -193,6 +193,10 @@ static const struct scenario_key keys[] = {
      .help = "rolling: time between batches; 0: each when the one before is done"},
     {"arrivals.rate", SCENARIO_MILLI, SELF(per_second_milli), RANGE(1, 1000000000),
      .help = "poisson: nodes per second on average"},
+    {"arrivals.for", SCENARIO_TIME, SELF(for_us), RANGE(S, 24 * HOUR), OR_ZERO,
+     .help =
+         "poisson: for so long jobs come, each with one image (by `nodes` of images as weights) "
+         "on any node, had before or not; 0: each node comes once"},
     {"arrivals.trace", SCENARIO_PATH, SELF(trace_file), RANGE(0, SCENARIO_TEXT_BYTES - 1),
      .help = "trace: a file with lines of `seconds node [image]`"},
 

@@ -32,8 +32,9 @@
 /* One client: an image on a node, some layers at a time. */
 struct client {
     uint32_t node, image;
-    uint32_t next;  /* layer to start next */
-    uint32_t first; /* index of its layers' pulls in drive.layer_pulls */
+    uint32_t number; /* from 1 on */
+    uint32_t next;   /* layer to start next */
+    uint32_t first;  /* index of its layers' pulls in drive.layer_pulls */
     uint32_t retries;
     uint64_t started_us; /* or the last time it began again */
     bool waits;          /* has layers to start */
@@ -111,16 +112,21 @@ static void add_action(struct drive *drive, struct action action)
 static uint32_t start_layer(struct drive *drive, const struct client *client, uint32_t layer,
                             uint64_t at_us)
 {
-    return world_pull(drive->world, client->node, drive->first_blob[client->image] + layer, at_us,
-                      TRANSFER_READ_STREAM);
+    uint32_t pull = world_pull(drive->world, client->node, drive->first_blob[client->image] + layer,
+                               at_us, TRANSFER_READ_STREAM);
+    world_set_client(drive->world, pull, client->number);
+    return pull;
 }
 
 static void begin_client(struct drive *drive, uint32_t node, uint32_t image, uint64_t at_us)
 {
     uint32_t layers = drive->scenario->images[image].layer_count;
     uint64_t order = drive->scenario->order;
-    struct client client = {
-        .node = node, .image = image, .first = (uint32_t)drive->layer_count, .started_us = at_us};
+    struct client client = {.node = node,
+                            .image = image,
+                            .number = (uint32_t)drive->client_count + 1,
+                            .first = (uint32_t)drive->layer_count,
+                            .started_us = at_us};
     for (uint32_t i = 0; i < layers; i++) {
         bool now = order == 0 || i < order;
         drive->layer_pulls = grown(drive->layer_pulls, drive->layer_count, &drive->layer_capacity,
@@ -236,14 +242,45 @@ static uint32_t batch_size(const struct drive *drive)
     return (uint32_t)((nodes + 999999) / 1000000);
 }
 
+/* Microseconds to the next of arrivals that know nothing of each other. */
+static double next_gap_us(struct drive *drive)
+{
+    double uniform = ((double)(prng_next(&drive->prng) >> 11) + 1) / 9007199254740993.0;
+    return -log(uniform) / (double)drive->scenario->per_second_milli * 1e9;
+}
+
 static void plan_poisson(struct drive *drive)
 {
-    double at_s = 0, per_second = (double)drive->scenario->per_second_milli / 1000;
+    double at_us = 0;
     for (; drive->nodes_arrived < drive->node_count; drive->nodes_arrived++) {
-        double uniform = ((double)(prng_next(&drive->prng) >> 11) + 1) / 9007199254740993.0;
-        at_s += -log(uniform) / per_second;
-        arrive(drive, drive->nodes[drive->nodes_arrived], drive->zero_us + (uint64_t)(at_s * 1e6));
+        at_us += next_gap_us(drive);
+        arrive(drive, drive->nodes[drive->nodes_arrived], drive->zero_us + (uint64_t)at_us);
     }
+}
+
+/* One of the images, by their shares. */
+static uint32_t draw_image(struct drive *drive)
+{
+    const struct scenario *scenario = drive->scenario;
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < scenario->image_count; i++)
+        sum += scenario->images[i].share_ppm;
+    uint64_t drawn = prng_below(&drive->prng, sum);
+    uint32_t image = 0;
+    for (; drawn >= scenario->images[image].share_ppm; image++)
+        drawn -= scenario->images[image].share_ppm;
+    return image;
+}
+
+/* Jobs: one image on one node each, for a while. What a node had before may still be there. */
+static void plan_jobs(struct drive *drive)
+{
+    double for_us = (double)drive->scenario->for_us;
+    for (double at_us = next_gap_us(drive); at_us < for_us; at_us += next_gap_us(drive)) {
+        uint32_t node = drive->nodes[prng_below(&drive->prng, drive->node_count)];
+        begin_client(drive, node, draw_image(drive), drive->zero_us + (uint64_t)at_us);
+    }
+    drive->nodes_arrived = drive->node_count;
 }
 
 static void arrive_traced(struct drive *drive, const struct scenario_arrival *arrival)
@@ -267,6 +304,10 @@ static void plan_arrivals(struct drive *drive)
             arrive_within(drive, batch_size(drive), drive->zero_us + i * scenario->every_us);
         break;
     case ARRIVALS_POISSON:
+        if (scenario->for_us > 0) {
+            plan_jobs(drive);
+            break;
+        }
         shuffle(&drive->prng, drive->nodes, drive->node_count);
         plan_poisson(drive);
         break;
@@ -813,6 +854,7 @@ int scenario_run(const struct scenario *scenario, struct world **world, struct s
     count_bytes(drive.world, out);
     report_make(drive.world, &scenario->world, &out->report);
     count_images(&drive, &out->report);
+    out->report.hit_ratio = scenario_hit_ratio(out);
     drive_close(&drive);
     *world = drive.world;
     return 0;

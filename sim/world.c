@@ -542,6 +542,12 @@ uint32_t world_pull(struct world *world, uint32_t node, uint32_t blob, uint64_t 
     return index;
 }
 
+void world_set_client(struct world *world, uint32_t pull, uint32_t client)
+{
+    ASSERT(pull < world->pull_count);
+    world->pulls[pull].client = client;
+}
+
 uint64_t world_origin_bytes(const struct world *world, uint32_t blob)
 {
     ASSERT(blob < world->blob_count);

@@ -167,6 +167,7 @@ struct world_pull {
     uint64_t reader_id;
     uint32_t position; /* piece the client is at */
     uint32_t next;     /* of the same node and blob, while it runs */
+    uint32_t client;   /* as world_set_client says; 0: of none */
 };
 
 struct world_totals {
@@ -290,6 +291,8 @@ const struct blob_info *world_blob(const struct world *world, uint32_t blob);
 /* A pull begins at this time. Returns its index. */
 uint32_t world_pull(struct world *world, uint32_t node, uint32_t blob, uint64_t at_us,
                     enum transfer_read_mode mode);
+/* The pull is part of what client `client` (from 1 on) brings in: for reports alone. */
+void world_set_client(struct world *world, uint32_t pull, uint32_t client);
 /* Bytes of a blob that the origin gave. */
 uint64_t world_origin_bytes(const struct world *world, uint32_t blob);
 const struct world_pull *world_pulls(const struct world *world, size_t *count);

@@ -119,10 +119,11 @@ def test_the_example_changes_nothing():
 
 def test_shipped_scenarios_run_by_name_from_anywhere():
     names = re.findall(r"^  (\S+) +\d+ nodes", sim("list", cwd="/").stdout, re.M)
-    check(names == ["acr-300", "churn-300", "flash-10000", "flash-5000", "kraken-2600", "late-300", "model-300", "rolling-300",
+    check(names == ["acr-300", "churn-300", "flash-10000", "flash-5000", "jobs-40", "kraken-2600", "late-300", "model-300", "rolling-300",
                     "rollout-1000", "small-1000", "zone-copies-300"], str(names))
     for name in names:
-        run = json.loads(sim("run", name, "--set", "nodes=9", "--set", "image.layers=4MiB,1MiB", "--json", cwd="/").stdout)
+        small = "arrivals.for=9s" if name == "jobs-40" else "image.layers=4MiB,1MiB"
+        run = json.loads(sim("run", name, "--set", "nodes=9", "--set", small, "--json", cwd="/").stdout)
         check(run["scenario"] == name and run["nodes"] == 9 and run["per_client"]["failed"] == run["nodes_incomplete"], f"{name}: {run}")
 
 
@@ -164,6 +165,42 @@ def test_an_image_passes_through_a_smaller_cache():
     run = checked("model-300", "nodes=30", "image.layers=500MB,500MB", "cache.capacity=512MiB", "arrivals.within=200ms",
                   "checks.p50=1.5", "checks.p99=1.6", "checks.last=1.6")
     check(run["evicted_bytes"] > 30 * (1e9 - 513 * 2**20), "nothing was evicted")
+
+
+def test_disk_for_a_hit_ratio_is_found():
+    words = ("jobs-40", "--set", "nodes=6", "--set", "arrivals.for=2min", "--set", "arrivals.rate=0.5", "--mbit", "40000", "--quiet")
+    plan = json.loads(sim("plan", *words, "--find", "cache.capacity", "--target", "hit_ratio>=0.3").stdout)
+    ratios = [row["hit_ratio"] for row in plan["rows"]]
+    check(plan["answers"][0].startswith("least cache.capacity for hit_ratio >= 0.3: "), plan["answers"][0])
+    check(min(ratios) < 0.3 <= max(ratios), str(ratios))
+    check(all(row["completion_of"] == "clients" for row in plan["rows"]), "whose times")
+    figure(plan["answers"][0])
+
+
+def test_every_key_and_column_is_explained():
+    """docs/simulator-model.md names every member of the JSON and every column of the CSV files."""
+    page = Path("docs/simulator-model.md").read_text()
+    named = set(re.findall(r"`([a-z0-9_.]+)`", page))
+
+    def keys(value):
+        for key, inner in value.items() if isinstance(value, dict) else ():
+            yield key
+            yield from keys(inner)
+            for element in inner if isinstance(inner, list) else ():
+                yield from keys(element)
+    with tempfile.TemporaryDirectory() as folder:
+        files = [f"{folder}/{name}" for name in ("a.csv", "s.csv", "p.csv")]
+        run = json.loads(sim("run", "churn-300", "--set", "nodes=9", "--set", "image.layers=1MiB", "--csv", files[0], "--series", files[1]).stdout)
+        mix = json.loads(sim("run", "jobs-40", "--set", "nodes=5", "--set", "arrivals.for=9s").stdout)
+        plan = json.loads(sim("plan", "--nodes", "3", "--mib", "1", "--csv", files[2]).stdout)
+        for row in plan["rows"]:
+            row["values"] = {}
+        found = {*keys(run), *keys(mix), *keys(plan)}
+        for path in files:
+            found |= set(Path(path).read_text().splitlines()[0].split(","))
+    missing = sorted(found - named)
+    check(not missing, f"not explained: {missing}")
+    check("faultless" in found and "images" in found and "rows" in found, "not all were looked at")
 
 
 def test_files_are_written():

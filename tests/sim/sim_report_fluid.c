@@ -57,16 +57,16 @@ static void everybody_at_once_shares_evenly(void **state)
     struct report_node nodes[4] = {0};
     double seconds[4];
     for (size_t i = 0; i < 3; i++)
-        nodes[i] = (struct report_node){.pulled = true, .wanted_bytes = 1000};
-    assert_int_equal(report__no_mesh(&config, nodes, 1, seconds), 0);
+        nodes[i] = (struct report_node){.pulled = true, .fresh_bytes = 1000};
+    assert_int_equal(report__no_mesh(&config, nodes, config.node_count, 1, seconds), 0);
     for (size_t i = 0; i < 3; i++)
         near(seconds[i], 30);
     near(seconds[3], 0);
     config.origin_bps = 1000000; /* then the node's own link binds */
-    assert_int_equal(report__no_mesh(&config, nodes, 1, seconds), 0);
+    assert_int_equal(report__no_mesh(&config, nodes, config.node_count, 1, seconds), 0);
     near(seconds[0], 1);
     config.origin_conn_bps = 100; /* or its connections */
-    assert_int_equal(report__no_mesh(&config, nodes, 4, seconds), 0);
+    assert_int_equal(report__no_mesh(&config, nodes, config.node_count, 4, seconds), 0);
     near(seconds[0], 2.5);
 }
 
@@ -74,10 +74,10 @@ static void a_late_node_slows_the_others_down(void **state)
 {
     (void)state;
     struct world_config config = links(2, 1000, 100);
-    struct report_node nodes[2] = {{.pulled = true, .wanted_bytes = 1000},
-                                   {.pulled = true, .wanted_bytes = 1000, .arrival_s = 5}};
+    struct report_node nodes[2] = {{.pulled = true, .fresh_bytes = 1000},
+                                   {.pulled = true, .fresh_bytes = 1000, .arrival_s = 5}};
     double seconds[2];
-    assert_int_equal(report__no_mesh(&config, nodes, 1, seconds), 0);
+    assert_int_equal(report__no_mesh(&config, nodes, config.node_count, 1, seconds), 0);
     near(seconds[0], 15); /* 5 s alone, 10 s at half the rate */
     near(seconds[1], 15); /* 10 s at half the rate, 5 s alone */
 }
@@ -89,7 +89,7 @@ static void model(const struct world_config *config, const struct report_node *n
     uint32_t count = config->node_count, done = 0;
     bool ended[MODEL_NODES] = {false};
     for (uint32_t i = 0; i < count; i++)
-        left[i] = (double)nodes[i].wanted_bytes;
+        left[i] = (double)nodes[i].fresh_bytes;
     while (done < count) {
         uint32_t active = 0;
         double step_s = INFINITY;
@@ -129,9 +129,9 @@ static void sharing_agrees_with_the_model(void **state)
         double seconds[MODEL_NODES], wanted[MODEL_NODES];
         for (uint32_t i = 0; i < count; i++)
             nodes[i] = (struct report_node){.pulled = true,
-                                            .wanted_bytes = 1 + prng_below(&prng, 50000),
+                                            .fresh_bytes = 1 + prng_below(&prng, 50000),
                                             .arrival_s = (double)prng_below(&prng, 20000) / 1000};
-        assert_int_equal(report__no_mesh(&config, nodes, 1, seconds), 0);
+        assert_int_equal(report__no_mesh(&config, nodes, config.node_count, 1, seconds), 0);
         model(&config, nodes, wanted);
         for (uint32_t i = 0; i < count; i++)
             near(seconds[i], wanted[i]);

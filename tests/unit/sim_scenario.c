@@ -190,6 +190,13 @@ static void every_mistake_has_its_line(void **state)
     } cases[] = {
         {"nodes: 0\n", "s.yaml:1: nodes: \"0\" is not allowed; allowed: 1..16384"},
         {"seed: 1\nnodes: 99999\n", "s.yaml:2: nodes: \"99999\" is not allowed"},
+        {"arrivals: {for: 10s}\n", "s.yaml:1: arrivals.for: does nothing without kind: poisson"},
+        {"arrivals: {kind: poisson, for: 2h}\n",
+         "s.yaml:1: arrivals.for: must be less than run.limit"},
+        {"arrivals: {kind: poisson, for: 30min, rate: 10000}\n",
+         "s.yaml:1: arrivals.for: more than 1000000 arrivals"},
+        {"arrivals: {trace: t.txt}\n",
+         "s.yaml:1: arrivals.trace: does nothing without kind: trace"},
         {"nodes: 1.5\n", "s.yaml:1: nodes: \"1.5\" is not allowed"},
         {"nodes: -3\n", "s.yaml:1: nodes: \"-3\" is not allowed"},
         {"nodes: [3]\n", "s.yaml:1: nodes: a list is not allowed here"},
