@@ -83,6 +83,15 @@ void gossip_advance(struct gossip *gossip, uint64_t now_us);
 uint64_t gossip_deadline_us(const struct gossip *gossip);
 bool gossip_next_result(struct gossip *gossip, struct gossip_event *out);
 
+/* The round trip of the last probe that was answered directly; false if none was since the last
+ * call. `sure`: its ping was sent once (RFC 6298 §3), else it took `took_us` at most. */
+struct gossip_rtt {
+    struct node_id id;
+    uint64_t took_us;
+    bool sure;
+};
+bool gossip_next_rtt(struct gossip *gossip, struct gossip_rtt *out);
+
 /* View. Order: by node id. Self is included. */
 size_t gossip_count(const struct gossip *gossip); /* ALIVE + SUSPECT + LEAVING, self included */
 /* Over all known, also DEAD and LEFT, copied to *out; false past the end. */

@@ -94,7 +94,7 @@ enum transfer_result_kind {
     /* Nothing flows with `peer` any more; the host may close an idle session. */
     TRANSFER_RELEASE,
     /* Send piece `piece` of `blob` with its voucher to `peer`; answer with transfer_upload_end. At
-       most twice upload_slots at a time. */
+       most six times upload_slots at a time, 64 MiB; twice where peers are near. */
     TRANSFER_UPLOAD,
     /* Stop an upload if it has not begun; transfer_upload_end is still due. */
     TRANSFER_UPLOAD_CANCEL,
@@ -161,6 +161,11 @@ void transfer_member_down(struct transfer *transfer, uint64_t now_us, const stru
  * E_NO_MEMORY, E_FULL (more labels than the directory has room for): nothing has changed. */
 MUST_USE int transfer_update_self(struct transfer *transfer, uint64_t now_us,
                                   const struct topology *topology);
+
+/* A round trip to a member that the mesh measured otherwise, in us: how long answers are waited
+ * for, and how much may be in flight, follow from such. Not sure: the question was repeated
+ * meanwhile, and it is that long at most. Ids that are not known are ignored. */
+void transfer_rtt(struct transfer *transfer, const struct node_id *id, uint64_t took_us, bool sure);
 
 /* ---- blobs and local readers ---- */
 /*

@@ -89,7 +89,7 @@ uint32_t checkers_judge(const struct checkers_facts *facts)
         [CHECKER_ORIGIN] = facts->origin_copies > facts->origin_allowed,
         [CHECKER_CONTROL] = facts->control_bps > CHECKERS_CONTROL_BPS,
         [CHECKER_LEAKS] = facts->leaks > 0,
-        [CHECKER_BUDGETS] = facts->most_uploads > CHECKERS_UPLOADS ||
+        [CHECKER_BUDGETS] = facts->most_uploads > facts->uploads_allowed ||
                             facts->most_reads > CHECKERS_READS ||
                             facts->most_inflight > CHECKERS_INFLIGHT,
         [CHECKER_OWNERS] = facts->double_reads > 0,
@@ -134,9 +134,9 @@ static void explain(const struct checkers_facts *facts, enum checker which, FILE
         break;
     case CHECKER_BUDGETS:
         fprintf(to,
-                "a node had %u uploads (%d allowed), %u reads from the origin (%d), %u requests "
+                "a node had %u uploads (%u allowed), %u reads from the origin (%d), %u requests "
                 "(%d)\n",
-                facts->most_uploads, CHECKERS_UPLOADS, facts->most_reads, CHECKERS_READS,
+                facts->most_uploads, facts->uploads_allowed, facts->most_reads, CHECKERS_READS,
                 facts->most_inflight, CHECKERS_INFLIGHT);
         break;
     case CHECKER_OWNERS:

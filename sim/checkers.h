@@ -26,12 +26,15 @@ enum checker {
 
 /* Mean bytes of datagrams that a node may send per second: a guess, ten times what is seen. */
 #define CHECKERS_CONTROL_BPS 65536
-/* What one node may have under way: uploads as struct transfer_config says; reads as far as leases
+/* What one node may have under way: uploads as struct transfer_config says, more where others are
+ * far: round trips of CHECKERS_FAR_US; reads as far as leases
  * are asked for ahead of slow answers, and two without a lease; requests as many as it has room
  * for. */
-#define CHECKERS_UPLOADS  24
-#define CHECKERS_READS    34
-#define CHECKERS_INFLIGHT 128
+#define CHECKERS_UPLOADS     24
+#define CHECKERS_UPLOADS_FAR 72
+#define CHECKERS_FAR_US      30000
+#define CHECKERS_READS       34
+#define CHECKERS_INFLIGHT    128
 
 struct checkers_facts {
     uint64_t stuck;          /* pulls that did not end, or failed without a cause */
@@ -42,6 +45,7 @@ struct checkers_facts {
     double origin_copies, origin_allowed;
     double control_bps; /* per node */
     uint64_t leaks, double_reads, crossed_bytes;
+    uint32_t uploads_allowed;
     uint32_t most_uploads, most_reads, most_inflight; /* of one node at one time */
 };
 

@@ -521,6 +521,8 @@ void faults_play(struct world *world, struct faults *faults, struct faults_outco
     out->facts.stuck = retry(world, faults, to);
     out->facts.origin_copies = (double)world_totals(world)->origin_bytes / (double)faults->bytes;
     out->facts.origin_allowed = faults_copies_allowed(faults);
+    bool far = 2 * faults->config.latency_zone_us >= CHECKERS_FAR_US;
+    out->facts.uploads_allowed = far ? CHECKERS_UPLOADS_FAR : CHECKERS_UPLOADS;
     (void)world_run(world, world_now_us(world) + 40 * SECOND_US, false);
     (void)run_checked(world, world_now_us(world) + 300 * SECOND_US, nodes, &out->facts);
     out->facts.failed_again = checkers_bad_pulls(world, first_pulls);

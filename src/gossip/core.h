@@ -210,11 +210,12 @@ struct gossip {
     uint32_t last_seq;
     uint64_t last_order;
 
-    uint64_t host_us;     /* latest time seen from the host */
-    uint64_t paused_us;   /* sum of the spells we were not run in */
-    uint64_t now_us;      /* local time of this call */
-    uint64_t deadline_us; /* promised at the end of the last call; local, never before it */
-    uint64_t reply_left;  /* bytes that may answer the request at hand (DHT-2) */
+    uint64_t host_us;      /* latest time seen from the host */
+    uint64_t paused_us;    /* sum of the spells we were not run in */
+    uint64_t now_us;       /* local time of this call */
+    uint64_t deadline_us;  /* promised at the end of the last call; local, never before it */
+    struct gossip_rtt rtt; /* took_us 0: none */
+    uint64_t reply_left;   /* bytes that may answer the request at hand (DHT-2) */
 
     /* members */
     struct directory *directory;

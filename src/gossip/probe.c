@@ -249,9 +249,15 @@ void gossip__on_ping(struct gossip *g, const struct peer_addr *from)
         gossip__revive_later(g, sender); /* it can reach us: perhaps we can reach it again */
 }
 
-/* An ACK ends all that wait for this node. */
+/* An ACK ends all that wait for this node. What was found on the way of helpers is no round trip.
+ */
 static void settle(struct gossip *g, uint32_t index)
 {
+    const struct op *probe = find_probe(g, index);
+    if (probe != NULL && probe->step <= STEP_REPEATED)
+        g->rtt = (struct gossip_rtt){.id = *gossip__id(g, index),
+                                     .took_us = g->now_us - probe->started_us + 1,
+                                     .sure = probe->step == STEP_PINGED};
     for (unsigned i = g->op_count; i-- > 0;) {
         if (g->ops[i].node != index)
             continue;
@@ -261,6 +267,15 @@ static void settle(struct gossip *g, uint32_t index)
             gossip__health_change(g, -1);
         op_remove(g, i);
     }
+}
+
+bool gossip_next_rtt(struct gossip *g, struct gossip_rtt *out)
+{
+    if (g->rtt.took_us == 0)
+        return false;
+    *out = g->rtt;
+    g->rtt.took_us = 0;
+    return true;
 }
 
 void gossip__on_ack(struct gossip *g, const struct peer_addr *from)

@@ -262,6 +262,14 @@ static bool next_order(struct mesh *mesh, struct mesh_event *out)
     return true;
 }
 
+/* Probes go on all the time: before its first pull a node knows how far away others are. */
+static void pass_rtt(struct mesh *mesh)
+{
+    struct gossip_rtt rtt;
+    if (gossip_next_rtt(mesh->gossip, &rtt))
+        transfer_rtt(mesh->transfer, &rtt.id, rtt.took_us, rtt.sure);
+}
+
 int mesh_receive(struct mesh *mesh, uint64_t now_us, const struct node_id *from_id,
                  const struct peer_addr *from, const uint8_t *msg, size_t msg_bytes)
 {
@@ -274,8 +282,11 @@ int mesh_receive(struct mesh *mesh, uint64_t now_us, const struct node_id *from_
     if (type >= WIRE_ORDER_FIRST && type <= WIRE_ORDER_LAST)
         return receive_order(mesh, from_id, from, msg, msg_bytes);
     mesh->others_called = true;
-    if (type >= WIRE_GOSSIP_FIRST && type <= WIRE_GOSSIP_LAST)
-        return gossip_receive(mesh->gossip, now_us, from, msg, msg_bytes);
+    if (type >= WIRE_GOSSIP_FIRST && type <= WIRE_GOSSIP_LAST) {
+        err = gossip_receive(mesh->gossip, now_us, from, msg, msg_bytes);
+        pass_rtt(mesh);
+        return err;
+    }
     if (type >= WIRE_DHT_FIRST && type <= WIRE_DHT_LAST)
         return dht_receive(mesh->dht, now_us, from, msg, msg_bytes);
     return E_NOT_FOUND;

@@ -111,6 +111,8 @@ static uint32_t lease_window(const struct transfer *transfer, const struct blob 
 {
     if (transfer__is_behind(transfer, blob))
         return WINDOW_BEHIND;
+    if (blob->swarm->far_us > 0) /* reads are long for round trips, not for want of rate */
+        return WINDOW_MAX;
     uint32_t window = blob->layout.segment_count / 6;
     uint32_t least = leases_are_quick(transfer, blob->swarm) ? WINDOW_QUICK : WINDOW_MIN;
     if (window < least)
@@ -217,7 +219,8 @@ static bool link_is_busy(struct transfer *transfer, const struct blob *blob)
     uint64_t used = budget_before(transfer, blob);
     uint64_t rate = transfer__rate_best(transfer);
     uint64_t coming = transfer->inflight_bytes + used * segment_bytes(blob);
-    return used > 0 && rate > 0 && coming > rate * BUSY_LINK_US / S;
+    uint64_t span_us = BUSY_LINK_US + transfer__far_rounds_us(blob->swarm);
+    return used > 0 && rate > 0 && coming > rate * span_us / S;
 }
 
 /* Of two nodes one is ahead, and the other's uplink is of little use to it: that one shall read the

@@ -110,6 +110,7 @@ struct swarm *transfer__swarm(struct transfer *transfer, struct blob *blob)
     uint64_t now_us = transfer->now_us;
     swarm->started_us = swarm->working_us = swarm->progress_us = now_us;
     swarm->have_due_us = UINT64_MAX;
+    transfer__far_update(transfer, swarm);
     swarm->have_credit = HAVE_CREDIT_MAX;
     swarm->announce_due_us = swarm->grow_due_us = now_us;
     swarm->run_bytes = transfer__live(transfer) <= 1 ? RUN_BYTES_MIN : RUN_BYTES_FIRST;

@@ -85,6 +85,7 @@ struct neighbour {
     uint8_t fallbacks;
     uint32_t lease_us, took_us; /* as it says, 0 unknown */
     uint32_t rx_sequence, tx_sequence;
+    uint64_t greeted_us; /* the first HELLO */
     uint64_t hello_us, sent_us, resync_us;
 };
 
@@ -118,6 +119,7 @@ struct swarm {
     uint8_t dirty[PAGES_MAX / 8 + 1]; /* pages of have changed since the last HAVE */
     uint32_t repair_count;            /* pieces with PIECE_REPAIR */
     uint32_t piece_us;                /* mean from request to piece */
+    uint32_t far_us;                  /* round trip to the neighbours; 0: near, or unknown */
     uint64_t crowd_us;                /* last evidence that others pull too; 0: none */
     uint64_t origin_pause_us;
 
@@ -261,6 +263,13 @@ void transfer__on_resync(struct transfer *transfer, uint16_t from, const struct 
 void transfer__on_bye(struct transfer *transfer, uint16_t from, const struct wire_note *note);
 void transfer__on_peers(struct transfer *transfer, uint16_t from, const struct wire_peers *peers);
 
+/* ---- rtt.c ---- */
+
+/* How far away the neighbours are, or while there are none, nodes usually. */
+void transfer__far_update(const struct transfer *transfer, struct swarm *swarm);
+/* The time of bytes that far neighbours need in flight on top: 0 where they are near. */
+uint64_t transfer__far_rounds_us(const struct swarm *swarm);
+
 /* ---- avoid.c ---- */
 
 /* A node did not deliver what it was said to have: a segment, or AVOID_WHOLE. The oldest of
@@ -317,6 +326,7 @@ struct request {
     uint32_t serial;
     uint32_t bytes;
     uint64_t sent_us;   /* first */
+    uint64_t asked_us;  /* the message, once there was a session */
     uint64_t resend_us; /* next */
     uint64_t heard_us;  /* last answer or bytes */
     uint64_t due_us;    /* by its first QUEUED it has begun long before; 0: none came */
@@ -356,7 +366,7 @@ void transfer__on_busy(struct transfer *transfer, uint16_t from, const struct wi
 #define UPLOADS_PER_PEER 16
 
 /* Running at a time, of config.upload_slots. */
-#define UPLOADS_RUNNING_MAX(slots) (2 * (slots))
+#define UPLOADS_RUNNING_MAX(slots) (6 * (slots))
 
 struct upload {
     uint64_t id;

@@ -77,6 +77,13 @@ enum link_state {
     LINK_UP,         /* pieces can flow; ends by transfer_session_down */
 };
 
+/* Round trips of control messages; all 0 while none is known. */
+struct rtt {
+    uint32_t mean_us, spread_us; /* SRTT and RTTVAR of RFC 6298 */
+    uint32_t least_us;           /* without queues */
+    uint8_t guesses; /* so many answers, all to repeated questions: at most so long; 0: surer */
+};
+
 /* What this node remembers of a node it deals with. */
 struct peer {
     uint16_t node;
@@ -96,6 +103,7 @@ struct peer {
     uint64_t connect_us;     /* asked at */
     uint64_t retry_us;       /* not before */
     uint8_t connect_fails;   /* in a row */
+    struct rtt rtt;
 };
 
 struct zone {
@@ -200,6 +208,7 @@ struct transfer {
     uint32_t peer_count, desk_count, home_count, board_count;
     uint32_t liar_next;
     uint32_t request_serial;
+    struct rtt usual_rtt[2]; /* in the own zone, beyond its border */
 
     struct nodes nodes;
     struct transfer_config config; /* defaults filled in */
@@ -352,6 +361,18 @@ void transfer__heard(struct transfer *transfer, uint16_t node);
 void transfer__silent(struct transfer *transfer, uint16_t node);
 /* To be asked last: silent of late, or known to lie. */
 bool transfer__is_silent(const struct transfer *transfer, uint16_t node);
+
+/* ---- round trips (rtt.c) ---- */
+
+/* A node answered at once what was sent then. Not sure: it was repeated since, which counts only
+ * while nothing better is known (RFC 6298 §3). */
+void transfer__rtt_note(struct transfer *transfer, uint16_t node, uint64_t sent_us, bool sure);
+/* How long its answer is waited for, at least least_us, at most 3 s or least_us. */
+uint64_t transfer__rto_us(const struct transfer *transfer, uint16_t node, uint64_t least_us);
+/* The same for any node of the own zone, or beyond it if none is known there. */
+uint64_t transfer__mesh_rto_us(const struct transfer *transfer, uint64_t least_us);
+/* Of the own zone, or beyond its border if this node is alone in it; 0 unknown. */
+uint32_t transfer__usual_rtt_us(const struct transfer *transfer);
 
 /* ---- rate (link.c) ---- */
 

@@ -134,7 +134,8 @@ static void first_byte(struct transfer *transfer, struct blob *blob)
     uint32_t front = transfer__front(transfer, blob);
     if (front == blob->layout.piece_count || !bitfield_get(&swarm->open, front) ||
         transfer->heard_us >= swarm->started_us ||
-        transfer->now_us - swarm->started_us < FIRST_BYTE_US || transfer->fallbacks > 0)
+        transfer->now_us - swarm->started_us < transfer__mesh_rto_us(transfer, FIRST_BYTE_US) ||
+        transfer->fallbacks > 0)
         return;
     if (transfer->mesh_quiet_us == 0)
         transfer->mesh_quiet_us = transfer->now_us;
@@ -153,7 +154,7 @@ uint64_t transfer__fallback_deadline(const struct transfer *transfer)
 {
     uint64_t deadline_us = UINT64_MAX;
     for (const struct blob *blob = transfer->active; blob != NULL; blob = blob->next_active) {
-        uint64_t at_us = blob->swarm->started_us + FIRST_BYTE_US;
+        uint64_t at_us = blob->swarm->started_us + transfer__mesh_rto_us(transfer, FIRST_BYTE_US);
         bool waits = blob->swarm->readers > 0 && transfer->heard_us < blob->swarm->started_us;
         if (waits && at_us > transfer->now_us && at_us < deadline_us)
             deadline_us = at_us;

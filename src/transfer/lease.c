@@ -191,7 +191,8 @@ void transfer__lease_want(struct transfer *transfer, struct lease *lease)
         want.flags |= WIRE_LEASE_AVOID | WIRE_LEASE_CONTACT;
         want.contact = transfer__node_contact(transfer, avoid);
     }
-    lease->due_us = transfer->now_us + RETRY_US + (lease->tries > 0 ? RETRY_US / 2 : 0);
+    uint64_t retry_us = transfer__rto_us(transfer, *keeper, RETRY_US);
+    lease->due_us = transfer->now_us + retry_us + (lease->tries > 0 ? retry_us / 2 : 0);
     lease->tries++;
     transfer__send_lease(transfer, *keeper, WIRE_TRANSFER_WANT, &want);
 }

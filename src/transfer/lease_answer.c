@@ -44,6 +44,16 @@ static void refuse_grant(struct transfer *transfer, uint16_t from, const struct 
     transfer__send_lease(transfer, from, WIRE_TRANSFER_RETURN, &back);
 }
 
+/* The zone keeper's first word to the first question is a round trip; what the home keeper says may
+ * have come by way of it. */
+static void note_answer(struct transfer *transfer, const struct lease *lease, uint16_t from,
+                        const struct wire_lease *answer)
+{
+    if (lease->state == LEASE_ASKING && answer->level == WIRE_LEVEL_ZONE &&
+        from == lease->zone_keeper)
+        transfer__rtt_note(transfer, from, lease->rank_us, lease->tries == 1);
+}
+
 void transfer__on_grant(struct transfer *transfer, uint16_t from, const struct wire_lease *answer)
 {
     struct blob *blob;
@@ -52,6 +62,7 @@ void transfer__on_grant(struct transfer *transfer, uint16_t from, const struct w
         refuse_grant(transfer, from, answer);
         return;
     }
+    note_answer(transfer, lease, from, answer);
     if (answer->level == WIRE_LEVEL_ZONE) {
         lease->zone_keeper = from;
         lease->zone_epoch = answer->epoch;
@@ -63,7 +74,8 @@ void transfer__on_grant(struct transfer *transfer, uint16_t from, const struct w
         }
         transfer__lease_move(lease, LEASE_HOME);
         lease->rank_us = transfer->now_us;
-        lease->due_us = transfer->now_us + RETRY_US; /* the zone keeper has asked for us */
+        /* The zone keeper has asked for us. */
+        lease->due_us = transfer->now_us + transfer__rto_us(transfer, from, RETRY_US);
         return;
     }
     if (!lease_is_asked(lease))
@@ -82,6 +94,7 @@ void transfer__on_pending(struct transfer *transfer, uint16_t from, const struct
     struct lease *lease = lease_of(transfer, answer, &blob);
     if (lease == NULL || !lease_is_asked(lease))
         return;
+    note_answer(transfer, lease, from, answer);
     uint32_t wait_ms = answer->arg < PENDING_MIN_MS ? PENDING_MIN_MS : answer->arg;
     wait_ms = wait_ms > PENDING_MAX_MS ? PENDING_MAX_MS : wait_ms;
     blob->swarm->crowd_us = blob->swarm->pending_us = transfer->now_us;

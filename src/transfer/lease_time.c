@@ -49,8 +49,17 @@ static uint64_t patience_end_us(const struct transfer *transfer, const struct le
         return lease->give_up_us;
     uint64_t end_us = lease->asked_us + QUIET_WAIT_US;
     if (lease->asked_us < quiet_us)
-        end_us = quiet_us + QUIET_GRACE_US;
+        end_us = quiet_us + transfer__mesh_rto_us(transfer, QUIET_GRACE_US);
     return end_us < lease->give_up_us ? end_us : lease->give_up_us;
+}
+
+/* So long one keeper is asked: three times and more, and two round trips where one is handed on. */
+static uint64_t rank_patience_us(const struct transfer *transfer, const struct lease *lease)
+{
+    uint16_t keeper = lease->state == LEASE_ASKING ? lease->zone_keeper : lease->home_keeper;
+    uint64_t rto_us = transfer__rto_us(transfer, keeper, 0);
+    uint64_t least_us = transfer->config.lease_timeout_us;
+    return 3 * rto_us > least_us ? 3 * rto_us : least_us;
 }
 
 static void asked_tick(struct transfer *transfer, struct lease *lease)
@@ -64,7 +73,7 @@ static void asked_tick(struct transfer *transfer, struct lease *lease)
         transfer__lease_move(lease, LEASE_HOME);
         lease->give_up_us = now_us + transfer->config.fallback_us;
         lease->rank_us = now_us;
-    } else if (now_us - lease->rank_us >= transfer->config.lease_timeout_us) {
+    } else if (now_us - lease->rank_us >= rank_patience_us(transfer, lease)) {
         next_rank(transfer, lease);
     }
     transfer__lease_want(transfer, lease);

@@ -39,6 +39,11 @@
 #define BEHIND_PART 2
 #define BEHIND_US   (250 * MS)
 
+/* Where neighbours are far: as many requests at least, and at most on top of the others. */
+#define FAR_REQUESTS     16
+#define FAR_REQUESTS_MAX 80
+#define FAR_BYTES_MAX    (32u * 1024 * 1024)
+
 static struct peer *peer_of(const struct transfer *transfer, uint16_t node)
 {
     return transfer->nodes.slots[node].peer;
@@ -105,8 +110,9 @@ bool transfer__request(struct transfer *transfer, struct blob *blob, const struc
         .tries = 1,
         .serial = serial == 0 ? ++transfer->request_serial : serial,
         .sent_us = transfer->now_us,
+        .asked_us = transfer->now_us,
         .heard_us = transfer->now_us,
-        .resend_us = transfer->now_us + RESEND_US,
+        .resend_us = transfer->now_us + transfer__rto_us(transfer, choice->node, RESEND_US),
     };
     peer->requests++;
     peer->used_us = transfer->now_us;
@@ -207,12 +213,27 @@ static uint32_t unknown_requests(const struct transfer *transfer, const struct b
     return transfer__has_many_pieces(transfer) ? UNKNOWN_REQUESTS_MANY : UNKNOWN_REQUESTS;
 }
 
+/* Requests on top to bridge round trips, by the own rate; while it is unknown, and at least, enough
+ * for it to show. What is being verified, hedges and imports must have room beside them. */
+static uint32_t far_requests(const struct transfer *transfer, const struct blob *blob)
+{
+    uint64_t rounds_us = transfer__far_rounds_us(blob->swarm);
+    if (rounds_us == 0)
+        return 0;
+    uint64_t count = transfer__rate_best(transfer) * rounds_us / S / blob->layout.piece_bytes;
+    uint64_t most = FAR_BYTES_MAX / blob->layout.piece_bytes;
+    most = most < FAR_REQUESTS_MAX ? most : FAR_REQUESTS_MAX;
+    count = count < FAR_REQUESTS ? FAR_REQUESTS : count;
+    return (uint32_t)(count < most ? count : most);
+}
+
 /* May one more piece of this blob be asked for? At most a second of the own rate, so that slow
  * nodes do not hoard what others wait for. Half a second held down nodes whose sources were busy at
  * first: what they asked for was too little to get more than they had got. */
 static bool has_room(struct transfer *transfer, const struct blob *blob)
 {
-    uint32_t most = transfer__inflight_max(transfer);
+    uint32_t far = far_requests(transfer, blob);
+    uint32_t most = transfer__inflight_max(transfer) + far;
     if (transfer->inflight >= most)
         return false;
     uint64_t rate = transfer__rate_best(transfer);
@@ -221,12 +242,13 @@ static bool has_room(struct transfer *transfer, const struct blob *blob)
          transfer->inflight_bytes + blob->layout.piece_bytes > rate * BEHIND_US / S))
         return transfer->inflight == 0;
     if (rate == 0) /* one more for each that came: a slow node is to know itself before it hoards */
-        return transfer->inflight < unknown_requests(transfer, blob) +
+        return transfer->inflight < far + unknown_requests(transfer, blob) +
                                         transfer__rate_bytes(transfer) / blob->layout.piece_bytes;
-    if (transfer->inflight < LEAST_REQUESTS ||
+    if (transfer->inflight < LEAST_REQUESTS || (far > 0 && transfer->inflight < FAR_REQUESTS) ||
         (transfer->inflight < STARVED_REQUESTS && transfer->inflight_bytes < STARVED_BYTES))
         return true;
-    return transfer->inflight_bytes + blob->layout.piece_bytes <= rate;
+    uint64_t room = rate + rate * transfer__far_rounds_us(blob->swarm) / S;
+    return transfer->inflight_bytes + blob->layout.piece_bytes <= room;
 }
 
 /* The blob to serve next; NULL if none is left. `passed` marks those that had nothing. */
@@ -292,10 +314,16 @@ static void give_up(struct transfer *transfer, struct request *request, bool sil
     transfer__import_failed(transfer, blob, piece, node);
 }
 
+/* Young connections to far nodes take round trips before they are at their rate. */
+static uint64_t stall_limit_us(const struct swarm *swarm)
+{
+    return STALL_US + transfer__far_rounds_us(swarm);
+}
+
 static uint64_t late_us(const struct swarm *swarm)
 {
-    uint64_t typical_us = 4 * (uint64_t)swarm->piece_us;
-    return typical_us > STALL_US ? typical_us : STALL_US;
+    uint64_t typical_us = 4 * (uint64_t)swarm->piece_us, stall_us = stall_limit_us(swarm);
+    return typical_us > stall_us ? typical_us : stall_us;
 }
 
 /* Stuck in the middle, or repeated without an answer: the other side may be dead. */
@@ -303,7 +331,8 @@ static bool is_stuck(const struct transfer *transfer, const struct request *requ
 {
     const struct swarm *swarm = request->blob->swarm;
     uint64_t quiet_us = transfer->now_us - request->heard_us;
-    uint64_t stall_us = swarm->piece_us > STALL_US ? swarm->piece_us : STALL_US;
+    uint64_t stall_us = stall_limit_us(swarm);
+    stall_us = swarm->piece_us > stall_us ? swarm->piece_us : stall_us;
     return (request->started && quiet_us >= stall_us) || (!request->answered && request->tries > 2);
 }
 
@@ -311,7 +340,8 @@ static bool is_stuck(const struct transfer *transfer, const struct request *requ
 static bool is_front(const struct transfer *transfer, const struct request *request)
 {
     const struct swarm *swarm = request->blob->swarm;
-    return request->piece == swarm->front && transfer->now_us - request->sent_us >= FRONT_US &&
+    return request->piece == swarm->front &&
+           transfer->now_us - request->sent_us >= FRONT_US + transfer__far_rounds_us(swarm) &&
            transfer->now_us - request->sent_us >= 2 * (uint64_t)swarm->piece_us;
 }
 
@@ -432,7 +462,8 @@ static bool request_tick(struct transfer *transfer, struct request *request)
         return true;
     }
     if (!request->started && now_us >= request->resend_us) {
-        request->resend_us = now_us + ((uint64_t)RESEND_US << request->tries);
+        uint64_t rto_us = transfer__rto_us(transfer, request->node, RESEND_US);
+        request->resend_us = now_us + (rto_us << request->tries);
         request->tries++;
         send_piece(transfer, request, WIRE_TRANSFER_REQUEST);
     }
@@ -454,7 +485,8 @@ void transfer__requests_linked(struct transfer *transfer, uint16_t node)
         struct request *request = &transfer->requests[i];
         if (request->node != node || request->answered)
             continue;
-        request->resend_us = transfer->now_us + RESEND_US;
+        request->resend_us = transfer->now_us + transfer__rto_us(transfer, node, RESEND_US);
+        request->asked_us = transfer->now_us;
         request->heard_us = transfer->now_us;
         send_piece(transfer, request, WIRE_TRANSFER_REQUEST);
     }
@@ -494,6 +526,8 @@ void transfer__on_queued(struct transfer *transfer, uint16_t from, const struct 
         return;
     if (request->due_us == 0)
         request->due_us = transfer->now_us + 2 * (uint64_t)piece->wait_us + patience_us(transfer);
+    if (!request->answered)
+        transfer__rtt_note(transfer, from, request->asked_us, request->tries == 1);
     request->answered = true;
     request->tries = 1;
     request->heard_us = transfer->now_us;

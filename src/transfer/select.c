@@ -24,6 +24,8 @@
 #define NEIGHBOUR_BYTES (4u * 1024 * 1024)
 #define NEIGHBOUR_US    (60 * MS)
 #define NEIGHBOUR_LEAST 2
+/* As many of a far one: its connection is idle for a round trip else. */
+#define NEIGHBOUR_FAR_LEAST 4
 /* In a mesh of so few, as long as the rate is unknown, so many to all neighbours together: with two
  * a link to a single one was full to 84 %. */
 #define FEW_MEMBERS     5
@@ -50,11 +52,14 @@ static uint32_t many_neighbours(const struct transfer *transfer)
 uint32_t transfer__neighbour_requests_max(const struct transfer *transfer, const struct blob *blob)
 {
     uint32_t most = (NEIGHBOUR_BYTES + blob->layout.piece_bytes - 1) / blob->layout.piece_bytes;
-    uint64_t timed = transfer__rate_best(transfer) * NEIGHBOUR_US / S / blob->layout.piece_bytes;
+    uint64_t span_us = NEIGHBOUR_US + transfer__far_rounds_us(blob->swarm);
+    uint64_t timed = transfer__rate_best(transfer) * span_us / S / blob->layout.piece_bytes;
     /* One each, if that is enough of them (the main rule for speed in ALGORITHMS §3.4). */
     uint64_t least =
         blob->swarm->neighbour_count >= many_neighbours(transfer) ? 1 : NEIGHBOUR_LEAST;
     uint32_t count = blob->swarm->neighbour_count;
+    if (blob->swarm->far_us > 0 && least < NEIGHBOUR_FAR_LEAST)
+        least = NEIGHBOUR_FAR_LEAST;
     if (transfer->nodes.live <= FEW_MEMBERS && transfer__rate_best(transfer) == 0 && count > 0 &&
         least * count < FIRST_REQUESTS)
         least = FIRST_REQUESTS / count;

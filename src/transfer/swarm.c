@@ -418,7 +418,7 @@ static void greet(struct transfer *transfer, struct blob *blob, uint16_t node, b
         return;
     neighbour->initiated = true;
     neighbour->referred = referred;
-    neighbour->hello_us = transfer->now_us;
+    neighbour->greeted_us = neighbour->hello_us = transfer->now_us;
     neighbour->hello_tries = 1;
     send_have(transfer, blob, neighbour, referred ? WIRE_HAVE_REFERRED : 0, 0);
 }
@@ -507,7 +507,8 @@ static void grow(struct transfer *transfer, struct blob *blob)
 /* A HELLO without an answer: again, or given up. True if the neighbour is gone. */
 static bool hello_tick(struct transfer *transfer, struct blob *blob, struct neighbour *neighbour)
 {
-    uint64_t wait_us = (uint64_t)HELLO_RETRY_US << (neighbour->hello_tries - 1);
+    uint64_t wait_us = transfer__rto_us(transfer, neighbour->node, HELLO_RETRY_US)
+                       << (neighbour->hello_tries - 1);
     if (transfer->now_us - neighbour->hello_us < wait_us)
         return false;
     if (neighbour->hello_tries == HELLO_TRIES_MAX) {
@@ -579,6 +580,7 @@ void transfer__swarm_tick(struct transfer *transfer, struct blob *blob)
 {
     struct swarm *swarm = blob->swarm;
     swarm->tick++;
+    transfer__far_update(transfer, swarm);
     announce_tick(transfer, blob);
     for (uint32_t i = 0; i < swarm->neighbour_count;) {
         if (!neighbour_tick(transfer, blob, &swarm->neighbours[i]))
@@ -729,6 +731,8 @@ void transfer__on_hello(struct transfer *transfer, uint16_t from, const struct w
     bool reply = (have->flags & WIRE_HAVE_REPLY) != 0;
     bool known = neighbour->state == NEIGHBOUR_UP;
     int32_t newer = (int32_t)(have->sequence - neighbour->rx_sequence);
+    if (reply && !known)
+        transfer__rtt_note(transfer, from, neighbour->greeted_us, neighbour->hello_tries == 1);
     neighbour_up(transfer, blob, neighbour, !reply);
     /* A repeat that comes after later news must not undo it. */
     if (!known || newer > 0 || newer < -64) {

@@ -180,6 +180,10 @@ static uint32_t slots_for(const struct transfer *transfer, const struct blob *bl
     uint32_t most = transfer__slots_max(transfer), whole = UPLOADS_BYTES / blob->layout.piece_bytes;
     if (most > whole)
         most = whole;
+    if (transfer__far_rounds_us(blob->swarm) > 0) { /* most of them wait for round trips */
+        most = UPLOADS_RUNNING_MAX(transfer->config.upload_slots);
+        return most < whole ? most : whole;
+    }
     if (rate == 0) /* receivers of many pieces ask for more than there are slots from the start */
         return transfer__has_many_pieces(transfer) ? most : most - most / 3;
     uint64_t asked = rate / 2 / blob->layout.piece_bytes;

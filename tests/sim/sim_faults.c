@@ -88,8 +88,12 @@ static void same_seed_same_trace(void **state)
 
 static struct checkers_facts good_facts(void)
 {
-    return (struct checkers_facts){
-        .live = 5, .agreeing = 5, .origin_copies = 1, .origin_allowed = 2, .control_bps = 1000};
+    return (struct checkers_facts){.live = 5,
+                                   .agreeing = 5,
+                                   .origin_copies = 1,
+                                   .origin_allowed = 2,
+                                   .uploads_allowed = CHECKERS_UPLOADS,
+                                   .control_bps = 1000};
 }
 
 static void planted_violations_are_caught(void **state)

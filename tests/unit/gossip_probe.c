@@ -61,6 +61,35 @@ static void test_ping_is_answered_with_its_seq(void **state)
     assert_null(member(9)); /* a ping alone makes nobody a member */
 }
 
+/* A probe that is answered tells how long a round trip is; after a repeat it is that long at most.
+ */
+static void test_probes_measure_round_trips(void **state)
+{
+    (void)state;
+    add_members(1, 3);
+    run_keeping(3, 0, 2 * SECOND);
+    struct gossip_rtt rtt;
+    while (gossip_next_rtt(core, &rtt))
+        assert_true(rtt.sure && rtt.took_us <= TENTH);
+    for (unsigned repeated = 0; repeated < 2; repeated++) {
+        const struct node_id id = id_of(2);
+        gossip_unreachable(core, now_us, &id);
+        assert_non_null(last_sent(2, WIRE_GOSSIP_PING));
+        uint64_t span_us = repeated == 0 ? TENTH : 3 * TENTH;
+        run_keeping(3, 2, span_us);
+        while (gossip_next_rtt(core, &rtt))
+            assert_false(node_id_equal(&rtt.id, &id));
+        struct wire_gossip ack = message_of(WIRE_GOSSIP_ACK);
+        ack.seq = last_sent(2, WIRE_GOSSIP_PING)->message.seq;
+        assert_int_equal(deliver(2, &ack), 0);
+        assert_true(gossip_next_rtt(core, &rtt));
+        assert_true(node_id_equal(&rtt.id, &id));
+        assert_int_equal(rtt.sure, repeated == 0);
+        assert_true(rtt.took_us >= span_us && rtt.took_us <= span_us + TENTH);
+        assert_false(gossip_next_rtt(core, &rtt)); /* once */
+    }
+}
+
 static void test_silence_is_repeated_then_helpers_then_suspicion(void **state)
 {
     (void)state;
@@ -459,6 +488,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_every_member_is_probed_in_a_round),
         TEST(test_ping_is_answered_with_its_seq),
+        TEST(test_probes_measure_round_trips),
         TEST(test_silence_is_repeated_then_helpers_then_suspicion),
         TEST(test_relayed_ack_ends_a_probe),
         TEST(test_missing_nacks_speak_against_us),
