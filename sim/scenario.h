@@ -139,6 +139,7 @@ struct scenario {
     uint64_t slow_ppm, slow_divisor_milli; /* nic.slow */
     uint32_t slow_count;                   /* values of nic.slow read */
     uint64_t cache_mode;                   /* enum scenario_cache_mode */
+    uint64_t piece_bytes;                  /* 0: as agents cut blobs */
     uint64_t order;                        /* layers a client pulls at once; 0: all */
     struct scenario_image image;           /* of the key image */
     struct scenario_image images[SCENARIO_IMAGES_MAX];

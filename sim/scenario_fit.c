@@ -294,6 +294,14 @@ static int fit_trace(struct fit *fit)
     return err;
 }
 
+static int fit_pieces(struct fit *fit)
+{
+    uint64_t bytes = fit->scenario->piece_bytes;
+    if ((bytes & (bytes - 1)) != 0)
+        return fail_key(fit, "image.pieceSize", "must be a power of two, as 256KiB, 1MiB, 4MiB");
+    return 0;
+}
+
 /* Jobs end before the run does, and their pulls have room in memory. */
 static int fit_jobs(struct fit *fit)
 {
@@ -414,6 +422,8 @@ int scenario_fit(struct scenario *scenario, const char *place, struct scenario_e
         err = fail_key(&fit, "arrivals.trace", "does nothing without kind: trace");
     if (err == 0)
         err = fit_jobs(&fit);
+    if (err == 0)
+        err = fit_pieces(&fit);
     for (uint32_t i = 0; i < scenario->fault_count && err == 0; i++)
         err = fit_fault(&fit, &scenario->faults[i]);
     return err;

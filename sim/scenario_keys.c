@@ -3,6 +3,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "limits.h"
 #include "scenario.h"
 
 #define MIB   (1024ULL * 1024)
@@ -171,6 +172,10 @@ static const struct scenario_key keys[] = {
      .help = "layers a client pulls at once: 3 as containerd does, or all"},
     {"image.prefetch", SCENARIO_BOOL, WORLD(prefetch), RANGE(0, 1),
      .help = "nodes bring in the next layers meanwhile (the agent's transfer.prefetch)"},
+    {"image.pieceSize", SCENARIO_SIZE, SELF(piece_bytes), RANGE(PIECE_BYTES_MIN, PIECE_BYTES_MAX),
+     OR_ZERO,
+     .help = "of all images, what if: pieces of so many bytes, a power of two; 0: as agents cut "
+             "blobs, by their size"},
     {"images.name", SCENARIO_TEXT, IMAGE(name), RANGE(0, 63), .help = "for people"},
     {"images.layers", SCENARIO_SIZES, IMAGE(layers), RANGE(1, 1ULL << 40),
      .help = "sizes of its layers"},

@@ -96,11 +96,11 @@ static int refuse(struct load *load, const struct scenario_key *key, const char 
 {
     char range[SCENARIO_RANGE_BYTES];
     char *end = NULL;
-    bool plain = (strtod(value, &end), end != value && *end == '\0');
+    bool number = (strtod(value, &end), end != value); /* of no unit, or of one not known */
     const char *unit = "";
-    if (plain && (key->type == SCENARIO_RATE || key->type == SCENARIO_TIME ||
-                  key->type == SCENARIO_SIZE || key->type == SCENARIO_SIZES ||
-                  key->type == SCENARIO_NANOS || key->type == SCENARIO_PER_GB))
+    if (number && (key->type == SCENARIO_RATE || key->type == SCENARIO_TIME ||
+                   key->type == SCENARIO_SIZE || key->type == SCENARIO_SIZES ||
+                   key->type == SCENARIO_NANOS || key->type == SCENARIO_PER_GB))
         unit = key->type == SCENARIO_RATE ? "; write a unit, as Gbit/s or MB/s"
                : key->type == SCENARIO_SIZE || key->type == SCENARIO_SIZES
                    ? "; write a unit, as MiB or GB"

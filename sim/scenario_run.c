@@ -10,6 +10,7 @@
 
 #include "bytes.h"
 #include "log.h"
+#include "piece_size.h"
 #include "scenario.h"
 
 #define SECOND_US 1000000ULL
@@ -839,6 +840,7 @@ int scenario_run(const struct scenario *scenario, struct world **world, struct s
     *out = (struct scenario_result){.pulls = 0};
     struct world_config config = scenario->world;
     prepare_config(scenario, &config);
+    piece_size_set((uint32_t)scenario->piece_bytes);
     drive.world = world_new(&config);
     if (drive.world == NULL || drive.images_of == NULL || drive.late == NULL ||
         drive.fates == NULL || drive.nodes == NULL) {

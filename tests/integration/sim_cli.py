@@ -239,6 +239,17 @@ def test_plan_sweeps():
     check("[1MiB, 2MiB]" in text and "[3MiB]" in text, text)
 
 
+def test_pieces_of_another_size():
+    words = ("plan", "--nodes", "12", "--mib", "40", "--layers", "3", "--set", "checks.invariants=true", "--sweep")
+    rows = json.loads(sim(*words, "image.pieceSize=0,128KiB,512KiB,1MiB,4MiB").stdout)["rows"]
+    hashes = {row["values"]["image.pieceSize"]: row["trace_hash"] for row in rows}
+    check(all(row["pulls_failed"] == 0 and row["wrong_bytes"] == 0 and row["origin_copies"] < 1.1 for row in rows), str(rows))
+    check(len(set(hashes.values())) == 4, f"13 MiB are cut into 128 KiB by themselves; others differ: {hashes}")
+    check(hashes["0"] == hashes["128KiB"], "the agents' own size")
+    control = [row["control_fraction"] for row in rows[1:]]
+    check(control == sorted(control, reverse=True), f"more pieces are more messages: {control}")
+
+
 def test_plan_finds_the_least_that_suffices():
     plan = json.loads(sim("plan", "--nodes", "10", "--mib", "64", "--find", "origin.rate", "--target-time", "3s").stdout)
     rows = plan["rows"]

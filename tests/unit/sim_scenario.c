@@ -190,6 +190,8 @@ static void every_mistake_has_its_line(void **state)
     } cases[] = {
         {"nodes: 0\n", "s.yaml:1: nodes: \"0\" is not allowed; allowed: 1..16384"},
         {"seed: 1\nnodes: 99999\n", "s.yaml:2: nodes: \"99999\" is not allowed"},
+        {"image: {pieceSize: 300KiB}\n", "s.yaml:1: image.pieceSize: must be a power of two"},
+        {"image: {pieceSize: 64KiB}\n", "s.yaml:1: image.pieceSize: \"64KiB\" is not allowed"},
         {"arrivals: {for: 10s}\n", "s.yaml:1: arrivals.for: does nothing without kind: poisson"},
         {"arrivals: {kind: poisson, for: 2h}\n",
          "s.yaml:1: arrivals.for: must be less than run.limit"},
@@ -207,7 +209,9 @@ static void every_mistake_has_its_line(void **state)
         {"nodes: 3\nnodes: 4\n", "s.yaml:2: nodes: set twice, first on line 1"},
         {"nic: {up: 1000}\n",
          "s.yaml:1: nic.up: \"1000\" is not allowed; allowed: 8kbit/s..4000Gbit/s; write a unit"},
-        {"nic: {up: 1Gbps}\n", "s.yaml:1: nic.up: \"1Gbps\" is not allowed"},
+        {"nic: {up: 1Gbps}\n", "s.yaml:1: nic.up: \"1Gbps\" is not allowed; allowed: "
+                               "8kbit/s..4000Gbit/s; write a unit, as "
+                               "Gbit/s"},
         {"nic: {up: 0}\n", "s.yaml:1: nic.up: \"0\" is not allowed"},
         {"nic: {slow: [3%]}\n", "s.yaml:1: nic.slow: needs two values"},
         {"nic: {slow: [3%, 10, 5]}\n", "s.yaml:1: nic.slow: \"5\" is not allowed"},
