@@ -187,7 +187,7 @@ format: ## rewrite layout with clang-format
 	$(Q)git ls-files '*.c' '*.h' | xargs clang-format -i
 
 # ---- set-up, demo, bench ----
-.PHONY: deps demo bench calibrate sim image chart man install clean help
+.PHONY: deps demo bench calibrate costs sim image chart man install clean help
 deps: ## install what is missing from Debian
 	$(Q)tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
 demo: deps ## 5 nodes, 2 zones, a real registry, a real image: where each byte came from (DEMO_STAY=1: nodes and their status pages stay)
@@ -200,6 +200,9 @@ bench: deps ## measured figures beside their baselines: nginx, aria2, libtorrent
 calibrate: deps ## the same crowd for real and simulated, side by side (ARGS="--help")
 	$(Q)$(MAKE) --no-print-directory all
 	$(Q)/usr/bin/python3 bench/calibrate.py $(ARGS)
+costs: ## processor time of this machine per byte and message, as the simulator's keys (FOLDER=where the cache will be)
+	$(Q)$(MAKE) --no-print-directory -f Makefile -f bench/tools.mk $(BUILD)/bench/costs
+	$(Q)$(BUILD)/bench/costs $(or $(FOLDER),$(BUILD))
 sim: $(BUILD)/shoal-sim ## one simulated pull (SEED=n)
 	$(Q)$(BUILD)/shoal-sim run --seed $(or $(SEED),1)
 image: $(BUILD)/shoal ## a small OCI image of the agent in build/image, and its SBOM

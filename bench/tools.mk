@@ -6,5 +6,7 @@ $(BUILD)/bench/pull: $(BUILD)/bench/pull.o
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ -lcrypto -lpthread
 $(BUILD)/bench/members: $(BUILD)/bench/members.o $(BUILD)/libsession.a $(BUILD)/libcore.a
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LIBS)
+$(BUILD)/bench/costs: $(BUILD)/bench/costs.o $(BUILD)/libsession.a $(BUILD)/libcore.a
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LIBS)
 .PHONY: bench-tools
-bench-tools: $(BUILD)/bench/drain $(BUILD)/bench/pull $(BUILD)/bench/members
+bench-tools: $(BUILD)/bench/drain $(BUILD)/bench/pull $(BUILD)/bench/members $(BUILD)/bench/costs

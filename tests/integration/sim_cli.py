@@ -203,6 +203,18 @@ def test_every_key_and_column_is_explained():
     check("faultless" in found and "images" in found and "rows" in found, "not all were looked at")
 
 
+def test_costs_of_this_machine_are_keys():
+    made = subprocess.run(["make", "-s", "costs"], capture_output=True, text=True, timeout=300)
+    check(made.returncode == 0, made.stderr[-300:])
+    words = made.stdout.strip().splitlines()[-1].split()
+    costs = dict(word.removeprefix("cpu.").split("=") for word in words[1::2])
+    check(set(costs) == {"receive", "serve", "verify", "store", "client", "message", "handshake"}, made.stdout)
+    for key, text in costs.items():
+        check(0 < float(re.match(r"[0-9]+", text)[0]) < 100000, f"{key}: {text}")
+    run = json.loads(sim("run", "--nodes", "4", "--mib", "4", *words).stdout)
+    check(run["pulls_failed"] == 0, str(run))
+
+
 def test_files_are_written():
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / name for name in ("a.html", "a.csv", "s.csv")]
