@@ -28,17 +28,17 @@ struct search {
 
 static void usage(FILE *to)
 {
-    fprintf(to,
-            "usage: shoal-sim faults --seeds N [--seed S] [OPTIONS]\n\n"
-            "Draws a cluster, pulls and faults from each seed, plays them, and judges: every pull "
-            "ends, no wrong byte,\nviews converge, origin and control traffic within budget. The "
-            "same seed gives the same run.\n\n"
-            "  --seeds N      how many (default 100)\n"
-            "  --seed S       the first one (default 1000)\n"
-            "  --jobs N       processes at once (default: the machine's processors)\n"
-            "  --fails N      stop after so many failing seeds (default 10)\n"
-            "  --quiet        only failing seeds\n"
-            "  --json         the sums as JSON on stdout, everything else on stderr\n");
+    fprintf(to, "usage: shoal-sim faults --seeds N [--seed S] [OPTIONS]\n\n"
+                "Draws a cluster, pulls and faults from each seed, plays them, and judges: every "
+                "pull ends, no wrong byte,\nviews converge, origin and control traffic within "
+                "budget. The same seed gives the same run.\n"
+                "Interrupted it sums up the seeds that are done.\n\n"
+                "  --seeds N      how many (default 100)\n"
+                "  --seed S       the first one (default 1000)\n"
+                "  --jobs N       processes at once (default: the machine's processors)\n"
+                "  --fails N      stop after so many failing seeds (default 10)\n"
+                "  --quiet        only failing seeds\n"
+                "  --json         the sums as JSON on stdout, everything else on stderr\n");
 }
 
 /* 0; 1: --help was printed; -1: wrong. */
@@ -126,6 +126,8 @@ static bool done(void *arg, size_t index, const struct job_result *result)
     struct search *search = arg;
     struct faults_outcome outcome;
     bool whole = result->code == 0 && result->output_bytes == sizeof outcome;
+    if (!whole && jobs_interrupted())
+        return false; /* we ended it ourselves */
     search->done_count++;
     if (whole) {
         memcpy(&outcome, result->output, sizeof outcome);
@@ -185,5 +187,7 @@ int faults_command(int argc, char **argv)
     sum_up(&search, progress_now_s() - start_s);
     if (err != 0)
         fprintf(stderr, "shoal-sim: %s\n", err_text(err));
+    if (jobs_interrupted())
+        return 130;
     return err == 0 && search.failed_count == 0 ? 0 : 1;
 }

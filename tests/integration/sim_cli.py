@@ -331,6 +331,16 @@ def test_plan_shows_what_is_done_when_interrupted():
     check(alive == [], f"a child lives on: {alive}")
 
 
+def test_faults_sum_up_when_interrupted():
+    run = subprocess.Popen([SIM, "faults", "--seeds", "100000", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(3)
+    run.send_signal(signal.SIGINT)
+    printed, said = run.communicate(timeout=20)
+    check(run.returncode == 130, f"{run.returncode}: {said[-200:]}")
+    sums = json.loads(printed)
+    check(sums["failed"] == [] and "FAILED" not in said and 0 < sums["seeds"] < 100000, printed)
+
+
 def on_a_terminal(*words):
     """What a command shows on stderr when that is a terminal, and what it prints."""
     reader, writer = pty.openpty()
