@@ -403,6 +403,13 @@ void origin_advance(struct origin *origin, uint64_t now_us);
 /* For a caller that asks the same once more by a fetch of its own: pays from the registry's bucket
  * of retries (RES-5). False: there is not enough in it. */
 bool origin_pay_repeat(struct origin *origin, const struct registry_entry *registry);
+/* A client asks for this blob: if it is counted as one that its registry does not give, the next
+ * try of it is no retry. Both are borrowed. */
+void origin_asked_anew(struct origin *origin, const struct registry_entry *registry,
+                       const char *path_and_query);
+/* So many nodes, this one included, share the few retries that are there before any request earned
+ * one; 1 at first. Cost: none, so it may be called for each request. */
+void origin_set_sharers(struct origin *origin, size_t nodes);
 /* What the last failed answer asked for (Retry-After), ms, 0 none; capped at 60 s (RES-5). Valid
  * inside done. */
 uint32_t origin_retry_after_ms(const struct origin_fetch *fetch);
@@ -414,12 +421,13 @@ bool origin_resting(const struct origin *origin, const struct registry_entry *re
                     uint64_t now_us);
 /* Only ever grow; for metrics. */
 struct origin_counters {
-    uint64_t requests;         /* first attempts */
-    uint64_t retries;          /* attempts that repeat one without progress, paid from the bucket */
-    uint64_t resumes;          /* attempts that go on where a body was cut */
-    uint64_t retries_refused;  /* the registry's bucket was empty (RES-5) */
-    uint64_t troubled;         /* attempts at a blob that had its three tries (O-5) */
-    uint64_t redirects;        /* followed */
+    uint64_t requests;        /* first attempts */
+    uint64_t retries;         /* attempts that repeat one without progress, paid from the bucket */
+    uint64_t resumes;         /* attempts that go on where a body was cut */
+    uint64_t retries_refused; /* the registry's bucket was empty (RES-5) */
+    uint64_t troubled;  /* attempts not made: the blob had its three tries (O-5), or another was not
+                           due (RES-5) */
+    uint64_t redirects; /* followed */
     uint64_t redirects_reused; /* a redirect target remembered from an earlier answer */
     uint64_t redirects_refused;
     uint64_t ranges_wrong; /* answers that did not hold the bytes asked for (O-8) */

@@ -5,6 +5,7 @@
  * when they are verified (INT-2); of large ones the last part is held back until the digest matched
  * (INT-1). What the registry refuses is refused with its own words (ACL-4).
  */
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -345,13 +346,18 @@ static void on_done(void *arg, int err)
     struct direct *direct = leg->direct;
     struct mirror_request *request = direct->request;
     int last = origin_last_status(leg->fetch);
+    uint32_t retry_ms = origin_retry_after_ms(leg->fetch);
     leg->fetch = NULL;
     if (is_asking(direct))
         return; /* the other one may still be answered */
     if (direct->err == 0)
         direct->err = err;
-    if (direct->err == E_ORIGIN && direct->status == 0 && last >= 500)
+    if (direct->err == E_ORIGIN && direct->status == 0 && (last == 429 || last >= 500)) {
         direct->status = last; /* O-5: of earlier tries; it was not asked again */
+        if (retry_ms > 0)
+            (void)snprintf(direct->retry, sizeof direct->retry, "%" PRIu32,
+                           (retry_ms + 999) / 1000);
+    }
     if (direct->err == 0 && direct->body.filled != direct->body.size)
         direct->err = E_CLOSED;
     if (direct->err == 0 && direct->hasher != NULL) {

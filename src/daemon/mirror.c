@@ -318,6 +318,7 @@ struct mirror_request *mirror_request__new(struct mirror *mirror, struct exchang
         mirror__refuse(mirror, exchange, 503, "UNAVAILABLE", "out of memory");
         return NULL;
     }
+    origin_set_sharers(mirror->config.origin, gossip_count(node_gossip(mirror->config.node)));
     *request = (struct mirror_request){.mirror = mirror,
                                        .exchange = exchange,
                                        .route = *route,

@@ -477,7 +477,11 @@ static void authorised(void *arg, int err)
 void mirror_blob(struct mirror_request *request)
 {
     uint64_t size;
+    char path[REPOSITORY_BYTES_MAX + DIGEST_TEXT_BYTES + 16];
+    (void)snprintf(path, sizeof path, "/v2/%s/blobs/%s", request->route.repository,
+                   request->route.reference);
     request->mirror->counters.blobs++;
+    origin_asked_anew(request->mirror->config.origin, request->registry, path);
     bool linked = is_linked(request, &size);
     if (linked && mirror__granted(request)) {
         mirror__running(request);
@@ -490,9 +494,6 @@ void mirror_blob(struct mirror_request *request)
         serve(request, size);
         return;
     }
-    char path[REPOSITORY_BYTES_MAX + DIGEST_TEXT_BYTES + 16];
-    (void)snprintf(path, sizeof path, "/v2/%s/blobs/%s", request->route.repository,
-                   request->route.reference);
     int err = relay_start(request, ORIGIN_BLOB, "HEAD", path, authorised, request);
     if (err != 0)
         mirror__unavailable(request, err);

@@ -182,6 +182,7 @@ int origin_new(const struct env *env, const struct fetch_engine *engine,
     *origin =
         (struct origin){.env = *env, .engine = *engine, .timer = *timer, .armed_us = UINT64_MAX};
     origin_set_timeouts(origin, 0, 0, 0);
+    origin->sharers = 1;
     env->random(env->host, origin->key, sizeof origin->key);
     env->random(env->host, seed, sizeof seed);
     prng_seed(&origin->prng, seed, sizeof seed);
@@ -283,7 +284,6 @@ int origin_start(struct origin *origin, uint64_t now_us, const struct origin_req
         return err;
     }
     origin->counters.requests++;
-    origin__bucket_earn(origin, fetch->registry_name);
     list_add(origin, fetch);
     if (err != 0) /* its end comes as any other's: later, and in done */
         origin__attempt_ended(fetch, err);

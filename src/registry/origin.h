@@ -54,7 +54,8 @@
 /* How often one fetch tries what another range of its blob has found, before it asks itself. */
 #define ORIGIN_BORROWS_MAX 3
 /* RES-5: a request earns a tenth of a retry. At the start three are there, so that one pull can be
- * retried; ten may pile up. */
+ * retried, for all nodes together: three for each of a crowd that has just started were as many
+ * retries as requests. Ten may pile up. */
 #define ORIGIN_BUCKETS_MAX  REGISTRIES_MAX
 #define ORIGIN_RETRY_COST   10
 #define ORIGIN_TOKENS_FIRST 30
@@ -184,9 +185,11 @@ struct origin_fetch {
     uint32_t retry_after_ms;
     unsigned tries, resumes;
     bool resolved_anew;
-    unsigned borrowed;        /* attempts at targets that others resolved meanwhile */
-    bool counted, troubled;   /* its blob's tries: this one is in the count; there are no more */
-    uint64_t window_us;       /* all tries without progress end in so long */
+    unsigned borrowed;      /* attempts at targets that others resolved meanwhile */
+    bool counted, troubled; /* its blob's tries: this one is in the count; there are no more */
+    bool paid;          /* origin_trouble.c: its first try was, or a client's asking stood for it */
+    bool earned;        /* RES-5: as a request that was sent */
+    uint64_t window_us; /* all tries without progress end in so long */
     uint64_t window_start_us; /* of the first of them */
     uint64_t wake_us;         /* WAITING */
     uint64_t rest_until_us;   /* the breaker lets no attempt of it out so long; 0: it does */
@@ -196,6 +199,7 @@ struct origin_bucket {
     uint8_t name_hash[32];
     uint64_t used_seq; /* for replacement; 0: free */
     unsigned tokens;
+    unsigned credit_used; /* of what is there at the start */
 };
 
 /* Limits of one registry, or of all together, and what is used of them. */
@@ -228,7 +232,9 @@ struct origin_trouble {
     uint8_t key[32];
     uint64_t end_us; /* of the count; 0: free */
     unsigned tries;
-    int status; /* of the last one */
+    int status;       /* of the last one */
+    uint64_t wait_us; /* its Retry-After is over; before now: none */
+    bool asked_anew;  /* a client did: its first try is no retry */
 };
 
 struct origin_target {
@@ -253,6 +259,7 @@ struct origin {
     size_t buffered_bytes;
     struct origin_fetch *head, *tail;
     uint64_t bucket_seq;
+    unsigned sharers; /* of the retries at the start; at least 1 */
     struct origin_bucket buckets[ORIGIN_BUCKETS_MAX];
     struct origin_logins logins;
     struct challenges *challenges; /* of shared registries */

@@ -207,12 +207,12 @@ static void engine_head(void *arg, const struct fetch_response *response)
     origin__enter(fetch->origin);
     origin__breaker_good(fetch);
     fetch->last_status = status;
-    origin__trouble_note(fetch, status);
     if (status == 401 && origin__auth_challenged(fetch, response)) {
         origin__leave(fetch->origin);
         return;
     }
     fetch->retry_after_ms = status >= 400 ? origin__retry_after_ms(response) : 0;
+    origin__trouble_note(fetch, status);
     if (origin__is_redirect(status))
         on_redirect(fetch, response);
     else if (probe_wanted(fetch, status))

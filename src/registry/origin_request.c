@@ -360,5 +360,9 @@ int origin__send(struct origin_fetch *fetch)
                                &fetch->running);
     if (err != 0)
         origin__place_give(fetch);
+    /* What was itself paid for earns nothing, nor does what the registry never sees. */
+    if (err == 0 && !fetch->earned)
+        origin__bucket_earn(origin, fetch->registry_name);
+    fetch->earned = fetch->earned || err == 0;
     return err;
 }

@@ -34,7 +34,7 @@ static struct origin_bucket *bucket_of(struct origin *origin, const char *regist
     /* Full only if the configuration changed names while running: the longest unused one goes. */
     memcpy(place->name_hash, name_hash, 32);
     place->used_seq = ++origin->bucket_seq;
-    place->tokens = ORIGIN_TOKENS_FIRST;
+    place->tokens = place->credit_used = 0;
     return place;
 }
 
@@ -50,12 +50,26 @@ bool origin__bucket_pay(struct origin *origin, const char *registry_name)
 {
     struct origin_bucket *bucket = bucket_of(origin, registry_name);
 
-    if (bucket->tokens < ORIGIN_RETRY_COST) {
+    if (bucket->tokens >= ORIGIN_RETRY_COST) {
+        bucket->tokens -= ORIGIN_RETRY_COST;
+        return true;
+    }
+    unsigned missing = ORIGIN_RETRY_COST - bucket->tokens;
+    unsigned credit = ORIGIN_TOKENS_FIRST / origin->sharers;
+    if (bucket->credit_used + missing > credit) {
         origin->counters.retries_refused++;
         return false;
     }
-    bucket->tokens -= ORIGIN_RETRY_COST;
+    bucket->credit_used += missing;
+    bucket->tokens = 0;
     return true;
+}
+
+void origin_set_sharers(struct origin *origin, size_t nodes)
+{
+    origin->sharers = nodes == 0                    ? 1
+                      : nodes > ORIGIN_TOKENS_FIRST ? ORIGIN_TOKENS_FIRST
+                                                    : (unsigned)nodes;
 }
 
 bool origin_pay_repeat(struct origin *origin, const struct registry_entry *registry)

@@ -122,14 +122,14 @@ def test_o_8_ranges_ignored_or_wrong():
 
 
 def test_o_4_and_o_5_too_many_requests_and_errors():
-    with bad_registry(extra={"transfer.prefetch": False}) as lab:
-        for repository in ("lib/busy", "lib/broken"):
+    """Two refusals are got over by an agent that has just started, whose three retries (RES-5) are for one pull: each has its own."""
+    for repository in ("lib/busy", "lib/broken"):
+        with bad_registry(extra={"transfer.prefetch": False}) as lab:
             took = pulls_right(lab.nodes[0], repository, "small", 10)
             it.figure(f"{repository}: {took:.1f} s")
             times = [r["at"] for r in asked(lab, repository) if r["method"] == "GET"]
             it.check(len(times) <= 5, f"{repository}: {len(times)} requests: two that failed, and one for each of three pieces at most")
-        times = [r["at"] for r in asked(lab, "lib/busy") if r["method"] == "GET"]
-        it.check(times[1] - times[0] > 0.9 or len(times) > 3, f"Retry-After: 1 was not honoured: {[round(t - times[0], 2) for t in times]}")
+            it.check(repository != "lib/busy" or times[1] - times[0] > 0.9 or len(times) > 3, f"Retry-After: 1 was not honoured: {[round(t - times[0], 2) for t in times]}")
 
 
 def test_o_4_without_and_with_long_retry_after():

@@ -305,6 +305,55 @@ static void tries_of_a_broken_blob_are_counted_together(void **state)
     expect_done(world, 0);
 }
 
+static struct fake_call *next_start(struct world *world, unsigned number)
+{
+    caller_init(&world->caller, &world->fake, world->origin);
+    start(world);
+    if (world->fake.call_count == number)
+        (void)fake_turn(&world->fake, world->origin);
+    assert_in_range(world->fake.call_count, number, number + 1);
+    return world->fake.call_count > number ? call(world, number) : NULL;
+}
+
+/* RES-5: a fetch of a blob that its registry refuses is a retry, whoever starts it, and one of a
+ * client's own asking is none. */
+static void a_further_fetch_of_a_troubled_blob_is_paid(void **state)
+{
+    for (unsigned status = 429; status <= 503; status += 74) {
+        struct world *world = *state;
+        const struct origin_counters *counters = origin_counters(world->origin);
+        world->request.path_and_query = status == 429 ? "/v2/a/blobs/sha256:aa" : BLOB_PATH;
+        unsigned calls = world->fake.call_count;
+        uint64_t retries = counters->retries, troubled = counters->troubled;
+        origin_set_sharers(world->origin, 1000); /* nothing is there at the start */
+        fake_answer(next_start(world, calls), (int)status, "retry-after: 20\n", "");
+        (void)fake_turn(&world->fake, world->origin);
+        expect_done(world, E_ORIGIN);
+        world->fake.now_us += 5 * 1000 * 1000;
+        assert_null(next_start(world, calls + 1));
+        expect_done(world, E_ORIGIN);
+        assert_int_equal(world->caller.last_status, status);
+        assert_in_range(world->caller.retry_after_ms, 14000, 15000);
+        assert_int_equal(counters->troubled, troubled + 1);
+        assert_int_equal(counters->retries, retries);
+
+        origin_asked_anew(world->origin, &world->entry, "/v2/other"); /* of another blob */
+        assert_null(next_start(world, calls + 1));
+        origin_asked_anew(world->origin, &world->entry, world->request.path_and_query);
+        struct fake_call *anew = next_start(world, calls + 1);
+        assert_non_null(anew);
+        fake_answer(anew, (int)status, "", "");
+        (void)fake_turn(&world->fake, world->origin);
+        expect_done(world, E_ORIGIN);
+        assert_null(next_start(world, calls + 2)); /* once */
+        origin_set_sharers(world->origin, 0);      /* alone: three retries are there */
+        assert_non_null(next_start(world, calls + 2));
+        assert_int_equal(counters->retries, retries + 1);
+        fake_answer(call(world, calls + 2), 200, "", "0123456789");
+        expect_done(world, 0);
+    }
+}
+
 /* A range that was answered ends the count. */
 static void a_blob_that_works_again_has_all_tries(void **state)
 {
@@ -671,6 +720,7 @@ int main(void)
         TEST(passing_status_is_retried_then_passed_on),
         TEST(passing_status_then_success),
         TEST(tries_of_a_broken_blob_are_counted_together),
+        TEST(a_further_fetch_of_a_troubled_blob_is_paid),
         TEST(a_blob_that_works_again_has_all_tries),
         TEST(lasting_errors_are_not_retried),
         TEST(unreachable_is_retried_within_the_window),
