@@ -94,7 +94,7 @@ enum transfer_result_kind {
     /* Nothing flows with `peer` any more; the host may close an idle session. */
     TRANSFER_RELEASE,
     /* Send piece `piece` of `blob` with its voucher to `peer`; answer with transfer_upload_end. At
-       most six times upload_slots at a time, 64 MiB; twice where peers are near. */
+       most six times upload_slots at a time, 64 MiB; under three times where peers are near. */
     TRANSFER_UPLOAD,
     /* Stop an upload if it has not begun; transfer_upload_end is still due. */
     TRANSFER_UPLOAD_CANCEL,

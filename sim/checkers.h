@@ -30,7 +30,7 @@ enum checker {
  * far: round trips of CHECKERS_FAR_US; reads as far as leases
  * are asked for ahead of slow answers, and two without a lease; requests as many as it has room
  * for. */
-#define CHECKERS_UPLOADS     24
+#define CHECKERS_UPLOADS     32
 #define CHECKERS_UPLOADS_FAR 72
 #define CHECKERS_FAR_US      30000
 #define CHECKERS_READS       34

@@ -14,6 +14,8 @@
 #define BLOB_UPLOADS_LEAST 2
 /* All that run at a time, in memory: 16 of the largest pieces. */
 #define UPLOADS_BYTES (64u * 1024 * 1024)
+/* A third more where all of them pass the own link in so long: at 10 Gbit/s, not at 1. */
+#define QUICK_SLOTS_US (50 * MS)
 /* A node is refused for so long when it asks without proof, or for what is not here. */
 #define REFUSED_US (1 * S)
 
@@ -171,6 +173,15 @@ uint32_t transfer__slots_max(const struct transfer *transfer)
     return config->upload_slots + config->upload_slots * more / config->inflight / part;
 }
 
+/* Slots at this rate, of `most` at any. What receivers ask for then comes from more neighbours at a
+ * time, and none of it is late for that (10 Gbit/s, 300 nodes, 2 GiB: p50 1.043, then 1.036). */
+static uint32_t quick_slots(const struct blob *blob, uint64_t rate, uint32_t most)
+{
+    uint32_t more = most + most / 3;
+    uint64_t bytes = (uint64_t)more * blob->layout.piece_bytes;
+    return bytes <= UPLOADS_BYTES && bytes <= rate * QUICK_SLOTS_US / S ? more : most;
+}
+
 /* More slots keep the uplink busy, as long as receivers ask for clearly more pieces than there are
  * slots; where half a second of a link is few pieces, more slots only make each piece late. Our own
  * link stands for theirs: a slow node that alone has a piece in its zone must pass it on soon. */
@@ -186,6 +197,8 @@ static uint32_t slots_for(const struct transfer *transfer, const struct blob *bl
     }
     if (rate == 0) /* receivers of many pieces ask for more than there are slots from the start */
         return transfer__has_many_pieces(transfer) ? most : most - most / 3;
+    if (transfer__has_many_pieces(transfer))
+        most = quick_slots(blob, rate, most);
     uint64_t asked = rate / 2 / blob->layout.piece_bytes;
     uint64_t slots = asked * 3 / 4;
     if (slots < most / 3)
