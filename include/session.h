@@ -227,6 +227,9 @@ struct dgram_stats {
     uint64_t malformed;
     uint64_t peers;
 };
+/* True if a datagram sent to this mesh address now may hold a bundle of messages: keys are there,
+ * and who proved to be there said so. What a bundle is, the host knows. */
+bool dgram_takes_bundles(const struct dgram *dgram, const struct peer_addr *to);
 /* Copies the counters. */
 void dgram_stats(const struct dgram *dgram, struct dgram_stats *out);
 

@@ -79,16 +79,66 @@ static void flush(struct mesh_udp *udp)
         put_on_wire(udp, &packet);
 }
 
-int mesh_udp_send(struct mesh_udp *udp, const struct peer_addr *to, const uint8_t *msg,
-                  size_t msg_bytes)
+static int seal_and_send(struct mesh_udp *udp, const struct peer_addr *to, const uint8_t *msg,
+                         size_t msg_bytes)
 {
-    if (!udp->open)
-        return E_UNREACHABLE;
     int err = dgram_send(udp->dgram, node_now(udp->node), to, msg, msg_bytes);
     if (err != 0)
         udp->node->counters.datagrams_send_dropped++;
     flush(udp);
     return err == E_FULL || err == E_NO_MEMORY ? E_AGAIN : err;
+}
+
+static void send_bundle(struct mesh_udp *udp, const struct bundle *bundle)
+{
+    size_t byte_count = 0;
+    if (bundle->message_count == 0)
+        return;
+    const uint8_t *bytes = bundle_bytes(bundle, &byte_count);
+    /* Counted where it is refused; for the cores it is lost. */
+    (void)seal_and_send(udp, &bundle->to, bytes, byte_count);
+}
+
+void mesh_udp_flush(struct mesh_udp *udp)
+{
+    uint32_t count = udp->bundle_count;
+    udp->bundle_count = 0;
+    for (uint32_t i = 0; udp->open && i < count; i++)
+        send_bundle(udp, &udp->bundles[i]);
+}
+
+/* The bundle for a node, begun if need be; NULL: it takes none. */
+static struct bundle *bundle_for(struct mesh_udp *udp, const struct peer_addr *to)
+{
+    for (uint32_t i = 0; i < udp->bundle_count; i++) {
+        if (peer_addr_equal(&udp->bundles[i].to, to))
+            return &udp->bundles[i];
+    }
+    if (!dgram_takes_bundles(udp->dgram, to))
+        return NULL;
+    if (udp->bundle_count == UDP_BUNDLES_MAX)
+        mesh_udp_flush(udp);
+    struct bundle *bundle = &udp->bundles[udp->bundle_count++];
+    bundle_begin(bundle, to);
+    return bundle;
+}
+
+int mesh_udp_send(struct mesh_udp *udp, const struct peer_addr *to, const uint8_t *msg,
+                  size_t msg_bytes)
+{
+    if (!udp->open)
+        return E_UNREACHABLE;
+    if (msg_bytes == 0 || msg_bytes > MESSAGE_BYTES_MAX)
+        return msg_bytes == 0 ? E_INVALID : E_TOO_LARGE;
+    struct bundle *bundle = bundle_for(udp, to);
+    if (bundle == NULL)
+        return seal_and_send(udp, to, msg, msg_bytes);
+    if (bundle_add(bundle, msg, msg_bytes))
+        return 0;
+    /* It is full. The longest messages find no room in an empty one, either. */
+    send_bundle(udp, bundle);
+    bundle_begin(bundle, to);
+    return bundle_add(bundle, msg, msg_bytes) ? 0 : seal_and_send(udp, to, msg, msg_bytes);
 }
 
 static void count_refused(struct node_counters *counters, int err)
@@ -122,6 +172,26 @@ static void say_outsider(struct mesh_udp *udp, const struct peer_addr *from)
     udp->outsiders = stats.outsiders;
 }
 
+/* Hands on what was in a datagram. One message that cannot be read does not speak against others.
+ */
+static void deliver(struct mesh_udp *udp, const struct session_peer *peer, const uint8_t *plain,
+                    size_t plain_bytes)
+{
+    struct node *node = udp->node;
+    const uint8_t *msg = NULL;
+    size_t at = 0, msg_bytes = 0;
+    int err;
+    while ((err = bundle_next(plain, plain_bytes, &at, &msg, &msg_bytes)) == 0) {
+        err = mesh_receive(node->mesh, node_now(node), &peer->id, &peer->addr, msg, msg_bytes);
+        if (err == E_NOT_FOUND)
+            node->counters.messages_skipped++;
+        else if (err != 0)
+            node->counters.messages_rejected++;
+    }
+    if (err != E_CLOSED)
+        node->counters.messages_rejected++;
+}
+
 static void receive(struct mesh_udp *udp, const struct peer_addr *from, const uint8_t *bytes,
                     size_t byte_count)
 {
@@ -134,13 +204,9 @@ static void receive(struct mesh_udp *udp, const struct peer_addr *from, const ui
     if (err != 0)
         count_refused(&node->counters, err);
     else if (plain_bytes > 0)
-        err = mesh_receive(node->mesh, node_now(node), &peer.id, &peer.addr, plain, plain_bytes);
-    if (plain_bytes == 0 && err == E_AUTH)
+        deliver(udp, &peer, plain, plain_bytes);
+    if (err == E_AUTH)
         say_outsider(udp, from);
-    if (plain_bytes > 0 && err == E_NOT_FOUND)
-        node->counters.messages_skipped++;
-    else if (plain_bytes > 0 && err != 0)
-        node->counters.messages_rejected++;
     flush(udp);
 }
 
@@ -231,6 +297,7 @@ int mesh_udp_start(struct mesh_udp *udp)
 
 void mesh_udp_close(struct mesh_udp *udp)
 {
+    mesh_udp_flush(udp); /* goodbyes */
     udp->open = false;
     for (size_t i = 0; i < 2; i++) {
         uv_handle_t *handle = (uv_handle_t *)&udp->sockets[i];

@@ -6,8 +6,12 @@
 #ifndef SHOAL_DAEMON_MESH_UDP_H
 #define SHOAL_DAEMON_MESH_UDP_H
 
+#include "bundle.h"
 #include "node.h"
 
+/* Nodes that messages wait for until the turn ends; for one more, all of them leave. A node has
+ * some 40 neighbours. */
+#define UDP_BUNDLES_MAX 48
 /* Datagrams that wait for the socket; beyond it they are dropped. */
 #define UDP_QUEUE_MAX 256
 
@@ -19,7 +23,9 @@ struct mesh_udp {
     bool open;
     struct dgram *dgram;
     uint32_t queued;
-    uint64_t outsiders;    /* of dgram_stats, as it was last looked at */
+    uint32_t bundle_count;
+    struct bundle bundles[UDP_BUNDLES_MAX]; /* filled in this turn */
+    uint64_t outsiders;                     /* of dgram_stats, as it was last looked at */
     uint8_t receive[2048]; /* longer than any datagram of ours: longer ones are seen as such */
 };
 
@@ -35,10 +41,12 @@ MUST_USE int mesh_udp_start(struct mesh_udp *udp);
 void mesh_udp_close(struct mesh_udp *udp);
 /* After the loop has run out. */
 void mesh_udp_free(struct mesh_udp *udp);
-/* Seals and sends one message of a core (struct env's send). 0, E_AGAIN, E_TOO_LARGE,
- * E_UNREACHABLE. */
+/* Sends one message of a core (struct env's send): at once, or with others to the same node by
+ * mesh_udp_flush, if that node takes bundles. 0, E_AGAIN, E_TOO_LARGE, E_INVALID, E_UNREACHABLE. */
 MUST_USE int mesh_udp_send(struct mesh_udp *udp, const struct peer_addr *to, const uint8_t *msg,
                            size_t msg_bytes);
+/* Sends what waits; once per turn of the loop, before it waits for events. */
+void mesh_udp_flush(struct mesh_udp *udp);
 /* Retries of hellos that are due. */
 void mesh_udp_advance(struct mesh_udp *udp);
 uint64_t mesh_udp_deadline_us(const struct mesh_udp *udp);

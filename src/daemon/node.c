@@ -180,6 +180,7 @@ static void on_prepare(uv_prepare_t *prepare)
     ASSERT(node->magic == NODE_MAGIC);
     buffer_pool_wake(node->pool);
     bool more = drain(node);
+    mesh_udp_flush(&node->udp);
     arm(node, more);
 }
 

@@ -170,6 +170,12 @@ int dgram_send(struct dgram *dgram, uint64_t now_us, const struct peer_addr *to,
     return dgram__send_active(dgram, peer, msg, msg_bytes);
 }
 
+bool dgram_takes_bundles(const struct dgram *dgram, const struct peer_addr *to)
+{
+    const struct dgram_peer *peer = dgram__peer_find(&dgram->table, to);
+    return peer != NULL && peer->active != NULL && peer->active->takes_bundles;
+}
+
 /* ---- receiving ----------------------------------------------------------------------------- */
 
 /* The keys of this peer that go by the index, or NULL. */

@@ -157,6 +157,7 @@ void dgram__keys_fill(struct dgram_keys *keys, const struct dgram_agreement *agr
     memcpy(keys->receive_key, we_said_hello ? agreement->ack_key : agreement->hello_key, 32);
     keys->remote_index = theirs->header.sender_index;
     keys->version_minor = theirs->intro.version_minor;
+    keys->takes_bundles = (theirs->intro.features & FEATURE_BUNDLES) != 0;
     keys->identity = theirs->intro.key;
     keys->created_us = now_us;
 }

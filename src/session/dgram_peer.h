@@ -25,6 +25,7 @@ struct dgram_keys {
     uint32_t remote_index; /* we write it into what we send */
     uint32_t secret_tag;   /* cluster secret they were made under */
     uint16_t version_minor;
+    bool takes_bundles;          /* by its features */
     uint8_t hello_ephemeral[32]; /* of the hello we answered; zero when the hello was ours */
     struct identity_key identity;
     struct replay_window window;

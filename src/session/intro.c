@@ -21,7 +21,7 @@ void intro__own(const struct identity *identity, const struct peer_addr *self_ad
                 struct intro *out)
 {
     out->version_minor = WIRE_VERSION_MINOR;
-    out->features = FEATURE_CHACHA20_POLY1305;
+    out->features = FEATURE_CHACHA20_POLY1305 | FEATURE_BUNDLES;
     out->addr = *self_addr;
     out->key = identity->public_key;
     memcpy(out->signature, identity->static_signature, sizeof out->signature);

@@ -17,8 +17,10 @@
 /* the offer, 32 identity key, 64 signature */
 #define INTRO_BYTES (INTRO_OFFER_BYTES + IDENTITY_KEY_BYTES + 64)
 
-/* Features: bulk ciphers a side can use. The agreed set is what both name (PEER-6). */
+/* Features: what a side can use, bulk ciphers first. The agreed set is what both name (PEER-6). */
 #define FEATURE_CHACHA20_POLY1305 0x1u
+/* Its host takes several messages in one datagram. What they look like is the host's. */
+#define FEATURE_BUNDLES 0x2u
 
 struct intro {
     uint16_t version_minor;

@@ -96,6 +96,14 @@ static int swarm_arrays(struct transfer *transfer, const struct blob *blob, stru
     return err;
 }
 
+static uint32_t active_count(const struct transfer *transfer)
+{
+    uint32_t count = 0;
+    for (const struct blob *blob = transfer->active; blob != NULL; blob = blob->next_active)
+        count++;
+    return count;
+}
+
 struct swarm *transfer__swarm(struct transfer *transfer, struct blob *blob)
 {
     if (blob->swarm != NULL)
@@ -111,7 +119,7 @@ struct swarm *transfer__swarm(struct transfer *transfer, struct blob *blob)
     swarm->started_us = swarm->working_us = swarm->progress_us = now_us;
     swarm->have_due_us = UINT64_MAX;
     transfer__far_update(transfer, swarm);
-    swarm->have_credit = HAVE_CREDIT_MAX;
+    swarm->have_credit = HAVE_CREDIT_MAX / (1 + active_count(transfer));
     swarm->announce_due_us = swarm->grow_due_us = now_us;
     swarm->run_bytes = transfer__live(transfer) <= 1 ? RUN_BYTES_MIN : RUN_BYTES_FIRST;
     for (uint32_t i = 0; i < AVOIDS_MAX; i++)

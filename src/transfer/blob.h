@@ -34,7 +34,8 @@
 #define BRIEF_BLOB_BYTES   (64u * 1024 * 1024)
 #define BRIEF_SECONDS      2u
 #define MESH_SMALL_MEMBERS 32
-/* HAVE messages a swarm may save up, and begins with: 12 rounds to 32 neighbours. */
+/* HAVE messages a swarm may save up, and begins with where no other blob is
+ * active (layers of one image come together): 12 rounds to 32 neighbours. */
 #define HAVE_CREDIT_MAX 384u
 
 /* Pages of the largest bitfield. */
@@ -244,8 +245,11 @@ void transfer__neighbours_linked(struct transfer *transfer, uint16_t node, bool 
 void transfer__swarm_tick(struct transfer *transfer, struct blob *blob);
 /* A piece came: its news is due, and more messages may be spent on such. */
 void transfer__have_earn(struct blob *blob);
-/* Sends HAVE to those who lack it, if due. */
-void transfer__have_flush(struct transfer *transfer, struct blob *blob);
+/* Sends HAVE to those who lack it, if due. True if there was anything to send. */
+bool transfer__have_flush(struct transfer *transfer, struct blob *blob);
+/* Sends what is due before long, as another blob's HAVE leave now: the host puts messages of one
+ * moment to one node into one datagram. */
+void transfer__have_along(struct transfer *transfer, struct blob *blob);
 /* Tells neighbours goodbye. */
 void transfer__swarm_leave(struct transfer *transfer, struct blob *blob,
                            enum wire_note_reason reason);

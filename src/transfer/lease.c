@@ -348,7 +348,7 @@ static void held(struct transfer *transfer, struct lease *lease)
 static void tell_neighbours(struct transfer *transfer, struct blob *blob)
 {
     blob->swarm->have_sent_us = 0;
-    transfer__have_flush(transfer, blob);
+    (void)transfer__have_flush(transfer, blob);
 }
 
 void transfer__lease_piece(struct transfer *transfer, struct blob *blob, uint32_t piece,

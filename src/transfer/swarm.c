@@ -32,6 +32,7 @@
  * blobs from neighbours for as long as the whole blob takes. */
 #define HAVE_MIN_US     (5 * MS)
 #define HAVE_MAX_US     (250 * MS)
+#define HAVE_ALONG_US   (125 * MS) /* then it goes along with other blobs' */
 #define HAVE_EARN_BYTES (48 * 1024)
 #define HAVE_EARN_MAX   12
 #define HAVE_REFRESH_US (1 * S)
@@ -276,17 +277,10 @@ void transfer__have_earn(struct blob *blob)
     swarm->have_due_us = 0; /* there may be enough now */
 }
 
-void transfer__have_flush(struct transfer *transfer, struct blob *blob)
+/* Tells everybody what changed, at the cost of so many messages. */
+static void send_news(struct transfer *transfer, struct blob *blob, uint32_t messages)
 {
     struct swarm *swarm = blob->swarm;
-    if (swarm->have_due_us > transfer->now_us)
-        return;
-    uint32_t messages = news_messages(blob);
-    uint64_t wait_us = messages <= swarm->have_credit ? HAVE_MIN_US : HAVE_MAX_US;
-    if (swarm->have_sent_us != 0 && swarm->have_sent_us + wait_us > transfer->now_us) {
-        swarm->have_due_us = swarm->have_sent_us + wait_us;
-        return;
-    }
     for (uint32_t i = 0; i < swarm->neighbour_count; i++)
         __builtin_prefetch(&transfer->nodes.slots[swarm->neighbour_nodes[i]]);
     for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
@@ -297,6 +291,29 @@ void transfer__have_flush(struct transfer *transfer, struct blob *blob)
     swarm->have_credit -= messages < swarm->have_credit ? messages : swarm->have_credit;
     swarm->have_sent_us = transfer->now_us;
     swarm->have_due_us = UINT64_MAX;
+}
+
+bool transfer__have_flush(struct transfer *transfer, struct blob *blob)
+{
+    struct swarm *swarm = blob->swarm;
+    if (swarm->have_due_us > transfer->now_us)
+        return false;
+    uint32_t messages = news_messages(blob);
+    uint64_t wait_us = messages <= swarm->have_credit ? HAVE_MIN_US : HAVE_MAX_US;
+    if (swarm->have_sent_us != 0 && swarm->have_sent_us + wait_us > transfer->now_us) {
+        swarm->have_due_us = swarm->have_sent_us + wait_us;
+        return false;
+    }
+    send_news(transfer, blob, messages);
+    return messages > 0;
+}
+
+void transfer__have_along(struct transfer *transfer, struct blob *blob)
+{
+    struct swarm *swarm = blob->swarm;
+    uint32_t messages = swarm->have_due_us == UINT64_MAX ? 0 : news_messages(blob);
+    if (messages > 0 && swarm->have_sent_us + HAVE_ALONG_US <= transfer->now_us)
+        send_news(transfer, blob, messages);
 }
 
 static void send_note(struct transfer *transfer, const struct blob_key *key, uint16_t node,

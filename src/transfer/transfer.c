@@ -629,6 +629,16 @@ static uint64_t next_deadline(struct transfer *transfer)
     return deadline_us;
 }
 
+/* News of all blobs that are due, and where there is any, of those that are due before long. */
+static void have_flush(struct transfer *transfer)
+{
+    bool sent = false;
+    for (struct blob *blob = transfer->active; blob != NULL; blob = blob->next_active)
+        sent = transfer__have_flush(transfer, blob) || sent;
+    for (struct blob *blob = transfer->active; sent && blob != NULL; blob = blob->next_active)
+        transfer__have_along(transfer, blob);
+}
+
 void transfer__leave(struct transfer *transfer)
 {
     for (struct blob *blob = transfer->active; transfer->reach_stale && blob != NULL;
@@ -643,10 +653,10 @@ void transfer__leave(struct transfer *transfer)
     }
     pump(transfer);
     transfer__links_due(transfer);
+    have_flush(transfer);
     struct blob *blob = transfer->active;
     while (blob != NULL) {
         struct blob *next = blob->next_active;
-        transfer__have_flush(transfer, blob);
         transfer__swarm_retire(transfer, blob);
         blob = next;
     }
