@@ -154,11 +154,12 @@ struct swarm {
     uint32_t run_bytes;     /* how much is leased in one go while nobody else is interested */
     int origin_status;
     uint64_t started_us;
-    uint64_t gate_us;       /* grants wait for providers until then */
-    uint64_t pending_us;    /* last word that another brings a segment in */
-    uint64_t moves_us;      /* the same, and that bytes of it come */
-    uint64_t fallback_us;   /* next origin read for lack of progress, not before */
-    uint64_t sourceless_us; /* since when no source is left at all; 0: not so */
+    uint64_t gate_us;        /* grants wait for providers until then */
+    uint64_t pending_us;     /* last word that another brings a segment in */
+    uint64_t moves_us;       /* the same, and that bytes of it come */
+    uint64_t fallback_us;    /* next origin read for lack of progress, not before */
+    uint64_t spare_until_us; /* holders that gave much are spared; 0: none was yet (select.c) */
+    uint64_t sourceless_us;  /* since when no source is left at all; 0: not so */
     uint32_t announces;
 };
 
