@@ -6,6 +6,7 @@
 #define SHOAL_DIGEST_H
 
 #include "err.h"
+#include "piece_map.h"
 #include "types.h"
 
 /* "sha512:" + 128 hex + NUL */
@@ -67,6 +68,10 @@ void hmac_sha256(const uint8_t key[32], const void *a, size_t a_bytes, const voi
 /* Blob key = HMAC(lookup key, "shoal blob" || algorithm || digest): what DHT, gossip and messages
  * carry (ACL-9). */
 void blob_key_of(const uint8_t lookup_key[32], const struct digest *digest, struct blob_key *out);
+/* The key of the same blob in another cut: "shoal blob fine" in place of "shoal blob" for
+ * PIECE_CUT_FINE, blob_key_of for PIECE_CUT_PLAIN. */
+void blob_key_cut(const uint8_t lookup_key[32], const struct digest *digest, enum piece_cut cut,
+                  struct blob_key *out);
 /* Key of a segment, for keeper placement: SHA-256("shoal segment" || blob key || index). */
 void segment_key_of(const struct blob_key *blob, uint32_t segment_index, uint8_t out[32]);
 /* Proof of knowing the full digest, bound to both ends (ACL-9): first 16 bytes of SHA-256("shoal

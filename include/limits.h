@@ -33,6 +33,8 @@
  * this interval (ALGORITHMS §3.4). */
 #define PIECE_BYTES_MIN        (128 * 1024)
 #define PIECE_BYTES_MAX        (4 * 1024 * 1024)
+/* Smallest piece of the fine cut, in which scattered small reads are brought in (piece_map.h). */
+#define PIECE_BYTES_FINE       (16 * 1024)
 /* Pieces whose state fits one message. */
 #define PIECES_TOLD_AT_ONCE    3584
 /* Largest blob: 1 TiB keeps a 4 MiB piece index within 18 bits and every bitfield within 32 KiB. */

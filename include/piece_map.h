@@ -44,16 +44,36 @@ uint32_t bitfield_next_only(const struct bitfield *field, const struct bitfield 
 MUST_USE int bitfield_merge(struct bitfield *field, uint32_t first_bit, const uint8_t *bytes,
                             size_t byte_count);
 
+/*
+ * How a blob is cut. Whole layers are pulled in plain pieces. Whoever reads a few KiB here and
+ * there would bring in a plain piece for each: such readers know the same blob under another key
+ * (blob_key_cut), cut into fine pieces. To all of the mesh these are two blobs. The numbers are
+ * written to disk.
+ */
+enum piece_cut {
+    PIECE_CUT_PLAIN = 0,
+    PIECE_CUT_FINE = 1,
+    PIECE_CUT_COUNT,
+};
+
 struct piece_layout {
     uint64_t blob_bytes;
-    uint32_t piece_bytes;    /* power of two, PIECE_BYTES_MIN..PIECE_BYTES_MAX */
+    enum piece_cut cut;
+    uint32_t piece_bytes;    /* power of two up to PIECE_BYTES_MAX, from PIECE_BYTES_MIN on if
+                                plain, from PIECE_BYTES_FINE on if fine */
     uint32_t piece_count;    /* 0 for an empty blob */
     uint32_t segment_pieces; /* pieces leased to an origin fetcher as one */
     uint32_t segment_count;
 };
 
-/* 0, or E_TOO_LARGE over BLOB_BYTES_MAX. */
+/* The plain cut. 0, or E_TOO_LARGE over BLOB_BYTES_MAX. */
 MUST_USE int piece_layout_of(uint64_t blob_bytes, struct piece_layout *out);
+/* Either cut. 0, E_TOO_LARGE as above, or E_INVALID (no such cut). */
+MUST_USE int piece_layout_cut(uint64_t blob_bytes, enum piece_cut cut, struct piece_layout *out);
+/* Are plain pieces of such a blob so large that scattered small reads are worth a fine cut? Not
+ * under 64 MiB, where plain pieces are as small as they get and soon all wanted, and not where both
+ * cuts are the same. */
+bool piece_layout_is_coarse(uint64_t blob_bytes);
 /* Bytes of one piece: piece_bytes, less for the last. */
 uint32_t piece_length(const struct piece_layout *layout, uint32_t piece_index);
 uint64_t piece_offset(const struct piece_layout *layout, uint32_t piece_index);

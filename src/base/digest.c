@@ -271,12 +271,20 @@ static size_t digest_form(const struct digest *digest, uint8_t out[1 + DIGEST_BY
     return 1 + bytes;
 }
 
-void blob_key_of(const uint8_t lookup_key[32], const struct digest *digest, struct blob_key *out)
+/* The algorithm byte behind it is neither a space nor a letter, so neither context begins the
+ * other's form. */
+void blob_key_cut(const uint8_t lookup_key[32], const struct digest *digest, enum piece_cut cut,
+                  struct blob_key *out)
 {
-    static const char context[] = "shoal blob";
+    const char *context = cut == PIECE_CUT_FINE ? "shoal blob fine" : "shoal blob";
     uint8_t form[1 + DIGEST_BYTES_MAX];
     size_t form_bytes = digest_form(digest, form);
-    hmac_sha256(lookup_key, context, sizeof context - 1, form, form_bytes, out->bytes);
+    hmac_sha256(lookup_key, context, strlen(context), form, form_bytes, out->bytes);
+}
+
+void blob_key_of(const uint8_t lookup_key[32], const struct digest *digest, struct blob_key *out)
+{
+    blob_key_cut(lookup_key, digest, PIECE_CUT_PLAIN, out);
 }
 
 void segment_key_of(const struct blob_key *blob, uint32_t segment_index, uint8_t out[32])

@@ -73,6 +73,25 @@ static void test_pieces_and_segments_tile_the_blob(void **state)
     }
 }
 
+static void test_fine_pieces_tile_the_blob_too(void **state)
+{
+    (void)state;
+    for (unsigned round = 0; round < 100; round++) {
+        struct piece_layout fine, plain;
+        uint64_t size = random_size();
+        assert_int_equal(piece_layout_cut(size, PIECE_CUT_FINE, &fine), 0);
+        assert_int_equal(piece_layout_of(size, &plain), 0);
+        assert_in_range(fine.piece_bytes, PIECE_BYTES_FINE, PIECE_BYTES_MAX);
+        assert_int_equal(fine.piece_bytes & (fine.piece_bytes - 1), 0);
+        assert_true(fine.piece_bytes <= plain.piece_bytes);
+        assert_true(fine.piece_count <= PIECE_COUNT_MAX);
+        assert_in_range(fine.segment_pieces, 1, 32); /* the cache's notices are one word */
+        assert_true(!piece_layout_is_coarse(size) || fine.piece_bytes < plain.piece_bytes);
+        check_pieces(&fine);
+        check_segments(&fine);
+    }
+}
+
 static void random_id(uint8_t out[32])
 {
     for (unsigned i = 0; i < 32; i++)
@@ -112,6 +131,7 @@ int main(void)
     prng_seed(&prng, (const uint8_t *)&seed, sizeof seed);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pieces_and_segments_tile_the_blob),
+        cmocka_unit_test(test_fine_pieces_tile_the_blob_too),
         cmocka_unit_test(test_xor_order_matches_byte_by_byte),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

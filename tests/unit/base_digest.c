@@ -210,6 +210,24 @@ static void test_blob_key_is_keyed_acl9(void **state)
     assert_hex(other.bytes, 32, "fe93589afe3fa7d3ff715f9b782c7621f9adac08a52285b7d2842a3db3ef15d8");
 }
 
+static void test_each_cut_has_a_key_of_its_own(void **state)
+{
+    (void)state;
+    const uint8_t lookup_key[32] = {7};
+    struct digest digest;
+    struct blob_key plain, key, fine;
+    uint8_t form[33] = {DIGEST_SHA256}, expected[32];
+    digest_of(DIGEST_SHA256, "shoal", 5, &digest);
+    blob_key_of(lookup_key, &digest, &plain);
+    blob_key_cut(lookup_key, &digest, PIECE_CUT_PLAIN, &key);
+    assert_true(blob_key_equal(&plain, &key));
+    blob_key_cut(lookup_key, &digest, PIECE_CUT_FINE, &fine);
+    assert_false(blob_key_equal(&plain, &fine));
+    memcpy(form + 1, digest.bytes, 32);
+    hmac_sha256(lookup_key, "shoal blob fine", 15, form, sizeof form, expected);
+    assert_memory_equal(fine.bytes, expected, sizeof expected);
+}
+
 static void test_segment_keys_differ_by_index(void **state)
 {
     (void)state;
@@ -271,6 +289,7 @@ int main(void)
         cmocka_unit_test(test_hasher_needs_an_algorithm),
         cmocka_unit_test(test_hmac_vectors_of_rfc4231),
         cmocka_unit_test(test_blob_key_is_keyed_acl9),
+        cmocka_unit_test(test_each_cut_has_a_key_of_its_own),
         cmocka_unit_test(test_segment_keys_differ_by_index),
         cmocka_unit_test(test_proof_is_bound_to_both_ends_acl9),
         cmocka_unit_test(test_node_id_follows_cluster_and_address_peer4),

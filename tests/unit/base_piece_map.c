@@ -254,6 +254,56 @@ static void test_piece_size_follows_blob_size(void **state)
     }
 }
 
+static void test_fine_pieces_follow_blob_size(void **state)
+{
+    (void)state;
+    const struct {
+        uint64_t blob_bytes;
+        uint32_t piece_bytes, pieces, segment_pieces, segments;
+        bool coarse; /* its plain pieces */
+    } rows[] = {
+        {0, 16 * 1024, 0, 16, 0, false},
+        {1, 16 * 1024, 1, 16, 1, false},
+        {MIB + 1, 16 * 1024, 65, 16, 5, false},
+        {64ull * MIB - 1, 16 * 1024, 4096, 16, 256, false},
+        {64ull * MIB, 16 * 1024, 4096, 16, 256, true},
+        {512ull * MIB, 16 * 1024, 32768, 16, 2048, true},
+        {2048ull * MIB, 16 * 1024, 131072, 16, 8192, true},
+        {2048ull * MIB + 1, 32 * 1024, 65537, 8, 8193, true},
+        {65536ull * MIB, 512 * 1024, 131072, 1, 131072, true},
+        {131072ull * MIB, MIB, 131072, 1, 131072, true},
+        {262144ull * MIB, 2 * MIB, 131072, 1, 131072, true},
+        {262144ull * MIB + 1, 4 * MIB, 65537, 1, 65537, false},
+        {BLOB_BYTES_MAX, 4 * MIB, 262144, 1, 262144, false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct piece_layout layout;
+        assert_int_equal(piece_layout_cut(rows[i].blob_bytes, PIECE_CUT_FINE, &layout), 0);
+        assert_int_equal(layout.cut, PIECE_CUT_FINE);
+        assert_true(layout.blob_bytes == rows[i].blob_bytes);
+        assert_int_equal(layout.piece_bytes, rows[i].piece_bytes);
+        assert_int_equal(layout.piece_count, rows[i].pieces);
+        assert_int_equal(layout.segment_pieces, rows[i].segment_pieces);
+        assert_int_equal(layout.segment_count, rows[i].segments);
+        assert_int_equal(piece_layout_is_coarse(rows[i].blob_bytes), rows[i].coarse);
+    }
+    assert_false(piece_layout_is_coarse(BLOB_BYTES_MAX + 1));
+}
+
+static void test_each_cut_is_asked_for_by_name(void **state)
+{
+    (void)state;
+    struct piece_layout plain, layout = {.piece_bytes = 7};
+    assert_int_equal(piece_layout_cut(MIB, PIECE_CUT_COUNT, &layout), E_INVALID);
+    assert_int_equal(piece_layout_cut(BLOB_BYTES_MAX + 1, PIECE_CUT_FINE, &layout), E_TOO_LARGE);
+    assert_int_equal(piece_layout_cut(BLOB_BYTES_MAX + 1, PIECE_CUT_PLAIN, &layout), E_TOO_LARGE);
+    assert_int_equal(layout.piece_bytes, 7);
+    assert_int_equal(piece_layout_of(MIB, &plain), 0);
+    assert_int_equal(plain.cut, PIECE_CUT_PLAIN);
+    assert_int_equal(piece_layout_cut(MIB, PIECE_CUT_PLAIN, &layout), 0);
+    assert_memory_equal(&layout, &plain, sizeof layout);
+}
+
 static void test_too_large_a_blob_is_refused(void **state)
 {
     (void)state;
@@ -295,6 +345,8 @@ int main(void)
         cmocka_unit_test(test_merge_sets_what_a_plain_one_sets),
         cmocka_unit_test(test_merge_refuses_what_does_not_fit),
         cmocka_unit_test(test_piece_size_follows_blob_size),
+        cmocka_unit_test(test_fine_pieces_follow_blob_size),
+        cmocka_unit_test(test_each_cut_is_asked_for_by_name),
         cmocka_unit_test(test_too_large_a_blob_is_refused),
         cmocka_unit_test(test_last_piece_and_segment_are_short),
     };
