@@ -34,6 +34,7 @@ struct piece_record {
 /* What recovery finds for each blob. `have` and `records` are borrowed for the call. */
 struct store_blob {
     struct digest digest;
+    enum piece_cut cut;
     uint64_t size_bytes;
     bool complete; /* the whole digest matched once */
     const struct bitfield *have;
@@ -43,10 +44,12 @@ typedef void (*store_found_fn)(void *arg, const struct store_blob *blob, uint64_
 struct store {
     void *self;
     /*
-     * Creates room for a blob (sparse or preallocated). *out names it for the other calls.
-     * 0, E_NO_SPACE, E_IO, E_NO_MEMORY, E_TOO_LARGE.
+     * Creates room for a blob (sparse or preallocated) in one cut; the same blob in another is a
+     * blob of its own. *out names it for the other calls. 0, E_NO_SPACE, E_IO, E_NO_MEMORY,
+     * E_TOO_LARGE, E_INVALID (a cut that the store does not keep).
      */
-    int (*create)(void *self, const struct digest *digest, uint64_t size_bytes, uint64_t *out);
+    int (*create)(void *self, const struct digest *digest, enum piece_cut cut, uint64_t size_bytes,
+                  uint64_t *out);
     /* Writes one whole piece and its record. Worker thread; concurrent calls for different pieces.
      * 0, E_NO_SPACE, E_IO; E_NO_MEMORY or E_AGAIN (descriptors) without blame for the tier;
      * E_DIGEST: the blob is sealed and its piece had another hash (INT-5); E_NOT_FOUND: no such
@@ -171,8 +174,14 @@ MUST_USE int cache_recover(struct cache *cache, void (*found)(void *arg, struct 
  * reservations count as references until they end. */
 MUST_USE int cache_get(struct cache *cache, const struct digest *digest, uint64_t size_bytes,
                        struct cache_blob **out);
+/* The same blob in one of its cuts, which are entries of their own, alike in all but their pieces;
+ * cache_get is for PIECE_CUT_PLAIN. Errors as there, and E_INVALID for no such cut. */
+MUST_USE int cache_get_cut(struct cache *cache, const struct digest *digest, enum piece_cut cut,
+                           uint64_t size_bytes, struct cache_blob **out);
 /* Finds only. NULL if unknown. Takes a reference. */
 struct cache_blob *cache_find(struct cache *cache, const struct digest *digest);
+struct cache_blob *cache_find_cut(struct cache *cache, const struct digest *digest,
+                                  enum piece_cut cut);
 void cache_put(struct cache *cache, struct cache_blob *blob); /* drops a reference */
 
 /* Facts of a blob, borrowed while the reference is held; `have` changes with the calls below. */
@@ -250,6 +259,7 @@ uint64_t cache_scrub_deadline_us(const struct cache *cache);
  * if none. Nothing is evicted while 4,096 segments wait here. */
 struct cache_eviction {
     struct digest digest;
+    enum piece_cut cut;
     uint32_t first_piece;
     uint32_t piece_count;
 };

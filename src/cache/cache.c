@@ -66,19 +66,20 @@ static int init_blob(struct cache *cache, struct cache_blob *blob)
 
 static int index_blob(struct cache *cache, struct cache_blob *blob)
 {
-    HASH_ADD(hh, cache->blobs, digest, sizeof blob->digest, blob);
+    HASH_ADD(hh, cache->blobs, key, sizeof blob->key, blob);
     if (blob->hh.tbl == NULL)
         return E_NO_MEMORY;
     cache->blob_count++;
     return 0;
 }
 
-/* A blob in the index, without references and unknown to the store. 0, E_NO_MEMORY, E_TOO_LARGE. */
-static int new_blob(struct cache *cache, const struct digest *digest, uint64_t size_bytes,
+/* A blob in the index, without references and unknown to the store. 0, E_NO_MEMORY, E_TOO_LARGE,
+ * E_INVALID (no such cut). */
+static int new_blob(struct cache *cache, const struct cache_key *key, uint64_t size_bytes,
                     struct cache_blob **out)
 {
     struct piece_layout layout;
-    int err = piece_layout_of(size_bytes, &layout);
+    int err = piece_layout_cut(size_bytes, (enum piece_cut)key->cut, &layout);
     if (err != 0)
         return err;
     ASSERT(layout.segment_pieces <= SEGMENT_PIECES_MAX);
@@ -86,7 +87,7 @@ static int new_blob(struct cache *cache, const struct digest *digest, uint64_t s
     if (blob == NULL)
         return E_NO_MEMORY;
     memset(blob, 0, sizeof *blob);
-    blob->digest = *digest;
+    blob->key = *key;
     blob->layout = layout;
     err = init_blob(cache, blob);
     if (err == 0)
@@ -220,24 +221,30 @@ static int make_blob_room(struct cache *cache)
     return E_FULL;
 }
 
-static struct cache_blob *lookup(struct cache *cache, const struct digest *digest)
+static struct cache_key key_of(const struct digest *digest, enum piece_cut cut)
+{
+    return (struct cache_key){.digest = *digest, .cut = (uint32_t)cut};
+}
+
+static struct cache_blob *lookup(struct cache *cache, const struct cache_key *key)
 {
     struct cache_blob *blob = NULL;
-    HASH_FIND(hh, cache->blobs, digest, sizeof *digest, blob);
+    HASH_FIND(hh, cache->blobs, key, sizeof *key, blob);
     return blob;
 }
 
 /* A new blob, also in the store. */
-static int create_blob(struct cache *cache, const struct digest *digest, uint64_t size_bytes,
+static int create_blob(struct cache *cache, const struct cache_key *key, uint64_t size_bytes,
                        struct cache_blob **out)
 {
     struct cache_blob *blob;
     int err = cache->blob_count < cache->config.blobs_max ? 0 : make_blob_room(cache);
     if (err == 0)
-        err = new_blob(cache, digest, size_bytes, &blob);
+        err = new_blob(cache, key, size_bytes, &blob);
     if (err != 0)
         return err;
-    err = cache->store.create(cache->store.self, digest, size_bytes, &blob->store_id);
+    err = cache->store.create(cache->store.self, &key->digest, (enum piece_cut)key->cut, size_bytes,
+                              &blob->store_id);
     if (err != 0) {
         unindex_blob(cache, blob);
         free_blob(cache, blob);
@@ -250,9 +257,16 @@ static int create_blob(struct cache *cache, const struct digest *digest, uint64_
 int cache_get(struct cache *cache, const struct digest *digest, uint64_t size_bytes,
               struct cache_blob **out)
 {
+    return cache_get_cut(cache, digest, PIECE_CUT_PLAIN, size_bytes, out);
+}
+
+int cache_get_cut(struct cache *cache, const struct digest *digest, enum piece_cut cut,
+                  uint64_t size_bytes, struct cache_blob **out)
+{
     if (digest_bytes(digest->algorithm) == 0)
         return E_INVALID;
-    struct cache_blob *blob = lookup(cache, digest);
+    const struct cache_key key = key_of(digest, cut);
+    struct cache_blob *blob = lookup(cache, &key);
     if (blob != NULL && blob->layout.blob_bytes != size_bytes) {
         /* One of the two sizes is a lie (INT-8). A verified one stands; one that is in use is
          * somebody's pull, which the whole digest will judge. */
@@ -263,7 +277,7 @@ int cache_get(struct cache *cache, const struct digest *digest, uint64_t size_by
         blob = NULL;
     }
     if (blob == NULL) {
-        int err = create_blob(cache, digest, size_bytes, &blob);
+        int err = create_blob(cache, &key, size_bytes, &blob);
         if (err != 0)
             return err;
     }
@@ -274,7 +288,14 @@ int cache_get(struct cache *cache, const struct digest *digest, uint64_t size_by
 
 struct cache_blob *cache_find(struct cache *cache, const struct digest *digest)
 {
-    struct cache_blob *blob = lookup(cache, digest);
+    return cache_find_cut(cache, digest, PIECE_CUT_PLAIN);
+}
+
+struct cache_blob *cache_find_cut(struct cache *cache, const struct digest *digest,
+                                  enum piece_cut cut)
+{
+    const struct cache_key key = key_of(digest, cut);
+    struct cache_blob *blob = lookup(cache, &key);
     if (blob != NULL)
         cache__ref(blob);
     return blob;
@@ -287,7 +308,7 @@ void cache_put(struct cache *cache, struct cache_blob *blob)
 
 const struct digest *cache_blob_digest(const struct cache_blob *blob)
 {
-    return &blob->digest;
+    return &blob->key.digest;
 }
 
 uint64_t cache_blob_size(const struct cache_blob *blob)
@@ -503,10 +524,10 @@ static void adopt(void *arg, const struct store_blob *found, uint64_t store_id)
 {
     struct cache *cache = arg;
     struct cache_blob *blob = NULL;
+    const struct cache_key key = key_of(&found->digest, found->cut);
     bool usable = digest_bytes(found->digest.algorithm) > 0 && found->have->set_count > 0 &&
-                  cache->blob_count < cache->config.blobs_max &&
-                  lookup(cache, &found->digest) == NULL;
-    if (!usable || new_blob(cache, &found->digest, found->size_bytes, &blob) != 0) {
+                  cache->blob_count < cache->config.blobs_max && lookup(cache, &key) == NULL;
+    if (!usable || new_blob(cache, &key, found->size_bytes, &blob) != 0) {
         if (cache->store.remove(cache->store.self, store_id) != 0)
             cache->stats.write_errors++;
         return;

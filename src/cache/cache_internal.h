@@ -18,7 +18,7 @@
 
 /* uthash takes its memory from the cache's env; every user has `cache` in scope. */
 #define HASH_FUNCTION(key, key_bytes, out)                                                         \
-    ((out) = (unsigned)id_hash(((const struct digest *)(key))->bytes)) /* a hash already */
+    ((out) = (unsigned)id_hash(((const struct cache_key *)(key))->digest.bytes)) /* a hash */
 #define HASH_NONFATAL_OOM      1
 #define uthash_malloc(bytes)   cache->env.alloc(cache->env.host, NULL, (bytes))
 #define uthash_free(p, bytes)  ((void)cache->env.alloc(cache->env.host, (p), 0))
@@ -31,10 +31,17 @@
 #define NOTICES_MAX 4096
 #define BLOBS_MAX   65536
 
+/* What the index knows a blob by; no padding, as its bytes are compared. */
+struct cache_key {
+    struct digest digest;
+    uint32_t cut; /* enum piece_cut */
+};
+static_assert(sizeof(struct cache_key) == sizeof(struct digest) + sizeof(uint32_t), "no padding");
+
 /* One eviction, to be told by cache_next_eviction. */
 struct notice {
     struct notice *next;
-    struct digest digest;
+    struct cache_key key;
     uint32_t first_piece;
     uint32_t pieces; /* bit i: first_piece + i was had */
 };
@@ -56,7 +63,7 @@ struct segment {
 
 struct cache_blob {
     UT_hash_handle hh;
-    struct digest digest;
+    struct cache_key key;
     struct piece_layout layout;
     uint64_t store_id;
     struct bitfield have;

@@ -156,7 +156,7 @@ void cache__notify(struct cache *cache, struct segment *segment)
     ASSERT(notice != NULL);
     uint32_t first = segment_first(&blob->layout, segment->index);
     uint32_t count = segment_length(&blob->layout, segment->index);
-    *notice = (struct notice){.digest = blob->digest, .first_piece = first};
+    *notice = (struct notice){.key = blob->key, .first_piece = first};
     for (uint32_t i = 0; i < count; i++) {
         if (bitfield_get(&blob->have, first + i))
             notice->pieces |= UINT32_C(1) << i;
@@ -264,8 +264,10 @@ bool cache_next_eviction(struct cache *cache, struct cache_eviction *out)
         notice->pieces &= ~(UINT32_C(1) << (skip + count));
         count++;
     }
-    *out = (struct cache_eviction){
-        .digest = notice->digest, .first_piece = notice->first_piece + skip, .piece_count = count};
+    *out = (struct cache_eviction){.digest = notice->key.digest,
+                                   .cut = (enum piece_cut)notice->key.cut,
+                                   .first_piece = notice->first_piece + skip,
+                                   .piece_count = count};
     if (notice->pieces == 0)
         free_first_notice(cache);
     return true;

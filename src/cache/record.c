@@ -30,7 +30,7 @@ static bool all_zero(const uint8_t *bytes, size_t byte_count)
 void record_encode_header(const struct record_header *header, uint8_t out[RECORD_HEADER_BYTES])
 {
     struct piece_layout layout;
-    int err = piece_layout_of(header->size_bytes, &layout);
+    int err = piece_layout_cut(header->size_bytes, header->cut, &layout);
     ASSERT(err == 0);
     ASSERT(digest_bytes(header->digest.algorithm) > 0);
     memset(out, 0, RECORD_HEADER_BYTES);
@@ -43,6 +43,7 @@ void record_encode_header(const struct record_header *header, uint8_t out[RECORD
     store_be32(out + 96, layout.piece_bytes);
     store_be32(out + 100, layout.piece_count);
     store_be32(out + 104, RECORD_SLOT_BYTES);
+    store_be32(out + 108, (uint32_t)header->cut);
     store_be32(out + HEADER_CRC_AT, crc32c(out, HEADER_CRC_AT));
 }
 
@@ -68,15 +69,20 @@ int record_decode_header(const uint8_t *bytes, size_t byte_count, struct record_
     if (load_be32(bytes + HEADER_CRC_AT) != crc32c(bytes, HEADER_CRC_AT))
         return E_CORRUPT;
 
-    struct record_header header = {.size_bytes = load_be64(bytes + 80),
+    uint32_t cut_number = load_be32(bytes + 108);
+    if (cut_number >= PIECE_CUT_COUNT)
+        return E_MALFORMED;
+    struct record_header header = {.cut = (enum piece_cut)cut_number,
+                                   .size_bytes = load_be64(bytes + 80),
                                    .serial = load_be64(bytes + 88)};
     struct piece_layout cut;
-    if (!decode_digest(bytes, &header.digest) || piece_layout_of(header.size_bytes, &cut) != 0)
+    if (!decode_digest(bytes, &header.digest) ||
+        piece_layout_cut(header.size_bytes, header.cut, &cut) != 0)
         return E_MALFORMED;
     /* Stored although they follow from the size: a later version that cuts differently must not
      * read today's pieces as its own. */
     if (load_be32(bytes + 96) != cut.piece_bytes || load_be32(bytes + 100) != cut.piece_count ||
-        load_be32(bytes + 104) != RECORD_SLOT_BYTES || !all_zero(bytes + 108, HEADER_CRC_AT - 108))
+        load_be32(bytes + 104) != RECORD_SLOT_BYTES || !all_zero(bytes + 112, HEADER_CRC_AT - 112))
         return E_MALFORMED;
     *out = header;
     *layout = cut;

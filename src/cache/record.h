@@ -9,12 +9,13 @@
  *
  *   header  0 magic "SHOALREC"   8 version     12 algorithm   16 digest, 64 bytes
  *          80 blob bytes, u64   88 serial, u64 96 piece bytes 100 piece count  104 slot bytes
- *         108 zero              252 CRC of the 252 bytes before
+ *         108 cut (piece_map.h) 112 zero     252 CRC of the 252 bytes before
  *   slot    0 state              4 piece index  8 piece length 12 zero        16 serial, u64
  *          24 signer            56 signer key  88 piece hash  120 signature  184 zero  188 CRC
  *
  * Decoders take nothing but what the encoders write: unknown versions, spare bytes that are not
- * zero and layouts other than today's are refused, and the caller starts clean.
+ * zero and layouts other than today's are refused, and the caller starts clean. The cut was a spare
+ * field once: a version that does not know it refuses all but the plain one, whose number is zero.
  */
 #ifndef SHOAL_CACHE_RECORD_H
 #define SHOAL_CACHE_RECORD_H
@@ -29,6 +30,7 @@
 
 struct record_header {
     struct digest digest;
+    enum piece_cut cut;
     uint64_t size_bytes;
     uint64_t serial; /* of this record among all of the directory; also part of its file name */
 };
@@ -44,14 +46,14 @@ struct record_slot {
     struct voucher voucher; /* piece_index and piece_bytes are the slot's own */
 };
 
-/* Writes RECORD_HEADER_BYTES. The digest must be SHA-256 or SHA-512 and the size within
- * BLOB_BYTES_MAX. */
+/* Writes RECORD_HEADER_BYTES. The digest must be SHA-256 or SHA-512, the size within
+ * BLOB_BYTES_MAX, and the cut one there is. */
 void record_encode_header(const struct record_header *header, uint8_t out[RECORD_HEADER_BYTES]);
 
 /*
- * Reads a header and the layout its size gives. 0; E_TRUNCATED (fewer bytes than a header),
- * E_VERSION (another format), E_CORRUPT (checksum), E_MALFORMED (fields that no writer of ours
- * makes).
+ * Reads a header and the layout that its size and cut give. 0; E_TRUNCATED (fewer bytes than a
+ * header), E_VERSION (another format), E_CORRUPT (checksum), E_MALFORMED (fields that no writer of
+ * ours makes).
  */
 MUST_USE int record_decode_header(const uint8_t *bytes, size_t byte_count,
                                   struct record_header *out, struct piece_layout *layout);

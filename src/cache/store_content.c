@@ -261,12 +261,14 @@ static int make_blob(struct content_store *store, const struct digest *digest,
 
 /* ---- the table of the tier ---- */
 
-static int content_create(void *self, const struct digest *digest, uint64_t size_bytes,
-                          uint64_t *out)
+static int content_create(void *self, const struct digest *digest, enum piece_cut cut,
+                          uint64_t size_bytes, uint64_t *out)
 {
     struct content_store *store = self;
     struct stamp stamp;
     int fd;
+    if (cut != PIECE_CUT_PLAIN)
+        return E_INVALID;
     int err = open_file(store, digest, &fd, &stamp);
     if (err != 0)
         return err;

@@ -399,17 +399,18 @@ static int disk_seal(void *self, uint64_t id)
 
 /* ---- the loop's calls ---- */
 
-static int disk_create(void *self, const struct digest *digest, uint64_t size_bytes, uint64_t *out)
+static int disk_create(void *self, const struct digest *digest, enum piece_cut cut,
+                       uint64_t size_bytes, uint64_t *out)
 {
     struct disk_store *store = self;
     struct piece_layout layout;
-    int err = piece_layout_of(size_bytes, &layout);
+    int err = piece_layout_cut(size_bytes, cut, &layout);
     if (err != 0)
         return err;
     struct disk_blob *blob;
     pthread_mutex_lock(&store->lock);
     struct record_header header = {
-        .digest = *digest, .size_bytes = size_bytes, .serial = store->next_serial};
+        .digest = *digest, .cut = cut, .size_bytes = size_bytes, .serial = store->next_serial};
     err = disk__add_blob(store, &header, &layout, &blob);
     if (err == 0) {
         store->next_serial++;

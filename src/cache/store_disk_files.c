@@ -331,8 +331,10 @@ static int make_data(int fan_fd, const struct disk_blob *blob)
 static int make_record(int fan_fd, const struct disk_blob *blob)
 {
     uint8_t bytes[RECORD_HEADER_BYTES];
-    const struct record_header header = {
-        .digest = blob->digest, .size_bytes = blob->layout.blob_bytes, .serial = blob->serial};
+    const struct record_header header = {.digest = blob->digest,
+                                         .cut = blob->layout.cut,
+                                         .size_bytes = blob->layout.blob_bytes,
+                                         .serial = blob->serial};
     record_encode_header(&header, bytes);
     int fd;
     int err = open_file(fan_fd, blob, DISK_PART, O_RDWR | O_CREAT | O_EXCL, &fd);

@@ -312,6 +312,8 @@ static int compare_names(const void *a, const void *b)
     const struct disk_blob *const *left = a, *const *right = b;
     int order = memcmp(&(*left)->digest, &(*right)->digest, sizeof(*left)->digest);
     if (order == 0)
+        order = (int)(*left)->layout.cut - (int)(*right)->layout.cut;
+    if (order == 0)
         order = (*left)->serial < (*right)->serial ? 1 : -1; /* newest first */
     return order;
 }
@@ -324,12 +326,13 @@ static int compare_ages(const void *a, const void *b)
     return compare_names(a, b);
 }
 
-/* Keeps the newest of each digest; the others are what a crash kept from being removed. */
+/* Keeps the newest of each digest and cut; the others are what a crash kept from being removed. */
 static size_t remove_doubles(struct disk_store *store, struct disk_blob **blobs, size_t count)
 {
     size_t kept = 0;
     for (size_t i = 0; i < count; i++) {
-        if (kept > 0 && digest_equal(&blobs[kept - 1]->digest, &blobs[i]->digest)) {
+        if (kept > 0 && blobs[kept - 1]->layout.cut == blobs[i]->layout.cut &&
+            digest_equal(&blobs[kept - 1]->digest, &blobs[i]->digest)) {
             disk__kill(store, blobs[i]);
         } else {
             blobs[kept++] = blobs[i];
@@ -367,6 +370,7 @@ static int sorted_blobs(struct disk_store *store, struct disk_blob ***out, size_
 static void tell(struct disk_store *store, struct disk_blob *blob, store_found_fn found, void *arg)
 {
     const struct store_blob what = {.digest = blob->digest,
+                                    .cut = blob->layout.cut,
                                     .size_bytes = blob->layout.blob_bytes,
                                     .complete = blob->sealed,
                                     .have = &blob->have};

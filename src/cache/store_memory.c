@@ -205,13 +205,13 @@ static int make_blob(struct memory_store *store, const struct piece_layout *layo
     return err;
 }
 
-static int memory_create(void *self, const struct digest *digest, uint64_t size_bytes,
-                         uint64_t *out)
+static int memory_create(void *self, const struct digest *digest, enum piece_cut cut,
+                         uint64_t size_bytes, uint64_t *out)
 {
     (void)digest;
     struct memory_store *store = self;
     struct piece_layout layout;
-    int err = piece_layout_of(size_bytes, &layout);
+    int err = piece_layout_cut(size_bytes, cut, &layout);
     if (err != 0)
         return err;
     pthread_mutex_lock(&store->lock);

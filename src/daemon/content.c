@@ -190,7 +190,8 @@ static void step_run(struct loop_work *work)
         if (err == 0 && step->size_bytes == 0)
             err = E_NOT_FOUND; /* nobody needs help with nothing */
         if (err == 0)
-            err = store->create(store->self, &step->digest, step->size_bytes, &step->id);
+            err = store->create(store->self, &step->digest, PIECE_CUT_PLAIN, step->size_bytes,
+                                &step->id);
     }
     step->status = err != 0 ? err : store->seal(store->self, step->id);
 }

@@ -43,12 +43,13 @@ static bool open_cache(struct tale *tale)
     return fine(tale, found < 0 ? found : 0);
 }
 
-static void use_blob(struct tale *tale, uint32_t number, uint32_t pieces)
+static void use_cut(struct tale *tale, uint32_t number, enum piece_cut cut, uint64_t size_bytes)
 {
     struct digest digest = test_digest(number);
     struct cache_blob *blob;
-    if (!fine(tale, cache_get(tale->cache, &digest, (pieces - 1) * PIECE + 100, &blob)))
+    if (!fine(tale, cache_get_cut(tale->cache, &digest, cut, size_bytes, &blob)))
         return;
+    uint32_t pieces = cache_blob_layout(blob)->piece_count;
     for (uint32_t piece = 0; piece < pieces; piece++) {
         (void)fine(tale, test_write(tale->cache, blob, piece, number));
         cache__check_invariants(tale->cache);
@@ -65,6 +66,12 @@ static void use_blob(struct tale *tale, uint32_t number, uint32_t pieces)
     cache_put(tale->cache, blob);
     cache__check_invariants(tale->cache);
     (void)test_drain(tale->cache);
+}
+
+static void use_blob(struct tale *tale, uint32_t number, uint32_t pieces)
+{
+    use_cut(tale, number, PIECE_CUT_PLAIN, (pieces - 1) * PIECE + 100);
+    use_cut(tale, number, PIECE_CUT_FINE, pieces * PIECE_BYTES_FINE - 100);
 }
 
 static void close_cache(struct tale *tale)

@@ -530,7 +530,7 @@ static void failed_fsync_is_not_tried_again(void **state) /* DSK-3 */
     test_fill(&digest, 0, 0, bytes, sizeof bytes);
     record = test_record(0, bytes, sizeof bytes);
     struct store *store = &tale.store;
-    assert_int_equal(store->create(store->self, &digest, sizeof bytes, &id), 0);
+    assert_int_equal(store->create(store->self, &digest, PIECE_CUT_PLAIN, sizeof bytes, &id), 0);
     assert_int_equal(store->write(store->self, id, 0, bytes, sizeof bytes, &record), 0);
     shim->sync_fails = true;
     assert_int_equal(store->seal(store->self, id), E_IO);
@@ -553,7 +553,7 @@ static uint64_t store_one(struct store *store, uint32_t number)
     struct digest digest = test_digest(number);
     test_fill(&digest, 0, 0, bytes, sizeof bytes);
     struct piece_record record = test_record(0, bytes, sizeof bytes);
-    assert_int_equal(store->create(store->self, &digest, 2 * PIECE, &id), 0);
+    assert_int_equal(store->create(store->self, &digest, PIECE_CUT_PLAIN, 2 * PIECE, &id), 0);
     assert_int_equal(store->write(store->self, id, 0, bytes, sizeof bytes, &record), 0);
     return id;
 }
@@ -579,7 +579,7 @@ static void loop_does_not_wait_for_a_slow_device(void **state) /* D-14, DSK-4 */
     assert_int_equal(store->drop(store->self, b, 0, 1), 0);
     assert_int_equal(store->remove(store->self, b), 0);
     struct digest digest = test_digest(3);
-    assert_int_equal(store->create(store->self, &digest, PIECE, &c), 0);
+    assert_int_equal(store->create(store->self, &digest, PIECE_CUT_PLAIN, PIECE, &c), 0);
     assert_int_equal(store->free_bytes(store->self), 1000 * 4096 + 2 * PIECE);
     pthread_mutex_unlock(&slow_device);
     store_disk__settle(store);

@@ -21,10 +21,12 @@ static bool fails(struct failing *store)
            (call == store->fail_at || (store->fail_from && call > store->fail_at));
 }
 
-static int failing_create(void *self, const struct digest *digest, uint64_t size, uint64_t *out)
+static int failing_create(void *self, const struct digest *digest, enum piece_cut cut,
+                          uint64_t size, uint64_t *out)
 {
     struct failing *store = self;
-    return fails(store) ? store->error : store->inner.create(store->inner.self, digest, size, out);
+    return fails(store) ? store->error
+                        : store->inner.create(store->inner.self, digest, cut, size, out);
 }
 
 static int failing_write(void *self, uint64_t blob, uint32_t piece, const uint8_t *bytes,

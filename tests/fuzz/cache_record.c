@@ -97,9 +97,9 @@ static void put_file(const char *path, const uint8_t *bytes, size_t byte_count, 
     close(fd);
 }
 
-static void read_claims(struct cache *cache, const struct digest *digest)
+static void read_claims(struct cache *cache, const struct digest *digest, enum piece_cut cut)
 {
-    struct cache_blob *blob = cache_find(cache, digest);
+    struct cache_blob *blob = cache_find_cut(cache, digest, cut);
     if (blob == NULL)
         return;
     static uint8_t bytes[PIECE_BYTES_MAX];
@@ -140,7 +140,8 @@ static void start_over(const struct digest *digest)
     demand(cache_new(&env, &config, &store, &cache) == 0);
     demand(cache_recover(cache, NULL, NULL) >= 0);
     cache__check_invariants(cache);
-    read_claims(cache, digest);
+    for (int cut = 0; cut < PIECE_CUT_COUNT; cut++)
+        read_claims(cache, digest, (enum piece_cut)cut);
     cache__check_invariants(cache);
     cache_free(cache);
 }

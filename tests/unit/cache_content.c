@@ -84,7 +84,7 @@ static void rig_stop(struct rig *rig)
 
 static int create(struct rig *rig, const struct digest *digest, uint64_t size, uint64_t *out)
 {
-    return rig->store.create(rig->store.self, digest, size, out);
+    return rig->store.create(rig->store.self, digest, PIECE_CUT_PLAIN, size, out);
 }
 
 static int seal(struct rig *rig, uint64_t blob)

@@ -159,6 +159,47 @@ static void pieces_survive_a_restart(void **state)
     rig_stop(&rig);
 }
 
+static void both_cuts_survive_a_restart(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct digest digest = test_digest(1);
+    struct cache_blob *fine;
+    rig_start(&rig);
+    struct cache_blob *plain = whole(&rig, 1, 5);
+    assert_int_equal(
+        cache_get_cut(rig.cache, &digest, PIECE_CUT_FINE, cache_blob_size(plain), &fine), 0);
+    assert_int_equal(test_write(rig.cache, fine, 7, 1), 0);
+    assert_int_equal(test_write(rig.cache, fine, 40, 1), 0); /* of 41: 100 bytes */
+    seal(&rig, plain);
+    cache_put(rig.cache, plain);
+    cache_put(rig.cache, fine);
+    for (unsigned i = 0; i < 2; i++) {
+        rig_restart(&rig);
+        assert_int_equal(rig.recovered, 2);
+        plain = find(&rig, 1);
+        fine = cache_find_cut(rig.cache, &digest, PIECE_CUT_FINE);
+        assert_non_null(fine);
+        assert_true(cache_blob_complete(plain));
+        assert_false(cache_blob_complete(fine));
+        assert_int_equal(cache_blob_have(plain)->set_count, 6);
+        assert_int_equal(cache_blob_have(fine)->set_count, 2);
+        assert_int_equal(test_read(rig.cache, plain, 5, 2), 0);
+        assert_int_equal(test_read(rig.cache, fine, 7, 2), 0);
+        assert_int_equal(test_read(rig.cache, fine, 40, 2), 0);
+        assert_int_equal(test_read(rig.cache, fine, 8, 2), E_NOT_FOUND);
+        cache_put(rig.cache, plain);
+        cache_put(rig.cache, fine);
+    }
+    fine = cache_find_cut(rig.cache, &digest, PIECE_CUT_FINE);
+    cache_drop_blob(rig.cache, fine); /* the other stays */
+    cache_put(rig.cache, fine);
+    rig_restart(&rig);
+    assert_int_equal(rig.recovered, 1);
+    assert_null(cache_find_cut(rig.cache, &digest, PIECE_CUT_FINE));
+    rig_stop(&rig);
+}
+
 static void note_found(void *arg, struct cache_blob *blob)
 {
     unsigned *found = arg;
@@ -228,7 +269,8 @@ static void long_runs_are_given_back_in_steps(void **state)
     rig_start(&rig);
     struct store *store = &rig.store;
     struct digest digest = test_digest(1);
-    assert_int_equal(store->create(store->self, &digest, 200 * (uint64_t)PIECE, &id), 0);
+    assert_int_equal(
+        store->create(store->self, &digest, PIECE_CUT_PLAIN, 200 * (uint64_t)PIECE, &id), 0);
     for (uint32_t piece = 0; piece < 200; piece += 40) {
         struct piece_record record = test_record(piece, bytes, PIECE);
         assert_int_equal(store->write(store->self, id, piece, bytes, PIECE, &record), 0);
@@ -880,8 +922,9 @@ static void bad_calls_are_answered(void **state)
     struct piece_record record = test_record(0, bytes, PIECE);
     int fd;
     uint64_t offset;
-    assert_int_equal(store->create(store->self, &digest, BLOB_BYTES_MAX + 1, &id), E_TOO_LARGE);
-    assert_int_equal(store->create(store->self, &digest, 2 * PIECE, &id), 0);
+    assert_int_equal(store->create(store->self, &digest, PIECE_CUT_PLAIN, BLOB_BYTES_MAX + 1, &id),
+                     E_TOO_LARGE);
+    assert_int_equal(store->create(store->self, &digest, PIECE_CUT_PLAIN, 2 * PIECE, &id), 0);
     assert_int_equal(store->write(store->self, id + 1, 0, bytes, PIECE, &record), E_NOT_FOUND);
     assert_int_equal(store->write(store->self, id, 2, bytes, PIECE, &record), E_NOT_FOUND);
     assert_int_equal(store->write(store->self, id, 1, bytes, PIECE - 1, &record), E_INVALID);
@@ -898,7 +941,7 @@ static void bad_calls_are_answered(void **state)
     assert_int_equal(store->drop(store->self, id, 0, 2), 0); /* not there: fine */
     assert_int_equal(store->remove(store->self, id), 0);
     assert_int_equal(store->remove(store->self, id), E_NOT_FOUND);
-    assert_int_equal(store->create(store->self, &digest, 0, &id), 0);
+    assert_int_equal(store->create(store->self, &digest, PIECE_CUT_PLAIN, 0, &id), 0);
     assert_int_equal(store->seal(store->self, id), 0); /* the empty blob */
     assert_int_equal(store->remove(store->self, id), 0);
     rig_stop(&rig);
@@ -908,6 +951,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pieces_survive_a_restart),
+        cmocka_unit_test(both_cuts_survive_a_restart),
         cmocka_unit_test(recovery_tells_each_blob),
         cmocka_unit_test(long_record_is_read_in_parts),
         cmocka_unit_test(long_runs_are_given_back_in_steps),

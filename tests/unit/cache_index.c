@@ -15,10 +15,11 @@ struct notes {
     uint64_t free_bytes;
 };
 
-static int notes_create(void *self, const struct digest *digest, uint64_t size, uint64_t *out)
+static int notes_create(void *self, const struct digest *digest, enum piece_cut cut, uint64_t size,
+                        uint64_t *out)
 {
     struct notes *notes = self;
-    (void)digest, (void)size;
+    (void)digest, (void)cut, (void)size;
     if (notes->create_status == 0)
         *out = ++notes->created;
     return notes->create_status;
@@ -211,6 +212,53 @@ static void sizes_that_disagree_are_refused(void **state) /* INT-8 */
     cache_put(rig.cache, blob);
     digest = test_digest(1);
     assert_int_equal(cache_get(rig.cache, &digest, 4 * PIECE, &other), E_INVALID);
+    rig_stop(&rig);
+}
+
+static void cuts_of_a_blob_are_entries_of_their_own(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_start(&rig, 4 * PIECE + 100, 0);
+    struct digest digest = test_digest(1);
+    struct cache_blob *plain = get(&rig, 1, 4 * PIECE), *fine, *same, *none;
+    assert_int_equal(cache_get_cut(rig.cache, &digest, PIECE_CUT_FINE, 4 * PIECE, &fine), 0);
+    assert_ptr_not_equal(plain, fine);
+    assert_int_equal(cache_blob_layout(fine)->cut, PIECE_CUT_FINE);
+    assert_int_equal(cache_blob_layout(fine)->piece_count, 4 * PIECE / PIECE_BYTES_FINE);
+    assert_int_equal(cache_get_cut(rig.cache, &digest, PIECE_CUT_COUNT, 4 * PIECE, &none),
+                     E_INVALID);
+    assert_int_equal(cache_get_cut(rig.cache, &digest, PIECE_CUT_FINE, 5 * PIECE, &none),
+                     E_INVALID);
+    same = cache_find_cut(rig.cache, &digest, PIECE_CUT_FINE);
+    assert_ptr_equal(same, fine);
+    cache_put(rig.cache, same);
+    assert_int_equal(stats_of(&rig).blobs, 2);
+
+    /* Both count, and what is used longest ago goes, whichever it is of. */
+    have(&rig, fine, 3, 1);
+    have(&rig, fine, 31, 1);
+    have(&rig, fine, 8, 1);
+    have(&rig, fine, 9, 1);
+    assert_int_equal(stats_of(&rig).bytes, 4 * PIECE_BYTES_FINE);
+    assert_false(has(plain, 3));
+    for (uint32_t piece = 0; piece < 4; piece++)
+        have(&rig, plain, piece, 2 + piece);
+    assert_int_equal(cache_blob_have(fine)->set_count, 0);
+    struct cache_eviction eviction;
+    const uint32_t runs[][2] = {{31, 1}, {3, 1}, {8, 2}}; /* of two segments */
+    for (size_t i = 0; i < 3; i++) {
+        assert_true(cache_next_eviction(rig.cache, &eviction));
+        assert_true(digest_equal(&eviction.digest, &digest));
+        assert_int_equal(eviction.cut, PIECE_CUT_FINE);
+        assert_int_equal(eviction.first_piece, runs[i][0]);
+        assert_int_equal(eviction.piece_count, runs[i][1]);
+    }
+    assert_false(cache_next_eviction(rig.cache, &eviction));
+    cache_put(rig.cache, fine);
+    assert_null(cache_find_cut(rig.cache, &digest, PIECE_CUT_FINE));
+    assert_true(known(&rig, 1));
+    cache_put(rig.cache, plain);
     rig_stop(&rig);
 }
 
@@ -779,6 +827,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(blob_lives_while_referenced_or_holding_pieces),
         cmocka_unit_test(sizes_that_disagree_are_refused),
+        cmocka_unit_test(cuts_of_a_blob_are_entries_of_their_own),
         cmocka_unit_test(create_that_fails_leaves_nothing),
         cmocka_unit_test(full_index_forgets_the_blob_used_longest_ago),
         cmocka_unit_test(reserve_says_why_not),

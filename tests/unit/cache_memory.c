@@ -20,7 +20,9 @@ static void rig_start(struct rig *rig, uint64_t capacity_bytes, uint64_t blob_by
     test_env_init(&rig->env);
     rig->digest = test_digest(1);
     assert_int_equal(store_memory__new(&rig->env.env, capacity_bytes, &rig->store), 0);
-    assert_int_equal(rig->store.create(rig->store.self, &rig->digest, blob_bytes, &rig->blob), 0);
+    assert_int_equal(
+        rig->store.create(rig->store.self, &rig->digest, PIECE_CUT_PLAIN, blob_bytes, &rig->blob),
+        0);
 }
 
 static void rig_stop(struct rig *rig)
@@ -140,15 +142,16 @@ static void removed_blob_is_not_found_under_its_old_id(void **state)
     assert_int_equal(put(&rig, 0, PIECE, 0), 0);
     assert_int_equal(rig.store.remove(rig.store.self, rig.blob), 0);
     struct digest digest = test_digest(2);
-    assert_int_equal(rig.store.create(rig.store.self, &digest, PIECE, &other), 0);
+    assert_int_equal(rig.store.create(rig.store.self, &digest, PIECE_CUT_PLAIN, PIECE, &other), 0);
     assert_true(other != rig.blob);
     assert_int_equal(put(&rig, 0, PIECE, 0), E_NOT_FOUND);
     assert_int_equal(check(&rig, 0, PIECE, 0), E_NOT_FOUND);
     assert_int_equal(rig.store.remove(rig.store.self, rig.blob), E_NOT_FOUND);
     assert_int_equal(rig.store.drop(rig.store.self, rig.blob, 0, 1), E_NOT_FOUND);
     assert_int_equal(rig.store.seal(rig.store.self, rig.blob), E_NOT_FOUND);
-    assert_int_equal(rig.store.create(rig.store.self, &digest, BLOB_BYTES_MAX + 1, &other),
-                     E_TOO_LARGE);
+    assert_int_equal(
+        rig.store.create(rig.store.self, &digest, PIECE_CUT_PLAIN, BLOB_BYTES_MAX + 1, &other),
+        E_TOO_LARGE);
     rig_stop(&rig);
 }
 
@@ -171,7 +174,7 @@ static void many_blobs_come_and_go(void **state)
     for (unsigned round = 0; round < 4; round++) {
         for (unsigned i = 0; i < 500; i++) {
             struct digest digest = test_digest(i);
-            assert_int_equal(store.create(store.self, &digest, i, &ids[i]), 0);
+            assert_int_equal(store.create(store.self, &digest, PIECE_CUT_PLAIN, i, &ids[i]), 0);
         }
         for (unsigned i = 0; i < 500; i++)
             assert_int_equal(store.remove(store.self, ids[(i * 7) % 500]), 0);

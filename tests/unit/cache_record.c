@@ -48,8 +48,18 @@ static void header_comes_back(void **state)
     assert_true(digest_equal(&back.digest, &header.digest));
     assert_int_equal(back.size_bytes, header.size_bytes);
     assert_int_equal(back.serial, 99);
+    assert_int_equal(back.cut, PIECE_CUT_PLAIN);
+    assert_int_equal(load_be32(bytes + 108), 0); /* what versions without cuts wrote and want */
     assert_int_equal(layout.piece_count, 6);
     assert_int_equal(record_file_bytes(&layout), RECORD_HEADER_BYTES + 6 * RECORD_SLOT_BYTES);
+
+    header.cut = PIECE_CUT_FINE;
+    record_encode_header(&header, bytes);
+    assert_int_equal(record_decode_header(bytes, sizeof bytes, &back, &layout), 0);
+    assert_int_equal(back.cut, PIECE_CUT_FINE);
+    assert_int_equal(layout.cut, PIECE_CUT_FINE);
+    assert_int_equal(layout.piece_count, 5 * PIECE_BYTES_MIN / PIECE_BYTES_FINE + 1);
+    header.cut = PIECE_CUT_PLAIN;
 
     header.digest.algorithm = DIGEST_SHA512;
     memset(header.digest.bytes, 0xab, sizeof header.digest.bytes);
@@ -89,8 +99,10 @@ static void header_with_fields_of_no_writer_is_refused(void **state)
     const struct {
         size_t at;
         uint8_t value;
-    } cases[] = {{15, 0}, {15, 3},  {48, 1},  {79, 1},  {80, 0xff},
-                 {97, 7}, {103, 7}, {107, 0}, {108, 1}, {251, 1}};
+    } cases[] = {
+        {15, 0},  {15, 3},  {48, 1},  {79, 1},  {80, 0xff}, {97, 7}, {103, 7},
+        {107, 0}, {108, 1}, {111, 2}, {111, 1}, {112, 1},   {251, 1}}; /* 111, 1: another cut, the
+                                                                          pieces of this */
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         record_encode_header(&header, bytes);
         bytes[cases[i].at] = cases[i].value;
