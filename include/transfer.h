@@ -18,11 +18,12 @@
 #include "piece_map.h"
 #include "types.h"
 
-/* What a blob is. `key` is blob_key_of(lookup key, digest). */
+/* What a blob is. `key` is blob_key_cut(lookup key, digest, cut). */
 struct blob_info {
     struct digest digest;
     struct blob_key key;
     uint64_t size_bytes;
+    enum piece_cut cut;
 };
 
 /* Names a blob inside one transfer object; never reused while open. 0 is none. */

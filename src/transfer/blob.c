@@ -477,7 +477,7 @@ int transfer_blob_open(struct transfer *transfer, uint64_t now_us, const struct 
     blob->info = *info;
     blob->copies = transfer->config.copies;
     blob->publish_due_us = UINT64_MAX;
-    int err = piece_layout_of(info->size_bytes, &blob->layout);
+    int err = piece_layout_cut(info->size_bytes, info->cut, &blob->layout);
     if (err == 0)
         err = copy_have(transfer, blob, have);
     if (err == 0) {

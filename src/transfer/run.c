@@ -8,6 +8,9 @@
 
 #define RUN_BYTES_MIN (4u * 1024 * 1024)
 #define RUN_BYTES_MAX (16u * 1024 * 1024)
+/* Among others a run is one segment, of a fine cut so many bytes of segments that follow each
+ * other: a lazy reader asks for 1 MiB at most, and each request costs the origin a round trip. */
+#define RUN_BYTES_CROWD (1u * 1024 * 1024)
 /* Leases of a run are asked for together; their answers are awaited so long to make one read. */
 #define GATHER_US (10 * MS)
 /* A neighbour that has it all may still be greeting. */
@@ -190,6 +193,41 @@ static struct lease *next_granted(const struct transfer *transfer, const struct 
     return best;
 }
 
+static uint32_t crowd_bytes(const struct blob *blob)
+{
+    uint32_t bytes = segment_bytes(blob);
+    return bytes > RUN_BYTES_CROWD ? bytes : RUN_BYTES_CROWD;
+}
+
+/* Our lease of a segment; NULL: there is none, or it does not exist. */
+static const struct lease *lease_at(const struct transfer *transfer, const struct blob *blob,
+                                    uint32_t segment)
+{
+    return segment < blob->layout.segment_count ? transfer__lease_find(transfer, blob, segment)
+                                                : NULL;
+}
+
+/* The question for a segment that would be read along with what was granted beside it is out. */
+static bool is_awaited(const struct transfer *transfer, const struct lease *lease)
+{
+    return lease != NULL && lease->state < LEASE_GRANTED &&
+           transfer->now_us - lease->asked_us < GATHER_US;
+}
+
+/* Of small segments those that follow one another are awaited, to be read in one go. */
+static bool awaits_next(const struct transfer *transfer, const struct lease *lease)
+{
+    const struct blob *blob = lease->blob;
+    if (segment_bytes(blob) >= RUN_BYTES_CROWD)
+        return false;
+    const struct lease *before = lease, *behind = lease;
+    while (before != NULL && before->state == LEASE_GRANTED)
+        before = lease_at(transfer, blob, before->segment - 1); /* below 0 there is none */
+    while (behind != NULL && behind->state == LEASE_GRANTED)
+        behind = lease_at(transfer, blob, behind->segment + 1);
+    return is_awaited(transfer, before) || is_awaited(transfer, behind);
+}
+
 /* Questions of the same run are still out. */
 static bool is_gathering(const struct transfer *transfer, const struct blob *blob)
 {
@@ -292,11 +330,11 @@ static void begin(struct transfer *transfer, struct lease *lease, bool gated)
         return;
     }
     bool solo = transfer__is_solo(transfer, blob);
-    if (solo && is_gathering(transfer, blob))
+    if (solo ? is_gathering(transfer, blob) : awaits_next(transfer, lease))
         return;
     if (is_fallback(lease->reason) && transfer->fallbacks >= transfer->config.fallbacks_max)
         return;
-    start_run(transfer, lease, first, last, solo ? blob->swarm->run_bytes : segment_bytes(blob));
+    start_run(transfer, lease, first, last, solo ? blob->swarm->run_bytes : crowd_bytes(blob));
 }
 
 void transfer__runs_begin(struct transfer *transfer, struct blob *blob)
@@ -430,7 +468,7 @@ static uint64_t late_read_us(const struct transfer *transfer, const struct fetch
     uint64_t total = (uint64_t)fetch->count * blob->layout.piece_bytes;
     uint64_t bytes = fetch->bytes > 0 ? fetch->bytes : 1;
     /* Nobody else would take it. */
-    if (transfer__wanting(blob->swarm) == 0)
+    if (transfer__wanting(blob->swarm) == 0 || blob->layout.cut == PIECE_CUT_FINE)
         return 0;
     /* A registry is rarely nearer than they are: young connections begin slowly (4 nodes, 100 ms
      * round trips: three in a row handed the last segment back, 4.6 s instead of 2.8). */

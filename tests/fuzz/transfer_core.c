@@ -19,7 +19,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define PEERS   4
-#define BLOBS   3
+#define BLOBS   4
 #define WORK    32 /* fetches and uploads remembered */
 #define OPS_MAX 400
 /* The blob of some pieces, and the pieces that scripts name: all of it, and some that are not. */
@@ -104,7 +104,7 @@ static struct member a_member(unsigned index)
 
 static void start(struct fuzz *fuzz)
 {
-    static const uint64_t sizes[BLOBS] = {0, SOME_BYTES, 40ull * 1024 * 1024 * 1024};
+    static const uint64_t sizes[BLOBS] = {0, SOME_BYTES, 40ull * 1024 * 1024 * 1024, SOME_BYTES};
     *fuzz = (struct fuzz){.now_us = 1000000};
     fuzz->env = (struct env){.host = fuzz,
                              .send = host_send,
@@ -123,7 +123,8 @@ static void start(struct fuzz *fuzz)
         uint8_t lookup[32] = {1};
         fuzz->blobs[i].size_bytes = sizes[i];
         digest_of(DIGEST_SHA256, &i, sizeof i, &fuzz->blobs[i].digest);
-        blob_key_of(lookup, &fuzz->blobs[i].digest, &fuzz->blobs[i].key);
+        fuzz->blobs[i].cut = i == BLOBS - 1 ? PIECE_CUT_FINE : PIECE_CUT_PLAIN;
+        blob_key_cut(lookup, &fuzz->blobs[i].digest, fuzz->blobs[i].cut, &fuzz->blobs[i].key);
     }
 }
 

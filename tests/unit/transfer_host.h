@@ -222,6 +222,8 @@ static inline void t_hello(struct t_host *t, uint32_t from, bool proven, uint8_t
         digest_proof(&t->info.digest, &member.id, &t->self.id, have->proof);
     const struct piece_layout *layout = transfer_blob_layout(t->core, t->blob);
     have->page_bytes = (layout->piece_count + 7) / 8;
+    if (have->page_bytes > WIRE_PAGE_BYTES)
+        have->page_bytes = WIRE_PAGE_BYTES; /* the first page */
     for (uint32_t i = 0; i < pieces; i++)
         have->have[i / 8] |= (uint8_t)(0x80u >> (i % 8));
     memcpy(have->injected, have->have, have->page_bytes);

@@ -218,6 +218,120 @@ static void test_an_import_asks_for_what_is_read(void **state)
     t_close(&t);
 }
 
+/* ---- the fine cut ---- */
+
+#define FINE_SEGMENT 16u
+
+/* Among others, of a layer whose plain pieces are 1 MiB. */
+static void open_fine(struct t_host *t, uint32_t others)
+{
+    uint8_t lookup[32] = {3};
+    t_open(t, others, SEGMENT * T_PIECE);
+    transfer_blob_close(t->core, t->now_us, t->blob);
+    t->info.size_bytes = 256ull * 1024 * 1024;
+    t->info.cut = PIECE_CUT_FINE;
+    blob_key_cut(lookup, &t->info.digest, t->info.cut, &t->info.key);
+    assert_int_equal(transfer_blob_open(t->core, t->now_us, &t->info, NULL, &t->blob), 0);
+    t_clear(t);
+    assert_int_equal(t_pieces(t), 16384);
+    assert_int_equal(t_segment_pieces(t), FINE_SEGMENT);
+}
+
+/* Both levels' keepers grant a segment that is asked for; how many questions there were so far. */
+static unsigned grant_all(struct t_host *t, unsigned from)
+{
+    const struct t_sent *want;
+    while ((want = t_sent(t, WIRE_TRANSFER_WANT, from)) != NULL) {
+        struct wire_transfer message = {.type = WIRE_TRANSFER_GRANT};
+        struct wire_lease *lease = &message.of.lease;
+        *lease = (struct wire_lease){.blob = t->info.key,
+                                     .segment = want->message.of.lease.segment,
+                                     .epoch = 1,
+                                     .zone_epoch = 1,
+                                     .arg = 1000};
+        uint32_t keeper = want->to;
+        t_receive(t, keeper, &message);
+        lease->level = WIRE_LEVEL_HOME;
+        t_receive(t, keeper, &message);
+        from++;
+    }
+    return from;
+}
+
+/* Small segments would be so many requests to the origin. */
+static void test_fine_segments_in_a_row_are_one_read(void **state)
+{
+    (void)state;
+    struct t_host t;
+    open_fine(&t, 40);
+    t_hello(&t, 1, true, WIRE_HAVE_WANTS, 0); /* a crowd */
+    (void)read_range(&t, 5 * FINE_SEGMENT - 3, 2 * FINE_SEGMENT + 7, TRANSFER_READ_RANGE);
+    assert_int_equal(grant_all(&t, 0), 4); /* all of them were asked for */
+    t_wait(&t, 20 * T_MS);
+    expect_fetch(&t, 0, 5 * FINE_SEGMENT - 3, 2 * FINE_SEGMENT + 7);
+    assert_null(t_result(&t, TRANSFER_FETCH, 1));
+    fetched(&t, 0);
+    t_wait(&t, 3 * T_S);
+    assert_null(t_result(&t, TRANSFER_FETCH, 1));
+    t_close(&t);
+}
+
+/* One that another has keeps nobody waiting for the others. */
+static void test_a_pending_fine_segment_is_read_around(void **state)
+{
+    (void)state;
+    struct t_host t;
+    open_fine(&t, 40);
+    t_hello(&t, 1, true, WIRE_HAVE_WANTS, 0);
+    (void)read_range(&t, 0, 3 * FINE_SEGMENT, TRANSFER_READ_RANGE);
+    const struct t_sent *want;
+    unsigned granted = 0;
+    for (unsigned i = 0; (want = t_sent(&t, WIRE_TRANSFER_WANT, i)) != NULL && i < 3; i++) {
+        struct wire_transfer message = {.type = WIRE_TRANSFER_GRANT};
+        uint32_t segment = want->message.of.lease.segment, keeper = want->to;
+        message.of.lease = (struct wire_lease){.blob = t.info.key,
+                                               .segment = segment,
+                                               .epoch = 1,
+                                               .zone_epoch = 1,
+                                               .arg = segment == 1 ? 300 : 1000};
+        if (segment == 1)
+            message.type = WIRE_TRANSFER_PENDING;
+        t_receive(&t, keeper, &message);
+        message.of.lease.level = WIRE_LEVEL_HOME;
+        if (segment != 1)
+            t_receive(&t, keeper, &message);
+        granted += segment != 1;
+    }
+    assert_int_equal(granted, 2);
+    t_wait(&t, 20 * T_MS);
+    const struct transfer_result *a = t_result(&t, TRANSFER_FETCH, 0),
+                                 *b = t_result(&t, TRANSFER_FETCH, 1);
+    assert_true(a != NULL && b != NULL);
+    assert_int_equal(a->piece_count, FINE_SEGMENT);
+    assert_int_equal(b->piece_count, FINE_SEGMENT);
+    assert_int_equal(a->piece + b->piece, 2 * FINE_SEGMENT); /* the first and the third */
+    t_close(&t);
+}
+
+/* Several clients wait, each for a little: none of them for the leases of the others. */
+static void test_fine_ranges_are_asked_for_together(void **state)
+{
+    (void)state;
+    struct t_host t;
+    open_fine(&t, 40);
+    t_hello(&t, 1, true, WIRE_HAVE_WANTS, 0);
+    for (unsigned i = 0; i < 40; i++)
+        (void)read_range(&t, i * 10 * FINE_SEGMENT, 1, TRANSFER_READ_RANGE);
+    assert_non_null(t_sent(&t, WIRE_TRANSFER_WANT, 31));
+    assert_null(t_sent(&t, WIRE_TRANSFER_WANT, 32)); /* four times what a pull may have */
+    (void)grant_all(&t, 0);
+    assert_non_null(t_result(&t, TRANSFER_FETCH, 31));
+    assert_null(t_result(&t, TRANSFER_FETCH, 32));
+    fetched(&t, 0);
+    assert_non_null(t_sent(&t, WIRE_TRANSFER_WANT, 32));
+    t_close(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -230,6 +344,9 @@ int main(void)
         cmocka_unit_test(test_a_whole_segment_is_held),
         cmocka_unit_test(test_what_neighbours_have_is_not_read),
         cmocka_unit_test(test_an_import_asks_for_what_is_read),
+        cmocka_unit_test(test_fine_segments_in_a_row_are_one_read),
+        cmocka_unit_test(test_a_pending_fine_segment_is_read_around),
+        cmocka_unit_test(test_fine_ranges_are_asked_for_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
