@@ -87,12 +87,24 @@ const char *blob_tier_name(enum blob_tier tier)
 
 /* ---- life ---- */
 
+struct blob **blobs__table(struct blobs *blobs, enum piece_cut cut)
+{
+    return cut == PIECE_CUT_FINE ? &blobs->fine : &blobs->by_digest;
+}
+
+struct blob *blobs__find(struct blobs *blobs, const struct digest *digest, enum piece_cut cut)
+{
+    struct blob *blob;
+    HASH_FIND(by_digest, *blobs__table(blobs, cut), digest, sizeof *digest, blob);
+    return blob;
+}
+
 int blobs_new(const struct blobs_config *config, struct blobs **out)
 {
     struct blobs *blobs = loop_alloc(NULL, NULL, sizeof *blobs);
     if (blobs == NULL)
         return E_NO_MEMORY;
-    *blobs = (struct blobs){.config = *config};
+    *blobs = (struct blobs){.config = *config, .cuts = {.closed = true}};
     int err = history_new(config->loop, &blobs->history);
     if (err == 0 && config->content_path[0] != '\0')
         err = content_new(blobs, config->loop, config->content_path, config->data_dir,
@@ -121,7 +133,7 @@ static void blob_free(struct blob *blob)
     struct blobs *blobs = blob->blobs;
     blob_refusal__clear(blob);
     if (!table_left_out(blob->by_digest))
-        HASH_DELETE(by_digest, blobs->by_digest, blob);
+        HASH_DELETE(by_digest, *blobs__table(blobs, blob->info.cut), blob);
     if (!table_left_out(blob->by_handle))
         HASH_DELETE(by_handle, blobs->by_handle, blob);
     for (uint32_t i = 0; i < blob->layout.piece_count; i++) {
@@ -148,9 +160,11 @@ void blobs_free(struct blobs *blobs)
         return;
     blobs->closing = true;
     struct blob *blob, *next;
-    HASH_ITER(by_digest, blobs->by_digest, blob, next)
-    {
-        blob_free(blob);
+    for (int cut = 0; cut < PIECE_CUT_COUNT; cut++) {
+        HASH_ITER(by_digest, *blobs__table(blobs, (enum piece_cut)cut), blob, next)
+        {
+            blob_free(blob);
+        }
     }
     content_free(blobs->content);
     history_free(blobs->history);
@@ -247,8 +261,7 @@ void blobs__evictions(struct blobs *blobs)
 {
     struct cache_eviction eviction;
     while (cache_next_eviction(blobs->config.cache, &eviction)) {
-        struct blob *victim;
-        HASH_FIND(by_digest, blobs->by_digest, &eviction.digest, sizeof eviction.digest, victim);
+        struct blob *victim = blobs__find(blobs, &eviction.digest, eviction.cut);
         if (victim == NULL)
             continue;
         (void)blob__ref(victim);
@@ -266,7 +279,8 @@ void blob__renew_cached(struct blob *blob)
     struct cache_blob *fresh;
     cache_drop_blob(cache, blob->cached);
     blobs__evictions(blob->blobs);
-    if (cache_get(cache, &blob->info.digest, blob->info.size_bytes, &fresh) != 0)
+    if (cache_get_cut(cache, &blob->info.digest, blob->info.cut, blob->info.size_bytes, &fresh) !=
+        0)
         return; /* the old place takes no pieces: they stay in memory only */
     cache_put(cache, blob->cached);
     blob->cached = fresh;
@@ -300,7 +314,8 @@ static int blob_enter(struct blob *blob)
     struct blobs *blobs = blob->blobs;
     struct transfer *transfer = node_transfer(blobs->config.node);
     uint64_t now_us = loop_now_us(blobs->config.loop);
-    HASH_ADD(by_digest, blobs->by_digest, info.digest, sizeof blob->info.digest, blob);
+    struct blob **table = blobs__table(blobs, blob->info.cut);
+    HASH_ADD(by_digest, *table, info.digest, sizeof blob->info.digest, blob);
     if (table_left_out(blob->by_digest))
         return E_NO_MEMORY;
     int err = transfer_blob_open(transfer, now_us, &blob->info, cache_blob_have(blob->cached),
@@ -329,9 +344,11 @@ static int blob_open(struct blobs *blobs, struct cache_blob *cached, struct blob
     blob->info.digest = *cache_blob_digest(cached);
     blob->info.size_bytes = cache_blob_size(cached);
     blob->layout = *cache_blob_layout(cached);
+    blob->info.cut = blob->layout.cut;
     blob->sealed = cache_blob_complete(cached);
     blob->verified = blob->sealed && bitfield_full(cache_blob_have(cached));
-    blob_key_of(node_lookup_key(blobs->config.node), &blob->info.digest, &blob->info.key);
+    blob_key_cut(node_lookup_key(blobs->config.node), &blob->info.digest, blob->info.cut,
+                 &blob->info.key);
     blobs->counters.blobs++;
     int err = open_pieces(blob);
     if (err == 0)
@@ -381,25 +398,33 @@ static int blob_rename(struct blob *blob, const struct blob_key *key)
     return table_left_out(blob->by_handle) ? E_NO_MEMORY : 0;
 }
 
+/* The same for one blob; true if it has its name or needs none. */
+static bool give_name(struct blob *blob)
+{
+    struct blob_key key;
+    blob_key_cut(node_lookup_key(blob->blobs->config.node), &blob->info.digest, blob->info.cut,
+                 &key);
+    if (memcmp(&key, &blob->info.key, sizeof key) == 0)
+        return true;
+    if (!may_rename(blob))
+        return false;
+    (void)blob__ref(blob);
+    bool named = blob_rename(blob, &key) == 0;
+    if (table_left_out(blob->by_handle)) /* it stays in the cache; a reader opens it later */
+        blob->have_count = 0;
+    blob__unref(blob);
+    return named;
+}
+
 bool blobs_rename(struct blobs *blobs)
 {
     bool all = true;
     struct blob *blob, *next;
-    HASH_ITER(by_digest, blobs->by_digest, blob, next)
-    {
-        struct blob_key key;
-        blob_key_of(node_lookup_key(blobs->config.node), &blob->info.digest, &key);
-        if (memcmp(&key, &blob->info.key, sizeof key) == 0)
-            continue;
-        if (!may_rename(blob)) {
-            all = false;
-            continue;
+    for (int cut = 0; cut < PIECE_CUT_COUNT; cut++) {
+        HASH_ITER(by_digest, *blobs__table(blobs, (enum piece_cut)cut), blob, next)
+        {
+            all = give_name(blob) && all;
         }
-        (void)blob__ref(blob);
-        all = blob_rename(blob, &key) == 0 && all;
-        if (table_left_out(blob->by_handle)) /* it stays in the cache; a reader opens it later */
-            blob->have_count = 0;
-        blob__unref(blob);
     }
     return all;
 }
@@ -412,8 +437,13 @@ static bool on_names(void *host)
 int blobs_get(struct blobs *blobs, const struct digest *digest, uint64_t size_bytes,
               struct blob **out)
 {
-    struct blob *blob;
-    HASH_FIND(by_digest, blobs->by_digest, digest, sizeof *digest, blob);
+    return blobs_get_cut(blobs, digest, PIECE_CUT_PLAIN, size_bytes, out);
+}
+
+int blobs_get_cut(struct blobs *blobs, const struct digest *digest, enum piece_cut cut,
+                  uint64_t size_bytes, struct blob **out)
+{
+    struct blob *blob = blobs__find(blobs, digest, cut);
     if (blob != NULL) {
         if (blob->info.size_bytes != size_bytes)
             return E_INVALID;
@@ -421,7 +451,7 @@ int blobs_get(struct blobs *blobs, const struct digest *digest, uint64_t size_by
         return 0;
     }
     struct cache_blob *cached;
-    int err = cache_get(blobs->config.cache, digest, size_bytes, &cached);
+    int err = cache_get_cut(blobs->config.cache, digest, cut, size_bytes, &cached);
     blobs__evictions(blobs);
     if (err != 0)
         return err;
@@ -432,7 +462,8 @@ static void recovered(void *arg, struct cache_blob *cached)
 {
     struct blobs *blobs = arg;
     struct blob *blob;
-    struct cache_blob *own = cache_find(blobs->config.cache, cache_blob_digest(cached));
+    struct cache_blob *own = cache_find_cut(blobs->config.cache, cache_blob_digest(cached),
+                                            cache_blob_layout(cached)->cut);
     if (own == NULL || blob_open(blobs, own, &blob) != 0)
         return; /* it stays in the cache; a reader opens it later */
     blob__unref(blob);
@@ -441,6 +472,8 @@ static void recovered(void *arg, struct cache_blob *cached)
 int blobs_recover(struct blobs *blobs)
 {
     int err = blob_scrub__start(blobs);
+    if (err == 0)
+        err = blob_cut__start(blobs);
     int found = err != 0 ? err : cache_recover(blobs->config.cache, recovered, blobs);
     if (found >= 0 && blobs->content != NULL)
         err = content_start(blobs->content);
@@ -612,6 +645,11 @@ static void on_piece_failed(void *host, const struct transfer_result *result)
         blob__fail(blob, result->status);
 }
 
+static void on_lookup(void *host, const struct dht_result *result)
+{
+    blob_cut__found(host, result);
+}
+
 void blobs_handlers(struct blobs *blobs, struct node_handlers *out)
 {
     *out = (struct node_handlers){
@@ -621,6 +659,7 @@ void blobs_handlers(struct blobs *blobs, struct node_handlers *out)
         .upload = on_upload,
         .piece = on_piece,
         .piece_failed = on_piece_failed,
+        .lookup = on_lookup,
         .names = on_names,
     };
 }

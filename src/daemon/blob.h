@@ -107,14 +107,14 @@ MUST_USE int blobs_recover(struct blobs *blobs);
 void blobs_counters(const struct blobs *blobs, struct blobs_counters *out);
 /* What happened to blobs here, for `explain` (history.h). */
 struct history *blobs_history(struct blobs *blobs);
-/* One blob that is being read, for status pages. */
+/* One blob that is being read, for status pages: in both cuts, if it is open in both. */
 struct blob_view {
     struct digest digest;
     uint64_t size_bytes, have_bytes;
     uint64_t origin_bytes, peer_bytes; /* arrived from there since it was opened */
     uint32_t readers, fetches;
     bool verified;      /* all of it, and its digest matched */
-    blob_handle handle; /* in transfer */
+    blob_handle handle; /* in transfer, of the cut that has more of it */
 };
 /* The lookup key has changed (node_lookup_key): gives each blob that nobody uses now the name that
  * it makes. False: some are in use, or memory is short; call again. Looks at every open blob. */
@@ -130,8 +130,8 @@ bool blobs_view(const struct blobs *blobs, const struct digest *digest, struct b
  * each for as many pieces in order as the next. 'R' the registry; 'V', 'Z', 'N', 'E' peers of the
  * same vSwitch, of the same zone, of the next zones, from elsewhere; 'H' it was here before (cache,
  * content store): most of them came from there; small letters where some are missing still, '.'
- * where all are. Of large blobs it looks at 8 pieces for each letter. "" if the blob is not open.
- * Returns how many letters.
+ * where all are; of the cut that has more of it. Of large blobs it looks at 8 pieces for each
+ * letter. "" if the blob is not open. Returns how many letters.
  */
 size_t blobs_map(const struct blobs *blobs, const struct digest *digest,
                  char out[BLOB_MAP_CELLS_MAX + 1]);
@@ -142,6 +142,33 @@ bool blobs_busy(const struct blobs *blobs);
  * contradicts what is known). */
 MUST_USE int blobs_get(struct blobs *blobs, const struct digest *digest, uint64_t size_bytes,
                        struct blob **out);
+/* The same blob in one of its cuts, which to the mesh and in the cache are blobs of their own;
+ * blobs_get is for PIECE_CUT_PLAIN. */
+MUST_USE int blobs_get_cut(struct blobs *blobs, const struct digest *digest, enum piece_cut cut,
+                           uint64_t size_bytes, struct blob **out);
+/* A range to be read. */
+struct cut_range {
+    struct digest digest;
+    uint64_t size_bytes, first, end; /* bytes [first, end) of so many */
+};
+/* Waits for the cut of one; embedded in its owner's struct. */
+struct cut_waiter {
+    struct cut_range range;
+    void (*known)(void *arg, enum piece_cut cut); /* once; never inside blobs_cut_of */
+    void *arg;
+    /* private */
+    uint64_t until_us;
+    struct cut_waiter *next;
+};
+/*
+ * In which cut to read waiter->range of a blob that may be shared: fine if it is short, the blob's
+ * plain pieces are large, and neither this node nor another has much of it in those. True with
+ * *out; false: the mesh is being asked, and `known` follows within 100 ms unless blobs_cut_unwait
+ * comes first. May send. Cost: a look at each of 128 remembered answers.
+ */
+bool blobs_cut_of(struct blobs *blobs, struct cut_waiter *waiter, enum piece_cut *out);
+/* Fine for one that does not wait. */
+void blobs_cut_unwait(struct blobs *blobs, struct cut_waiter *waiter);
 /* A caller whose right is proven (ACL-3) may have this blob through a repository whose content may
  * be on the mesh (ACL-10): if containerd holds it, it is served from there, to peers as well. */
 void blobs_content_seen(struct blobs *blobs, const struct digest *digest);

@@ -14,11 +14,10 @@
  * guess: neighbours that start a rollout late still find it in memory or in the cache. */
 #define QUIET_US (15ull * 1000000)
 
+/* containerd has whole blobs: the plain ones. */
 static struct blob *find(struct blobs *blobs, const struct digest *digest)
 {
-    struct blob *blob;
-    HASH_FIND(by_digest, blobs->by_digest, digest, sizeof *digest, blob);
-    return blob;
+    return blobs__find(blobs, digest, PIECE_CUT_PLAIN);
 }
 
 void blobs_content_seen(struct blobs *blobs, const struct digest *digest)
@@ -36,6 +35,8 @@ bool blob_content__waits(struct blob *blob)
 {
     struct blobs *blobs = blob->blobs;
     uint64_t now_us = loop_now_us(blobs->config.loop);
+    if (blob->info.cut != PIECE_CUT_PLAIN)
+        return false; /* whoever chose that cut has waited (blob_cut.c) */
     if (blobs->content == NULL || !content_expected(blobs->content, &blob->info.digest, true)) {
         blob->content_until_us = 0;
         return false;

@@ -10,8 +10,10 @@
 
 #include "log.h"
 
-/* Complete pieces of one fetch in worker hands at once; then the request is paused. */
-#define FETCH_JOBS_MAX 4
+/* Complete pieces of one fetch in worker hands at once; then the request is paused. Fine ones come
+ * many at a time: as many as half a MiB holds. */
+#define FETCH_JOBS_MIN   4u
+#define FETCH_JOBS_BYTES (512u * 1024)
 
 /* Nobody's response head hangs on one read of many: its turn among other reads may take a while. */
 #define HEAD_MS 12000
@@ -86,13 +88,19 @@ static void fetch_finish(struct blob_fetch *fetch)
 
 static void piece_full(struct blob_fetch *fetch);
 
+static uint32_t jobs_max(const struct blob *blob)
+{
+    uint32_t jobs = FETCH_JOBS_BYTES / blob->layout.piece_bytes;
+    return jobs > FETCH_JOBS_MIN ? jobs : FETCH_JOBS_MIN;
+}
+
 /* A buffer for the next piece; false: the request must pause. */
 static bool have_buffer(struct blob_fetch *fetch)
 {
     struct blob *blob = fetch->blob;
     if (fetch->buffer != NULL)
         return true;
-    if (fetch->jobs >= FETCH_JOBS_MAX)
+    if (fetch->jobs >= jobs_max(blob))
         return false;
     uint32_t bytes = piece_length(&blob->layout, fetch->piece);
     fetch->buffer = blob_memory__buffer(blob->blobs, bytes);

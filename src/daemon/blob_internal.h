@@ -91,15 +91,37 @@ struct blob_scrub {
     bool running;
 };
 
+/* What the mesh said of one blob in plain pieces (blob_cut.c). */
+struct cut_note {
+    struct digest digest;
+    uint64_t used_us;   /* last looked at; 0: the place is free */
+    uint64_t asked_us;  /* 0: never */
+    uint64_t lookup_id; /* under way, or 0 */
+    bool answered;      /* `held` means something */
+    bool held;          /* somebody has at least half of it */
+};
+
+/* Layers that lazy containers of one node are reading at a time, some dozens. */
+#define CUT_NOTES_MAX 128
+struct blob_cuts {
+    struct loop_part part;
+    uv_timer_t timer; /* runs while somebody waits */
+    bool closed;      /* or not yet started: nobody can wait */
+    struct cut_waiter *waiters;
+    struct cut_note notes[CUT_NOTES_MAX];
+};
+
 struct blobs {
     struct blobs_config config;
-    struct blob *by_digest; /* uthash */
-    struct blob *by_handle; /* uthash */
+    struct blob *by_digest; /* uthash: those in plain pieces */
+    struct blob *fine;      /* uthash, by_digest: those in fine pieces */
+    struct blob *by_handle; /* uthash: all */
     struct blobs_counters counters;
     struct memory_entry *oldest, *newest;
     uint64_t memory_bytes;
     uint64_t lined_bytes; /* the sum of the blobs' */
     struct blob_scrub scrub;
+    struct blob_cuts cuts;
     struct content *content; /* owned; NULL: no content store */
     struct history *history; /* owned */
     void (*refused)(void *arg, const struct blob_caller *caller); /* may be NULL */
@@ -110,6 +132,9 @@ struct blobs {
 
 /* ---- blob.c ---- */
 struct blob *blobs__by_handle(struct blobs *blobs, blob_handle handle); /* NULL if none */
+/* The table of a cut, and an open blob in it; NULL if there is none. */
+struct blob **blobs__table(struct blobs *blobs, enum piece_cut cut);
+struct blob *blobs__find(struct blobs *blobs, const struct digest *digest, enum piece_cut cut);
 /* Wakes every reader that waits for news of this blob. */
 void blob__wake(struct blob *blob);
 /* Fails every reader. */
@@ -199,6 +224,14 @@ void blob_refusal__check(struct blob *blob);
 void blob_refusal__tick(struct blobs *blobs);
 /* The blob is closed, or nobody reads it. */
 void blob_refusal__clear(struct blob *blob);
+
+/* ---- blob_cut.c: which cut a small range is read in ---- */
+/* Until then nobody waits. 0, or E_INTERNAL. */
+MUST_USE int blob_cut__start(struct blobs *blobs);
+/* The mesh's answer to a question, perhaps one of ours. */
+void blob_cut__found(struct blobs *blobs, const struct dht_result *result);
+/* There is news: tells those who can be told now. */
+void blob_cut__wake(struct blobs *blobs);
 
 /* ---- blob_scrub.c: what happens once a second, asked or not ---- */
 /* Starts reading the cache back (D-5) and giving up idle memory, until the loop stops. 0, or

@@ -81,8 +81,10 @@ void blob_refusal__tick(struct blobs *blobs)
     struct blob *blob, *next;
     if (blobs->refused_count == 0)
         return;
-    HASH_ITER(by_digest, blobs->by_digest, blob, next)
-    {
-        blob_refusal__check(blob);
+    for (int cut = 0; cut < PIECE_CUT_COUNT; cut++) {
+        HASH_ITER(by_digest, *blobs__table(blobs, (enum piece_cut)cut), blob, next)
+        {
+            blob_refusal__check(blob);
+        }
     }
 }

@@ -22,8 +22,8 @@ static void scrub_run(struct loop_work *work)
 /* The blob whose pieces lie there; NULL if it is not open. */
 static struct blob *owner(struct blobs *blobs, const struct cache_blob *cached)
 {
-    struct blob *blob;
-    HASH_FIND(by_digest, blobs->by_digest, cache_blob_digest(cached), sizeof(struct digest), blob);
+    struct blob *blob =
+        blobs__find(blobs, cache_blob_digest(cached), cache_blob_layout(cached)->cut);
     return blob != NULL && blob->cached == cached ? blob : NULL;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Live blobs as status pages and `explain` show them. Nothing here changes anything. */
+/* Live blobs as status pages and `explain` show them: one that is open in both cuts as one. Nothing
+ * here changes anything. */
 #include "blob_internal.h"
 
 /* Of a map's letter; a blob of 1 TiB has a thousand pieces for each. */
@@ -8,6 +9,14 @@
 #define MAP_REGISTRY DISTANCE_COUNT
 #define MAP_HERE     (DISTANCE_COUNT + 1)
 #define MAP_KINDS    (DISTANCE_COUNT + 2)
+
+static const struct blob *blob_of(const struct blobs *blobs, const struct digest *digest,
+                                  enum piece_cut cut)
+{
+    const struct blob *head = cut == PIECE_CUT_FINE ? blobs->fine : blobs->by_digest, *blob = NULL;
+    HASH_FIND(by_digest, head, digest, sizeof *digest, blob);
+    return blob;
+}
 
 static void view_of(const struct blob *blob, struct blob_view *out)
 {
@@ -28,29 +37,56 @@ static void view_of(const struct blob *blob, struct blob_view *out)
     out->fetches = blob_fetch__count(blob);
 }
 
+/* Adds what the same blob has in the other cut. Bytes that are here in both count once: of the cut
+ * that has more of them. */
+static void add_view(const struct blob *blob, struct blob_view *out)
+{
+    struct blob_view other;
+    view_of(blob, &other);
+    if (other.have_bytes > out->have_bytes && !out->verified) {
+        out->have_bytes = other.have_bytes;
+        out->handle = other.handle;
+    }
+    out->origin_bytes += other.origin_bytes;
+    out->peer_bytes += other.peer_bytes;
+    out->readers += other.readers;
+    out->fetches += other.fetches;
+}
+
+static bool is_active(const struct blob *blob)
+{
+    return blob != NULL && (blob->readers != NULL || blob->fetches != NULL);
+}
+
 size_t blobs_active(const struct blobs *blobs, struct blob_view *out, size_t max)
 {
     size_t count = 0;
     for (const struct blob *blob = blobs->by_digest; blob != NULL && count < max;
-         blob = blob->by_digest.next)
-        if (blob->readers != NULL || blob->fetches != NULL)
-            view_of(blob, &out[count++]);
+         blob = blob->by_digest.next) {
+        const struct blob *fine = blob_of(blobs, &blob->info.digest, PIECE_CUT_FINE);
+        if (!is_active(blob) && !is_active(fine))
+            continue;
+        view_of(blob, &out[count]);
+        if (fine != NULL)
+            add_view(fine, &out[count]);
+        count++;
+    }
+    for (const struct blob *fine = blobs->fine; fine != NULL && count < max;
+         fine = fine->by_digest.next)
+        if (is_active(fine) && blob_of(blobs, &fine->info.digest, PIECE_CUT_PLAIN) == NULL)
+            view_of(fine, &out[count++]);
     return count;
-}
-
-static const struct blob *blob_of(const struct blobs *blobs, const struct digest *digest)
-{
-    const struct blob *blob = NULL;
-    HASH_FIND(by_digest, blobs->by_digest, digest, sizeof *digest, blob);
-    return blob;
 }
 
 bool blobs_view(const struct blobs *blobs, const struct digest *digest, struct blob_view *out)
 {
-    const struct blob *blob = blob_of(blobs, digest);
-    if (blob == NULL)
+    const struct blob *blob = blob_of(blobs, digest, PIECE_CUT_PLAIN);
+    const struct blob *fine = blob_of(blobs, digest, PIECE_CUT_FINE);
+    if (blob == NULL && fine == NULL)
         return false;
-    view_of(blob, out);
+    view_of(blob != NULL ? blob : fine, out);
+    if (blob != NULL && fine != NULL)
+        add_view(fine, out);
     return true;
 }
 
@@ -83,7 +119,11 @@ static char map_letter(const struct blob *blob, uint32_t first, uint32_t end)
 size_t blobs_map(const struct blobs *blobs, const struct digest *digest,
                  char out[BLOB_MAP_CELLS_MAX + 1])
 {
-    const struct blob *blob = blob_of(blobs, digest);
+    struct blob_view view;
+    bool open = blobs_view(blobs, digest, &view);
+    const struct blob *blob = open ? blob_of(blobs, digest, PIECE_CUT_PLAIN) : NULL;
+    if (open && (blob == NULL || blob->handle != view.handle))
+        blob = blob_of(blobs, digest, PIECE_CUT_FINE);
     uint64_t pieces = blob == NULL ? 0 : blob->layout.piece_count;
     uint64_t cells = pieces < BLOB_MAP_CELLS_MAX ? pieces : BLOB_MAP_CELLS_MAX;
     for (uint64_t i = 0; i < cells; i++)

@@ -13,9 +13,9 @@
 #include "limits.h"
 #include "types.h"
 
-/* Classes are powers of two from 64 KiB (parts of records) to the largest piece. */
-#define BUFFER_CLASS_MIN_BYTES (64 * 1024)
-#define BUFFER_CLASSES         7
+/* Classes are powers of two from 16 KiB (fine pieces) to the largest piece. */
+#define BUFFER_CLASS_MIN_BYTES PIECE_BYTES_FINE
+#define BUFFER_CLASSES         9
 static_assert((BUFFER_CLASS_MIN_BYTES << (BUFFER_CLASSES - 1)) == PIECE_BYTES_MAX,
               "the largest class holds the largest piece");
 

@@ -306,7 +306,8 @@ static uint64_t beside_due_us(const struct mirror_request *request)
 }
 
 /* 0, or E_*: nothing was opened and the request is still the caller's. */
-static int open_answer(struct mirror_request *request, const struct blob_span *span)
+static int open_answer(struct mirror_request *request, const struct blob_span *span,
+                       enum piece_cut cut)
 {
     struct mirror *mirror = request->mirror;
     struct blob_caller *caller =
@@ -316,7 +317,7 @@ static int open_answer(struct mirror_request *request, const struct blob_span *s
     int err = caller == NULL || answer == NULL ? E_NO_MEMORY : 0;
     struct blob *blob = NULL;
     if (err == 0)
-        err = blobs_get(mirror->config.blobs, &request->route.digest, span->size, &blob);
+        err = blobs_get_cut(mirror->config.blobs, &request->route.digest, cut, span->size, &blob);
     bool whole = span->first == 0 && span->last + 1 == span->size;
     /* Of a range nobody ever sees the whole digest match (INT-3). */
     if (err == 0 && !whole && mirror->config.config->trust != CONFIG_TRUST_MEMBER &&
@@ -398,6 +399,56 @@ static enum history_around around_of(const struct mirror_request *request, uint6
     return size > BLOB_BYTES_MAX ? AROUND_TOO_LARGE : (enum history_around)0;
 }
 
+/* Around the mesh from the start. */
+static void around_mesh(struct mirror_request *request, const struct blob_span *span,
+                        enum history_around why, int err)
+{
+    note_around(request, span->size, why, err);
+    request->mirror->counters.direct++;
+    mirror_direct(request, span);
+}
+
+static void open_span(struct mirror_request *request, enum piece_cut cut)
+{
+    const struct blob_span span = request->span;
+    int err = open_answer(request, &span, cut);
+    if (err != 0)
+        around_mesh(request, &span, AROUND_NOT_OPENED, err);
+}
+
+static void cut_known(void *arg, enum piece_cut cut)
+{
+    open_span(arg, cut);
+}
+
+static void gone_before_cut(void *arg)
+{
+    struct mirror_request *request = arg;
+    blobs_cut_unwait(request->mirror->config.blobs, &request->cut);
+    mirror_request__free(request);
+}
+
+/* Small ranges may be read in fine pieces; not where the whole comes behind them anyway, nor where
+ * nothing counts but the whole digest. */
+static void choose_cut(struct mirror_request *request)
+{
+    const struct config *config = request->mirror->config.config;
+    const struct blob_span *span = &request->span;
+    enum piece_cut cut = PIECE_CUT_PLAIN;
+    request->cut = (struct cut_waiter){.range = {.digest = request->route.digest,
+                                                 .size_bytes = span->size,
+                                                 .first = span->first,
+                                                 .end = span->last + 1},
+                                       .known = cut_known,
+                                       .arg = request};
+    if (span->part && !config->prefetch_ranges && config->trust == CONFIG_TRUST_MEMBER &&
+        !blobs_cut_of(request->mirror->config.blobs, &request->cut, &cut)) {
+        exchange_on_gone(request->exchange, gone_before_cut, request);
+        return;
+    }
+    open_span(request, cut);
+}
+
 /* The caller may read this blob of this size. */
 static void serve(struct mirror_request *request, uint64_t size)
 {
@@ -420,17 +471,13 @@ static void serve(struct mirror_request *request, uint64_t size)
         break;
     }
     enum history_around around = around_of(request, size);
-    int err = 0;
-    if (around == 0) {
-        blobs_content_seen(request->mirror->config.blobs, &request->route.digest);
-        err = open_answer(request, &span);
-        if (err == 0)
-            return;
-        around = AROUND_NOT_OPENED;
+    if (around != 0) {
+        around_mesh(request, &span, around, 0);
+        return;
     }
-    note_around(request, size, around, err);
-    request->mirror->counters.direct++;
-    mirror_direct(request, &span);
+    blobs_content_seen(request->mirror->config.blobs, &request->route.digest);
+    request->span = span;
+    choose_cut(request);
 }
 
 static bool is_linked(const struct mirror_request *request, uint64_t *size)

@@ -44,6 +44,12 @@ struct mirror {
     struct silent_registry silent[MIRROR_SILENT_MAX];
 };
 
+/* What of a blob a client asked for: bytes first..last of `size`. */
+struct blob_span {
+    uint64_t size, first, last;
+    bool part; /* by a Range that can be satisfied: 206, be it the whole (RFC 9110 §14.2) */
+};
+
 /* One client request while it is worked on. Owned by whoever answers the exchange. */
 struct mirror_request {
     struct mirror *mirror;
@@ -59,6 +65,9 @@ struct mirror_request {
     uint64_t started_us;
     bool hurry;          /* there is an answer without the registry, if it stays silent */
     struct relay *relay; /* running, or NULL */
+    /* mirror_blob.c, while it is found out how the range is to be read */
+    struct cut_waiter cut;
+    struct blob_span span;
     /* mirror_tags.c */
     char etag[TAG_ETAG_BYTES];     /* of the condition that was sent; "" none */
     bool tag_listed, waited;       /* in mirror->tag_asked; was there as a follower */
@@ -202,11 +211,6 @@ void mirror_accelerate(struct mirror *mirror, struct exchange *exchange,
 /* ---- mirror_manifest.c, mirror_blob.c, direct.c: each takes the request over ---- */
 void mirror_manifest(struct mirror_request *request);
 void mirror_blob(struct mirror_request *request);
-/* What of a blob a client asked for: bytes first..last of `size`. */
-struct blob_span {
-    uint64_t size, first, last;
-    bool part; /* by a Range that can be satisfied: 206, be it the whole (RFC 9110 §14.2) */
-};
 /* Streams a span of a blob from the origin to the client, around the mesh. */
 void mirror_direct(struct mirror_request *request, const struct blob_span *span);
 /* The same beside the mesh, for a caller who keeps the request and stops or takes it over before

@@ -212,6 +212,124 @@ def test_overlaybd_in_two_zones():
     overlaybd_on_8_nodes(2)
 
 
+# ---- scattered reads of large layers ----
+
+def scattered(lab, size: int, count: int, seed=5) -> dict:
+    """Per node so many ranges anywhere in the layer; every third of them is one that all nodes read."""
+    common = random.Random(seed)
+    shared = [random_range(common, [(0, size - 1)]) for _ in range(count // 3)]
+    ranges = {}
+    for node in lab.nodes:
+        rng = random.Random(1000 * seed + node.index)
+        ranges[node] = [*shared, *(random_range(rng, [(0, size - 1)]) for _ in range(count - len(shared)))]
+        rng.shuffle(ranges[node])
+    return ranges
+
+
+def flat(ranges: dict) -> list:
+    return [(0, 0), *(r for part in ranges.values() for r in part)]
+
+
+def scattered_on_8_nodes(size: int, count: int, zones: int):
+    lab, data, digest = lazy_lab(8, size, zones=zones)
+    with lab:
+        ranges = scattered(lab, size, count)
+        seconds = replay(lab, lambda node: accelerator(digest), data, ranges.get)
+        by_distinct, _ = measure(lab, flat(ranges), data, seconds, f"scattered in {size // MIB} MiB, zones: {zones}")
+        it.check(by_distinct <= 1.15, f"the registry gave {by_distinct:.3f} times the distinct bytes")
+        it.check(by_distinct > 0.99, f"counted too little: {by_distinct:.3f}")
+
+
+def test_scattered_reads_of_a_large_layer():
+    """Random ranges of 4 KiB to 1 MiB all over a layer whose pieces are 1 MiB: the registry gives little more than what is asked for."""
+    scattered_on_8_nodes(256 * MIB, 80, 1)
+
+
+def test_scattered_reads_in_two_zones():
+    scattered_on_8_nodes(256 * MIB, 60, 2)
+
+
+def whole(node, digest, data: bytes):
+    """A pull of all of the layer, as containerd's without ranges."""
+    reader = Reader(node, blob_path(digest), {"User-Agent": "containerd/1.7.0"})
+    answer, body = reader.ask(None)
+    it.check(answer.status == 200 and body == data, f"{node.name}: {answer.status}, {len(body)} bytes of the whole")
+    reader.close()
+
+
+def test_small_reads_of_what_a_node_has():
+    """One node has the whole layer: nobody reads any of it from the registry again, whatever the pieces of the reads."""
+    lab, data, digest = lazy_lab(4, 96 * MIB)
+    with lab:
+        whole(lab.nodes[0], digest, data)
+        time.sleep(1)
+        before = origin_bytes(lab)
+        ranges = scattered(lab, len(data), 30)
+        replay(lab, lambda node: accelerator(digest), data, ranges.get)
+        got = origin_bytes(lab) - before
+        it.figure(f"scattered reads of what one node has: {union(flat(ranges)) / MIB:.1f} MiB distinct, from the registry {got / KIB:.0f} KiB")
+        it.check(got < 256 * KIB, f"{got} bytes from the registry of what the mesh has")
+
+
+def test_whole_pull_beside_scattered_reads():
+    """Small reads and a pull of all of it at the same time, each with the right bytes; then the pull serves everybody's reads."""
+    lab, data, digest = lazy_lab(4, 96 * MIB)
+    with lab:
+        ranges = scattered(lab, len(data), 40)
+        first = {node: part[:25] for node, part in ranges.items()}
+        errors = []
+
+        def pull():
+            try:
+                whole(lab.nodes[3], digest, data)
+            except Exception as error:  # noqa: BLE001: raised below
+                errors.append(error)
+        pulls = threading.Timer(0.2, pull)
+        pulls.start()
+        replay(lab, lambda node: accelerator(digest), data, first.get)
+        pulls.join()
+        if errors:
+            raise errors[0]
+        got, distinct = origin_bytes(lab), union(flat(first))
+        it.figure(f"scattered reads beside a whole pull: {distinct / MIB:.1f} MiB distinct of {len(data) / MIB:.0f}; from the registry {got / MIB:.1f} MiB")
+        it.check(got <= 1.1 * len(data) + 1.15 * distinct, f"{got} bytes from the registry")
+        time.sleep(11)  # nodes ask anew who has it
+        for node in lab.nodes[:3]:
+            Reader(node, accelerator(digest)).read(data, 0, 0)
+        time.sleep(0.5)
+        before = origin_bytes(lab)
+        replay(lab, lambda node: accelerator(digest), data, lambda node: ranges[node][25:])
+        together([lambda n=node: whole(n, digest, data) for node in lab.nodes])
+        got = origin_bytes(lab) - before
+        it.check(got < 512 * KIB, f"{got} bytes from the registry of what the mesh has")
+
+
+def test_what_small_reads_brought_in_survives_a_restart():
+    """What is on disk of it serves this node and, vouched for, others."""
+    lab, data, digest = lazy_lab(2, 96 * MIB)
+    with lab:
+        first, second = lab.nodes
+        ranges = scattered(lab, len(data), 12)[first]
+
+        def read(node):
+            reader = Reader(node, accelerator(digest))
+            for begin, last in ranges:
+                reader.read(data, begin, last)
+            reader.close()
+        read(first)
+        time.sleep(1)
+        it.check(first.process.stop() == 0, "not stopped in order")
+        first.start()
+        first.wait_ready()
+        lab.wait_members()
+        time.sleep(1)
+        before = origin_bytes(lab)
+        read(first)
+        read(second)
+        got = origin_bytes(lab) - before
+        it.check(got < 128 * KIB, f"{got} bytes from the registry of what was on disk")
+
+
 def test_acl_1_private_blobs():
     """The registry decides who may read, by the credentials in the request; what is cached is nobody's right (ACL-1, ACL-4)."""
     lab, data, digest = lazy_lab(2, 9 * MIB, private=True)
@@ -281,8 +399,9 @@ def test_ranges_bring_in_the_rest_if_asked_to():
 
 def test_block_size():
     """`blocksize` is what a small read brings in, but no less than a piece."""
-    for block, settings in ((128 * KIB, None), (128 * KIB, {"blocksize": 64}), (2 * MIB, {"blocksize": "2MiB"})):
-        lab, data, digest = lazy_lab(1, 20 * MIB, settings)
+    for size, block, settings in ((20 * MIB, 128 * KIB, None), (20 * MIB, 128 * KIB, {"blocksize": 64}), (20 * MIB, 2 * MIB, {"blocksize": "2MiB"}),
+                                  (64 * MIB, 16 * KIB, None), (64 * MIB, 64 * KIB, {"blocksize": 64}), (64 * MIB, 2 * MIB, {"blocksize": "2MiB"})):
+        lab, data, digest = lazy_lab(1, size, settings)
         with lab:
             reader = Reader(lab.nodes[0], accelerator(digest))
             reader.read(data, 9 * MIB + 5, 9 * MIB + 10)

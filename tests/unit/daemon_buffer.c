@@ -40,8 +40,9 @@ static void a_buffer_has_at_least_what_was_asked(void **state)
     static const struct {
         uint32_t asked, given;
     } cases[] = {
-        {1, 64 * 1024},           {64 * 1024, 64 * 1024}, {64 * 1024 + 1, 128 * 1024},
-        {256 * 1024, 256 * 1024}, {3 * MIB, 4 * MIB},     {4 * MIB, 4 * MIB},
+        {1, 16 * 1024},         {16 * 1024, 16 * 1024},      {16 * 1024 + 1, 32 * 1024},
+        {64 * 1024, 64 * 1024}, {64 * 1024 + 1, 128 * 1024}, {256 * 1024, 256 * 1024},
+        {3 * MIB, 4 * MIB},     {4 * MIB, 4 * MIB},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct buffer *buffer = buffer_get(pool, cases[i].asked, BUFFER_FOR_LOCAL);
@@ -97,13 +98,13 @@ static void peers_leave_a_quarter_to_local_use(void **state)
 static void the_cap_holds_over_all_classes(void **state)
 {
     (void)state;
-    struct buffer *small[256];
-    for (size_t i = 0; i < 256; i++) { /* 16 MiB of the smallest class, then all free */
+    struct buffer *small[1024];
+    for (size_t i = 0; i < 1024; i++) { /* 16 MiB of the smallest class, then all free */
         small[i] = buffer_get(pool, 1, BUFFER_FOR_LOCAL);
         assert_non_null(small[i]);
     }
     assert_null(buffer_get(pool, 1, BUFFER_FOR_LOCAL));
-    for (size_t i = 0; i < 256; i++)
+    for (size_t i = 0; i < 1024; i++)
         buffer_put(small[i]);
     assert_int_equal(stats().bytes, 16 * MIB);
     struct buffer *large = buffer_get(pool, 4 * MIB, BUFFER_FOR_LOCAL);
