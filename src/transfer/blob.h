@@ -306,12 +306,17 @@ struct choice {
     uint32_t piece;
     uint16_t node;
 };
-/* The next piece to ask for and whom; false if there is none. */
-bool transfer__select(struct transfer *transfer, struct blob *blob, struct choice *out);
+/* Who may be asked. Small zones merge: then some neighbours are beyond a zone border. */
+enum choice_reach { CHOOSE_ANY = 1, CHOOSE_NEAR, CHOOSE_FAR };
+/* The next piece to ask for and whom of those in `reach`; false if there is none. */
+bool transfer__select(struct transfer *transfer, struct blob *blob, enum choice_reach reach,
+                      struct choice *out);
 /* Endgame: a piece under way for long, and another that has it; false if there is none. */
 bool transfer__select_duplicate(struct transfer *transfer, struct blob *blob, struct choice *out);
 /* Another free holder of a piece than those asked; NODE_NONE if none. */
 uint16_t transfer__other_holder(struct transfer *transfer, struct blob *blob, uint32_t piece);
+/* Beyond a zone border? */
+bool transfer__is_far(const struct peer *peer);
 /* Most requests to one neighbour at a time. */
 uint32_t transfer__neighbour_requests_max(const struct transfer *transfer, const struct blob *blob);
 

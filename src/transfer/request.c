@@ -31,6 +31,19 @@
  * far ahead is read, those pieces count alone: the others are not to be had yet (30 nodes, 1 GB
  * through 512 MiB: last 1.60, then 1.53). */
 #define INFLIGHT_SHARE 24
+/* In a mesh of few, near nodes so much less is in flight to each side of a zone border: so many
+ * requests and one more for so many members, but as much as comes in so long. What a node reads
+ * from the origin shares its link with all it asked for: with 16 or 32 pieces under way a segment
+ * took 150 to 300 ms, and whoever was ahead of the others waited for those at the end of its pull;
+ * a piece that one node alone had was sent to all at once, and passed on late. In more than so many
+ * members links are then less full in the middle of a long pull (31 nodes, 2 GiB: p50 1.007, then
+ * 1.060). */
+#define FEW_MEMBERS_MAX  12
+#define FEW_REQUESTS     5
+#define FEW_MEMBERS_EACH 4
+#define FEW_US           (8 * MS)
+/* Near: whose shortest time to an answer is no longer. */
+#define NEAR_US (20 * MS)
 /* Whatever the rate was: a node that starves for lack of sources must be able to ask several. */
 #define STARVED_REQUESTS 6
 #define STARVED_BYTES    (4u * 1024 * 1024)
@@ -251,6 +264,66 @@ static bool has_room(struct transfer *transfer, const struct blob *blob)
     return transfer->inflight_bytes + blob->layout.piece_bytes <= room;
 }
 
+/* Do all answer soon? Who was not asked yet is taken to be like the others on its side of a zone
+ * border; beyond it nobody is, until somebody there has answered. */
+static bool is_near(const struct swarm *swarm)
+{
+    bool known = false, unknown = false;
+    for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
+        const struct neighbour *neighbour = &swarm->neighbours[i];
+        if (!neighbour->useful)
+            continue;
+        if (neighbour->peer->rtt.least_us > NEAR_US)
+            return false;
+        if (!transfer__is_far(neighbour->peer))
+            continue;
+        known = known || neighbour->peer->rtt.least_us != 0;
+        unknown = unknown || neighbour->peer->rtt.least_us == 0;
+    }
+    return known || !unknown;
+}
+
+/* Most requests on each side of a zone border; UINT32_MAX: no less than has_room says. */
+static uint32_t few_requests(const struct transfer *transfer, const struct blob *blob)
+{
+    uint32_t members = transfer->nodes.live;
+    if (members > FEW_MEMBERS_MAX || !is_near(blob->swarm))
+        return UINT32_MAX;
+    uint64_t rate = transfer__rate_best(transfer);
+    if (rate == 0)
+        return UNKNOWN_REQUESTS;
+    uint64_t timed = rate * FEW_US / S / blob->layout.piece_bytes;
+    uint32_t count = FEW_REQUESTS + members / FEW_MEMBERS_EACH;
+    return timed > count ? (uint32_t)timed : count;
+}
+
+static uint32_t far_inflight(const struct transfer *transfer)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < transfer->request_count; i++) {
+        const struct request *request = &transfer->requests[i];
+        count += !request->received && transfer__is_far(peer_of(transfer, request->node));
+    }
+    return count;
+}
+
+/* Who may be asked for one more piece of this blob; false: nobody. */
+static bool find_reach(struct transfer *transfer, const struct blob *blob, enum choice_reach *out)
+{
+    if (!has_room(transfer, blob))
+        return false;
+    uint32_t most = few_requests(transfer, blob);
+    *out = CHOOSE_ANY;
+    if (transfer->inflight < most)
+        return true;
+    uint32_t far = far_inflight(transfer);
+    if (far < most)
+        *out = transfer->inflight - far < most ? CHOOSE_ANY : CHOOSE_FAR;
+    else
+        *out = CHOOSE_NEAR;
+    return far < most || transfer->inflight - far < most;
+}
+
 /* The blob to serve next; NULL if none is left. `passed` marks those that had nothing. */
 static struct blob *next_blob(const struct transfer *transfer, uint64_t turn, bool interactive)
 {
@@ -271,11 +344,12 @@ static struct blob *next_blob(const struct transfer *transfer, uint64_t turn, bo
 static bool fill_one(struct transfer *transfer, struct blob *blob)
 {
     struct choice choice;
-    if (!has_room(transfer, blob))
+    enum choice_reach reach;
+    if (!find_reach(transfer, blob, &reach))
         return false;
-    if (transfer__select(transfer, blob, &choice))
+    if (transfer__select(transfer, blob, reach, &choice))
         return transfer__request(transfer, blob, &choice, 0);
-    if (!transfer__select_duplicate(transfer, blob, &choice))
+    if (reach != CHOOSE_ANY || !transfer__select_duplicate(transfer, blob, &choice))
         return false;
     transfer->stats.hedges++;
     return transfer__request(transfer, blob, &choice, 0);

@@ -164,11 +164,27 @@ static void bits_both(uint8_t *to, const uint8_t *one, const uint8_t *other, siz
         to[at] = one[at] & other[at];
 }
 
+bool transfer__is_far(const struct peer *peer)
+{
+    return peer->distance > DISTANCE_ZONE;
+}
+
 /* Beyond a zone border: small zones merge, and their borders are to be crossed once per piece all
  * the same. */
 static bool is_far(const struct neighbour *neighbour)
 {
-    return neighbour->peer->distance > DISTANCE_ZONE;
+    return transfer__is_far(neighbour->peer);
+}
+
+/* Takes those out who are not in `reach`. */
+static struct free_set within(const struct swarm *swarm, struct free_set free,
+                              enum choice_reach reach)
+{
+    for (uint32_t i = 0; reach != CHOOSE_ANY && i < swarm->neighbour_count; i++) {
+        if (is_far(&swarm->neighbours[i]) != (reach == CHOOSE_FAR))
+            free.bits &= ~(1ULL << i);
+    }
+    return free;
 }
 
 /* Who of those that pull on this side of a border brings a piece over it: number `rank` of `count`
@@ -460,7 +476,7 @@ static bool is_rare(const struct transfer *transfer, const struct blob *blob, ui
 static bool is_urgent(const struct transfer *transfer, const struct blob *blob, uint32_t piece)
 {
     const struct swarm *swarm = blob->swarm;
-    return !is_rare(transfer, blob, piece) || swarm->neighbour_count < 3 ||
+    return !is_rare(transfer, blob, piece) || swarm->neighbour_count < 2 ||
            transfer->now_us - swarm->front_us > URGENT_WAIT_US;
 }
 
@@ -608,13 +624,14 @@ static const struct neighbour *least_busy(struct transfer *transfer, const struc
 /* But for what a reader waits for right now, the holder comes first, then the rarest of what it
  * has: those who joined late have little, and their uplinks would stay idle if pieces were chosen
  * without regard to them. */
-bool transfer__select(struct transfer *transfer, struct blob *blob, struct choice *out)
+bool transfer__select(struct transfer *transfer, struct blob *blob, enum choice_reach reach,
+                      struct choice *out)
 {
     struct swarm *swarm = blob->swarm;
     uint32_t none = blob->layout.piece_count;
     if (swarm->open.set_count == 0)
         return false;
-    struct free_set free = free_neighbours(transfer, blob, 0);
+    struct free_set free = within(swarm, free_neighbours(transfer, blob, 0), reach);
     if (free.bits == 0)
         return false;
     fill_mask(transfer, blob, free);

@@ -186,14 +186,15 @@ static void two_nodes(void **state)
 }
 
 /* With a registry that gives each its full rate a mesh of few has nothing to gain: it must not cost
- * much. Two nodes were at 1.27-1.32, for the one asked the other for more than it takes. */
+ * much. Two nodes were at 1.27-1.32, for the one asked the other for more than it takes; ten at
+ * 1.2, for what they read waited behind all else that they had asked for. */
 static void few_nodes(void **state)
 {
     (void)state;
     static const struct {
         uint32_t nodes;
         double p99_max;
-    } few[] = {{2, 1.1}, {3, 1.2}, {5, 1.3}, {10, 1.45}};
+    } few[] = {{2, 1.1}, {3, 1.12}, {5, 1.14}, {10, 1.14}};
     for (size_t i = 0; i < sizeof few / sizeof few[0]; i++) {
         char name[80];
         (void)snprintf(name, sizeof name, "%u nodes, 128 MiB, registry 20 Gbit/s", few[i].nodes);
@@ -201,7 +202,7 @@ static void few_nodes(void **state)
                              TRANSFER_COPIES_MESH, few[i].p99_max, 1.05, 0});
         (void)snprintf(name, sizeof name, "%u nodes, 128 MiB, registry 1 Gbit/s", few[i].nodes);
         show(&(struct crowd){name, few[i].nodes, 1, 128, 4, 1000, 1000, SECOND_US,
-                             TRANSFER_COPIES_MESH, 1.6, 1.05, 0});
+                             TRANSFER_COPIES_MESH, 1.3, 1.05, 0});
     }
 }
 
