@@ -269,6 +269,8 @@ static bool has_room(struct transfer *transfer, const struct blob *blob)
 static bool is_near(const struct swarm *swarm)
 {
     bool known = false, unknown = false;
+    if (transfer__far_rounds_us(swarm) > 0)
+        return false;
     for (uint32_t i = 0; i < swarm->neighbour_count; i++) {
         const struct neighbour *neighbour = &swarm->neighbours[i];
         if (!neighbour->useful)
