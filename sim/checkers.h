@@ -27,10 +27,9 @@ enum checker {
 /* Mean bytes of datagrams that a node may send per second: a guess, ten times what is seen. */
 #define CHECKERS_CONTROL_BPS 65536
 /* What one node may have under way: uploads as struct transfer_config says, more where others are
- * far: round trips of CHECKERS_FAR_US; reads as far as leases
- * are asked for ahead of slow answers, and two without a lease; requests as many as it has room
- * for. */
-#define CHECKERS_UPLOADS     32
+ * far: round trips of CHECKERS_FAR_US; reads as far as leases are asked for ahead of slow answers,
+ * and two without a lease; requests as many as it has room for. */
+#define CHECKERS_UPLOADS     24
 #define CHECKERS_UPLOADS_FAR 72
 #define CHECKERS_FAR_US      30000
 #define CHECKERS_READS       34

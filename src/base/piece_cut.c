@@ -8,8 +8,7 @@
  * the mean touch 1.09 times their bytes in pieces of 16 KiB. More than so many pieces cost memory
  * (32 bytes each where the blob is open) and HAVE pages, so from 2 GiB on they are larger. */
 #define FINE_PIECES_MAX (128u * 1024)
-/* Leased as one: a read of 1 MiB takes four or five, and the cache's
- * notices tell 32 pieces. */
+/* Leased as one: a read of 1 MiB takes four or five, and the cache's notices tell 32 pieces. */
 #define FINE_SEGMENT_BYTES (256u * 1024)
 
 static uint32_t fine_bytes(uint64_t blob_bytes)
