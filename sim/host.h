@@ -39,6 +39,19 @@
  * limits.buffers. Requests to peers are bounded by transfer. */
 #define UNVERIFIED_BYTES_MAX (96ULL << 20)
 
+struct blob_set {
+    uint64_t words[WORLD_BLOBS_MAX / 64];
+};
+
+/* True if it was not in the set yet. */
+static inline bool blob_set_add(struct blob_set *set, uint32_t blob)
+{
+    uint64_t *word = &set->words[blob / 64], bit = 1ULL << blob % 64;
+    bool added = (*word & bit) == 0;
+    *word |= bit;
+    return added;
+}
+
 struct sim_blob {
     blob_handle handle;   /* in this life of the node; 0: not open */
     struct bitfield have; /* the node's cache, kept over restarts when asked */
@@ -168,7 +181,7 @@ struct sim_node {
     uint32_t disk;  /* enum world_disk */
     uint64_t disk_wait_us;
     uint64_t granted_us, leased_us; /* watched: last gave a lease, last was given one; 0: never */
-    uint64_t wanted_blobs;          /* bit per blob that it pulls in the run */
+    struct blob_set wanted_blobs;   /* that it pulls in the run */
     struct tcp_window origin_idle[ORIGIN_IDLE_MAX]; /* connections, used last at the end */
     uint32_t origin_idle_count;
     struct sim_image images[WORLD_BLOBS_MAX];

@@ -43,7 +43,7 @@ static int add(struct draft *draft, json_t *descriptor)
     if (bytes == 0 || known(draft, digest))
         return 0; /* nothing to pull, or pulled once for all */
     if (draft->count == IMAGE_LAYERS_MAX)
-        return fail(draft, "more than 64 blobs; give image.layers instead and merge small ones");
+        return fail(draft, "more than 128 blobs; give image.layers instead and merge small ones");
     draft->digests[draft->count] = digest;
     draft->layers[draft->count++] = (uint64_t)bytes;
     return 0;

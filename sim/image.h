@@ -8,7 +8,8 @@
 
 #include "err.h"
 
-#define IMAGE_LAYERS_MAX     64
+/* Config and layers: overlay file systems take no more than 128 layers. */
+#define IMAGE_LAYERS_MAX     128
 #define IMAGE_MANIFEST_BYTES (4 * 1024 * 1024) /* ORG-7 */
 
 /*

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Percentiles, copies and skew of a finished simulation, its JSON and CSV; see report.h. */
-#include <assert.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 
 #include "host.h"
@@ -29,8 +29,8 @@ struct grouping {
     struct report_node *groups;
     uint32_t count;
     bool by_client;
-    uint64_t *wanted, *had; /* owned, by group: bit per blob */
-    uint64_t first_us;      /* the first arrival */
+    struct blob_set *wanted, *had; /* owned, by group */
+    uint64_t first_us;             /* the first arrival */
 };
 
 /* NULL: the pull belongs to no client. */
@@ -40,21 +40,21 @@ static struct report_node *group_of(const struct grouping *all, const struct wor
     return index < all->count ? &all->groups[index] : NULL;
 }
 
-/* Arrivals, and which blobs each group wants. `of_node` has a bit per blob and node. */
-static void take_arrivals(const struct world *world, struct grouping *all, uint64_t *of_node,
+/* Arrivals, and which blobs each group wants; `of_node`: and each node. */
+static void take_arrivals(const struct world *world, struct grouping *all, struct blob_set *of_node,
                           struct report_pulls *out)
 {
     size_t count;
     const struct world_pull *pulls = world_pulls(world, &count);
-    uint64_t everything = 0;
+    struct blob_set everything = {0};
     all->first_us = UINT64_MAX;
     for (size_t i = 0; i < count; i++)
         all->first_us = pulls[i].started_us < all->first_us ? pulls[i].started_us : all->first_us;
     for (size_t i = 0; i < count; i++) {
         struct report_node *group = group_of(all, &pulls[i]);
-        uint64_t bit = 1ULL << pulls[i].blob, size = world_blob(world, pulls[i].blob)->size_bytes;
-        out->all_bytes += (everything & bit) == 0 ? size : 0;
-        everything |= bit;
+        uint32_t blob = pulls[i].blob;
+        uint64_t size = world_blob(world, blob)->size_bytes;
+        out->all_bytes += blob_set_add(&everything, blob) ? size : 0;
         if (group == NULL)
             continue;
         double arrival_s = (double)(pulls[i].started_us - all->first_us) / 1e6;
@@ -62,14 +62,12 @@ static void take_arrivals(const struct world *world, struct grouping *all, uint6
             group->arrival_s = arrival_s;
         group->pulled = true;
         group->node = pulls[i].node;
-        uint64_t *wanted = &all->wanted[group - all->groups];
-        if ((*wanted & bit) == 0) {
+        bool fresh = blob_set_add(&of_node[pulls[i].node], blob);
+        if (blob_set_add(&all->wanted[group - all->groups], blob)) {
             group->wanted_bytes += size;
-            group->fresh_bytes += (of_node[pulls[i].node] & bit) == 0 ? size : 0;
+            group->fresh_bytes += fresh ? size : 0;
             group->blobs++;
         }
-        *wanted |= bit;
-        of_node[pulls[i].node] |= bit;
     }
 }
 
@@ -85,20 +83,19 @@ static void take_ends(const struct world *world, struct grouping *all, struct re
         }
         if (group == NULL)
             continue;
-        all->had[group - all->groups] |= 1ULL << pulls[i].blob;
+        (void)blob_set_add(&all->had[group - all->groups], pulls[i].blob);
         double took_s = (double)(pulls[i].done_us - all->first_us) / 1e6 - group->arrival_s;
         group->completion_s = took_s > group->completion_s ? took_s : group->completion_s;
     }
     for (uint32_t i = 0; i < all->count; i++) {
-        if (all->had[i] != all->wanted[i])
+        if (memcmp(&all->had[i], &all->wanted[i], sizeof all->had[i]) != 0)
             all->groups[i].completion_s = -1;
     }
 }
 
 static void group_pulls(const struct world *world, struct grouping *all, struct report_pulls *out)
 {
-    static_assert(WORLD_BLOBS_MAX <= 64, "a bit per blob");
-    uint64_t *of_node = calloc(world->config.node_count, sizeof *of_node);
+    struct blob_set *of_node = calloc(world->config.node_count, sizeof *of_node);
     all->wanted = calloc(2ULL * all->count + 1, sizeof *all->wanted);
     ASSERT(of_node != NULL && all->wanted != NULL);
     all->had = all->wanted + all->count;

@@ -195,7 +195,7 @@ static int fit_images(struct fit *fit)
     }
     if (err == 0 && blobs > WORLD_BLOBS_MAX)
         return fail_line(fit, scenario->images[0].line,
-                         "images: more than 64 layers in all; merge small ones");
+                         "images: more than 256 layers in all; merge small ones");
     return err;
 }
 

@@ -490,7 +490,7 @@ const char *scenario_key_range(const struct scenario_key *key, char out[SCENARIO
                        scenario_number_text(key, key->min, min, sizeof min),
                        scenario_number_text(key, key->max, max, sizeof max),
                        key->type == SCENARIO_NODES ? ", or a share as 5%" : "",
-                       key->type == SCENARIO_SIZES ? ", at most 64 of them" : "");
+                       key->type == SCENARIO_SIZES ? ", at most 128 of them" : "");
         break;
     }
     return out;

@@ -531,9 +531,8 @@ uint32_t world_pull(struct world *world, uint32_t node, uint32_t blob, uint64_t 
         (struct world_pull){.node = node, .blob = blob, .started_us = at_us, .next = INDEX_NONE};
     world->pulls_running++;
     struct sim_node *puller = &world->nodes[node];
-    if ((puller->wanted_blobs >> blob & 1) == 0)
+    if (blob_set_add(&puller->wanted_blobs, blob))
         puller->bytes.wanted += world->blobs[blob].size_bytes;
-    puller->wanted_blobs |= 1ULL << blob;
     events_push(&world->events, (struct event){.at_us = at_us,
                                                .kind = EVENT_PULL,
                                                .node = node,

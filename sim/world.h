@@ -16,7 +16,7 @@
 #include "mesh.h"
 
 #define WORLD_NODES_MAX 16384
-#define WORLD_BLOBS_MAX 64
+#define WORLD_BLOBS_MAX 256
 #define WORLD_ZONES_MAX 64
 /* Index of the origin as an end of a flow. */
 #define WORLD_ORIGIN UINT32_MAX

@@ -78,7 +78,7 @@ static void layers_are_counted(void **state)
         (void)snprintf(json + used, sizeof json - used, "]}");
         assert_int_equal(read_image(json), wanted == IMAGE_LAYERS_MAX ? 0 : E_CONFIG);
     }
-    assert_non_null(strstr(why, "more than 64 blobs"));
+    assert_non_null(strstr(why, "more than 128 blobs"));
 }
 
 int main(void)

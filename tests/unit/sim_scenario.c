@@ -295,13 +295,16 @@ static void lists_have_limits(void **state)
         used += (size_t)snprintf(text + used, sizeof text - used, ", 1MiB");
     (void)snprintf(text + used, sizeof text - used, "]}\n");
     assert_int_equal(load(text, &error), E_CONFIG);
-    assert_non_null(strstr(error.text, "at most 64 of them"));
+    assert_non_null(strstr(error.text, "at most 128 of them"));
     used = (size_t)snprintf(text, sizeof text, "images:\n");
-    for (unsigned i = 0; i < 5; i++)
-        used += (size_t)snprintf(text + used, sizeof text - used,
-                                 "- layers: [1B,1B,1B,1B,1B,1B,1B,1B,1B,1B,1B,1B,1B]\n");
+    for (unsigned i = 0; i < 3; i++) { /* 258 in all */
+        used += (size_t)snprintf(text + used, sizeof text - used, "- layers: [1B");
+        for (unsigned layer = 1; layer < 86; layer++)
+            used += (size_t)snprintf(text + used, sizeof text - used, ",1B");
+        used += (size_t)snprintf(text + used, sizeof text - used, "]\n");
+    }
     assert_int_equal(load(text, &error), E_CONFIG);
-    assert_non_null(strstr(error.text, "more than 64 layers in all"));
+    assert_non_null(strstr(error.text, "more than 256 layers in all"));
 }
 
 /* ---- --set and flags ---- */
