@@ -270,8 +270,9 @@ static bool has_budget(struct transfer *transfer, const struct blob *blob, bool 
                transfer->lease_backoff_us <= transfer->now_us &&
                imports(transfer) < imports_max(transfer, blob) && !link_is_busy(transfer, blob) &&
                used < fair_leases(transfer, blob) && !is_supplied(transfer);
+    /* One in any case: a segment may be longer than what the first run is to be. */
     uint64_t leased = (uint64_t)used * segment_bytes(blob);
-    return leased + segment_bytes(blob) <= 2 * (uint64_t)blob->swarm->run_bytes;
+    return used == 0 || leased + segment_bytes(blob) <= 2 * (uint64_t)blob->swarm->run_bytes;
 }
 
 static bool ask_one(struct transfer *transfer, struct blob *blob)

@@ -91,6 +91,37 @@ static void arrivals_over_a_second(void **state)
                          20000, 1000000, TRANSFER_COPIES_MESH, 1.3, 1.01, 2.03});
 }
 
+/* One of several nodes pulls alone. The large layer's segments are longer than what a lone pull
+ * begins with, and while the other layer had the leases it could not grow that: nobody read it
+ * until it counted as stuck, seconds later (3.2 x bound). */
+static void a_lone_pull_of_a_large_layer(void **state)
+{
+    (void)state;
+    const uint64_t layers[] = {300 * MIB, 1500 * MIB};
+    struct world_config config;
+    world_config_defaults(&config);
+    config.seed = sim_seed(41);
+    config.node_count = 6;
+    config.zone_count = 2;
+    config.nic_bps = config.origin_bps = 10000 * 125000ULL;
+    struct world *world = world_new(&config);
+    assert_non_null(world);
+    sim_start_all(world, &config, 2 * SECOND_US);
+    for (unsigned layer = 0; layer < 2; layer++) {
+        uint32_t blob = world_add_blob(world, layers[layer]);
+        (void)world_pull(world, 0, blob, PULL_AT, TRANSFER_READ_STREAM);
+    }
+    assert_true(world_run(world, PULL_AT + LIMIT_US, true));
+    struct report report;
+    report_make(world, &config, &report);
+    printf("figure: 300 MiB and 1500 MiB to one of 6 nodes, 10 Gbit/s: %.2f x bound\n",
+           report.last_s / report.bound_s);
+    assert_int_equal(report.pulls_failed, 0);
+    assert_true(report.last_s <= 1.25 * report.bound_s);
+    assert_true(report.origin_copies <= 1.0);
+    world_free(world);
+}
+
 /* A holder is started anew with an empty cache, and the keepers go on naming it. */
 static void lost_holder(void **state)
 {
@@ -243,6 +274,7 @@ int main(void)
         cmocka_unit_test(sixteen_nodes),
         cmocka_unit_test(hundred_nodes),
         cmocka_unit_test(copies_per_zone),
+        cmocka_unit_test(a_lone_pull_of_a_large_layer),
         cmocka_unit_test(lost_holder),
         cmocka_unit_test(nodes_leave_in_mid_crowd),
         cmocka_unit_test(twelve_layers_at_once),
