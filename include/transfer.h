@@ -41,7 +41,7 @@ struct transfer_config {
     enum transfer_copies copies;
     unsigned upload_slots;     /* 0: 12, up to twice that for images of many pieces (U of
                                   ALGORITHMS §3.4 is 2: measured worse) */
-    unsigned upload_queue;     /* 0: 24 */
+    unsigned upload_queue;     /* 0: 8 */
     unsigned inflight;         /* 0: 16 (D of ALGORITHMS §3.4), up to twice that where a node reads
                                   many pieces, as the layers of an image */
     unsigned neighbours;       /* 0: 32 (16 in ALGORITHMS §3.4) */

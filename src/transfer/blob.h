@@ -151,6 +151,7 @@ struct swarm {
     uint32_t lease_us;      /* what a segment would take at our best rate; neighbours are told */
     uint32_t took_us;       /* mean of what they took; neighbours are told */
     uint64_t lease_best_us; /* shortest of late from grant to held */
+    uint32_t first_byte_us; /* least of late from a read's start to its first byte; 0: unknown */
     uint32_t run_bytes;     /* how much is leased in one go while nobody else is interested */
     int origin_status;
     uint64_t started_us;

@@ -23,6 +23,8 @@
 #define HAND_BACK_US  (300 * MS) /* others are to have the segment that was handed back */
 /* A long run is split when others come and it would hold them up for longer than this. */
 #define SPLIT_US (1 * S)
+/* Each longer first byte moves the least of late by this part. */
+#define FIRST_BYTE_RISE 64
 /* Verification of the last pieces may lag behind the end of a read. */
 #define VERIFY_US           (10 * S)
 #define ORIGIN_PAUSE_MAX_MS 60000u
@@ -409,6 +411,17 @@ static void pause_origin(struct transfer *transfer, struct swarm *swarm, uint32_
     swarm->origin_pause_us = transfer->now_us + (pause_ms + jitter_ms) * MS;
 }
 
+/* The registry's own part of it is the least of late: the rest is our link, and would grow with
+ * what is read at a time. */
+static void note_first_byte(const struct transfer *transfer, struct swarm *swarm,
+                            const struct fetch *fetch)
+{
+    uint64_t took_us = transfer->now_us - fetch->started_us + 1;
+    uint64_t least_us = swarm->first_byte_us + swarm->first_byte_us / FIRST_BYTE_RISE;
+    swarm->first_byte_us =
+        (uint32_t)(swarm->first_byte_us == 0 || took_us < least_us ? took_us : least_us);
+}
+
 void transfer_fetch_progress(struct transfer *transfer, uint64_t now_us, uint64_t fetch_id,
                              uint64_t bytes_so_far)
 {
@@ -416,10 +429,13 @@ void transfer_fetch_progress(struct transfer *transfer, uint64_t now_us, uint64_
     for (struct fetch *fetch = transfer->fetches; fetch != NULL; fetch = fetch->next) {
         if (fetch->id != fetch_id || bytes_so_far <= fetch->bytes)
             continue;
+        struct swarm *swarm = fetch->blob != NULL ? fetch->blob->swarm : NULL;
+        if (swarm != NULL && fetch->bytes == 0)
+            note_first_byte(transfer, swarm, fetch);
+        if (swarm != NULL)
+            swarm->progress_us = transfer->now_us;
         fetch->bytes = bytes_so_far;
         fetch->progress_us = transfer->now_us;
-        if (fetch->blob != NULL && fetch->blob->swarm != NULL)
-            fetch->blob->swarm->progress_us = transfer->now_us;
     }
     transfer__leave(transfer);
 }

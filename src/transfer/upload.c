@@ -12,6 +12,8 @@
 /* Uploads of one blob at a time: one per so many of its pieces, but so many. */
 #define BLOB_UPLOAD_PIECES 4
 #define BLOB_UPLOADS_LEAST 2
+/* Who has so many here makes way for who has none, when the queue is full. */
+#define UPLOADS_GREEDY 4
 /* All that run at a time, in memory: 16 of the largest pieces. */
 #define UPLOADS_BYTES (64u * 1024 * 1024)
 /* A third more where all of them pass the own link in so long: at 10 Gbit/s, not at 1. */
@@ -288,12 +290,58 @@ static bool authorised(const struct transfer *transfer, uint16_t from, const str
     return neighbour != NULL && neighbour->state == NEIGHBOUR_UP;
 }
 
-static bool too_many(const struct transfer *transfer, uint16_t from, bool lease)
+static void refuse(struct transfer *transfer, struct upload *upload, uint8_t flags,
+                   uint64_t wait_us)
+{
+    ASSERT(!upload->running);
+    struct wire_piece request = {
+        .blob = upload->blob->info.key,
+        .piece = upload->piece,
+        .serial = upload->serial,
+    };
+    answer(transfer, upload->node, &request, WIRE_TRANSFER_BUSY, flags, wait_us);
+    remove_upload(transfer, upload);
+}
+
+/* So long somebody whose request has no room is to leave this node alone. */
+static uint32_t busy_wait_us(const struct transfer *transfer)
+{
+    uint32_t wait_us = transfer__upload_wait_us(transfer) / 2;
+    return wait_us > BUSY_MIN_US ? wait_us : BUSY_MIN_US;
+}
+
+/* The upload that came last of those that wait for the peer with the most here, if that are so
+ * many; NULL: nobody has. */
+static struct upload *greediest(struct transfer *transfer)
+{
+    struct upload *last = NULL;
+    uint32_t most = UPLOADS_GREEDY;
+    for (uint32_t i = 0; i < transfer->upload_count; i++) {
+        struct upload *upload = &transfer->uploads[i];
+        if (upload->running || upload->lease || upload->peer->uploads < most)
+            continue;
+        most = upload->peer->uploads;
+        last = upload;
+    }
+    return last;
+}
+
+/* Is there room for one more of this peer? One that has nothing here takes the place of who has
+ * much: the queue is short, and two that flood it would keep all others out (P-8). */
+static bool make_room(struct transfer *transfer, uint16_t from, bool lease)
 {
     const struct peer *peer = transfer->nodes.slots[from].peer;
     uint32_t room = transfer->config.upload_queue + (lease ? UPLOADS_EXTRA : 0);
-    uint32_t share = UPLOADS_PER_PEER;
-    return queued_count(transfer) >= room || (peer != NULL && peer->uploads >= share);
+    if (peer != NULL && peer->uploads >= UPLOADS_PER_PEER)
+        return false;
+    if (queued_count(transfer) < room)
+        return true;
+    bool has_none = peer == NULL || peer->uploads == 0;
+    struct upload *other = has_none ? greediest(transfer) : NULL;
+    if (other == NULL)
+        return false;
+    refuse(transfer, other, 0, busy_wait_us(transfer));
+    return true;
 }
 
 static void enqueue(struct transfer *transfer, uint16_t from, struct blob *blob,
@@ -345,9 +393,8 @@ void transfer__on_request(struct transfer *transfer, uint16_t from, const struct
         busy(transfer, from, piece, REFUSED_US);
         return;
     }
-    if (too_many(transfer, from, lease)) {
-        uint32_t wait_us = transfer__upload_wait_us(transfer) / 2;
-        busy(transfer, from, piece, wait_us > BUSY_MIN_US ? wait_us : BUSY_MIN_US);
+    if (!make_room(transfer, from, lease)) {
+        busy(transfer, from, piece, busy_wait_us(transfer));
         return;
     }
     enqueue(transfer, from, blob, piece);
@@ -401,19 +448,6 @@ void transfer__uploads_end(struct transfer *transfer, const struct blob *blob, u
             upload->peer = NULL;
         }
     }
-}
-
-static void refuse(struct transfer *transfer, struct upload *upload, uint8_t flags,
-                   uint64_t wait_us)
-{
-    ASSERT(!upload->running);
-    struct wire_piece request = {
-        .blob = upload->blob->info.key,
-        .piece = upload->piece,
-        .serial = upload->serial,
-    };
-    answer(transfer, upload->node, &request, WIRE_TRANSFER_BUSY, flags, wait_us);
-    remove_upload(transfer, upload);
 }
 
 void transfer__upload_refuse(struct transfer *transfer, struct upload *upload)

@@ -391,6 +391,33 @@ static void test_a_flood_of_requests(void **state)
     t_close(&t);
 }
 
+/* P-8: nor do several that flood together keep out who asks for one piece. */
+static void test_floods_make_way(void **state)
+{
+    (void)state;
+    enum { FLOODS = 4 };
+    struct t_host t;
+    holder(&t);
+    for (uint32_t node = 1; node <= FLOODS + 1; node++) {
+        t_session(&t, node);
+        t_hello(&t, node, true, 0, 0);
+    }
+    for (uint32_t i = 0; i < 40; i++) {
+        for (uint32_t node = 1; node <= FLOODS; node++)
+            request(&t, node, i % t_pieces(&t), 100 + i, false);
+    }
+    t_clear(&t);
+    request(&t, FLOODS + 1, 0, 1, false);
+    const struct t_sent *queued = t_sent(&t, WIRE_TRANSFER_QUEUED, 0);
+    const struct t_sent *busy = t_sent(&t, WIRE_TRANSFER_BUSY, 0);
+    assert_true(queued != NULL && queued->to == FLOODS + 1);
+    assert_true(busy != NULL && busy->to != FLOODS + 1);
+    request(&t, FLOODS + 1, 1, 2, false); /* its second one has to wait like theirs */
+    busy = t_sent(&t, WIRE_TRANSFER_BUSY, 1);
+    assert_true(busy != NULL && busy->to == FLOODS + 1);
+    t_close(&t);
+}
+
 /* P-6: what is not here is refused as such. */
 static void test_a_piece_that_is_not_here(void **state)
 {
@@ -643,6 +670,7 @@ int main(void)
         cmocka_unit_test(test_a_node_started_anew_counts_from_one),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_a_flood_of_requests),
+        cmocka_unit_test(test_floods_make_way),
         cmocka_unit_test(test_a_piece_that_is_not_here),
         cmocka_unit_test(test_a_piece_lost_while_it_is_sent),
         cmocka_unit_test(test_asking_waits_for_the_session),

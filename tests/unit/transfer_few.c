@@ -10,15 +10,19 @@
 #define FIRST  8u  /* asked for while no rate is known */
 #define SOME   20u
 #define LONG   320u /* pieces after which a rate is known */
-/* 5 requests, and one more for four members. */
-#define MOST (5 + FEW / 4)
+/* 5 requests, and one more for four members, and what comes in three round trips. */
+#define MOST (5 + FEW / 4 + 3 * NEAR_US / EACH_US)
 /* Of 16 that may be in flight elsewhere. */
 #define USUAL 14u
 /* Time from one piece to the next. */
 #define EACH_US (6 * T_MS / 5)
-/* Round trips: near ones, and such that bytes in flight have to bridge. */
-#define NEAR_US (1 * T_MS)
-#define LATE_US (25 * T_MS)
+/* Round trips: near ones, the same with full queues, and such that bytes in flight have to bridge.
+ */
+#define NEAR_US   (1 * T_MS)
+#define QUEUED_US (12 * T_MS)
+#define LATE_US   (25 * T_MS)
+/* Samples after which a mean is nearly the last of them. */
+#define SAMPLES 30u
 
 struct asked {
     uint32_t piece, to;
@@ -117,6 +121,23 @@ static void test_few_near_nodes(void **state)
     t_close(&few.t);
 }
 
+/* Near nodes behind full queues: what is asked for is on its way for longer. */
+static void test_answers_are_queued(void **state)
+{
+    (void)state;
+    struct few few;
+    open_few(&few, FEW - 1, 0);
+    hold(&few, 1, FEW - 1, PIECES, NEAR_US);
+    for (uint32_t i = 1; i < FEW; i++) {
+        struct member member = t_member(i);
+        for (uint32_t sample = 0; sample < SAMPLES; sample++)
+            transfer_rtt(few.t.core, &member.id, QUEUED_US, true);
+    }
+    let_come(&few, LONG, EACH_US);
+    assert_true(few.count >= USUAL);
+    t_close(&few.t);
+}
+
 static void test_answers_come_late(void **state)
 {
     (void)state;
@@ -160,9 +181,8 @@ static void test_both_sides_of_a_border(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_few_near_nodes),
-        cmocka_unit_test(test_answers_come_late),
-        cmocka_unit_test(test_many_nodes),
+        cmocka_unit_test(test_few_near_nodes),         cmocka_unit_test(test_answers_are_queued),
+        cmocka_unit_test(test_answers_come_late),      cmocka_unit_test(test_many_nodes),
         cmocka_unit_test(test_both_sides_of_a_border),
     };
     return cmocka_run_group_tests_name("transfer_few", tests, NULL, NULL);
