@@ -4,7 +4,7 @@
  * more than the bytes asked for; but what is here or in the mesh in plain pieces is to come from
  * there, not from the registry once more. So before the first such read the mesh is asked who has
  * the blob, and the answer is remembered; it is asked again now and then, while reads go by the old
- * answer.
+ * answer. That nobody had it long ago says nothing: the first read after a pause waits again.
  */
 #include <string.h>
 
@@ -132,6 +132,8 @@ static enum piece_cut cut_of(struct blobs *blobs, const struct cut_range *range)
     struct cut_note *note = find_note(&blobs->cuts, &range->digest);
     if (note == NULL)
         note = add_note(&blobs->cuts, &range->digest);
+    if (!note->held && now_us - note->used_us >= CUT_ASK_US)
+        note->answered = false;
     note->used_us = now_us == 0 ? 1 : now_us;
     ask(blobs, note, now_us);
     if (!note->answered || blobs_content_expected(blobs, &range->digest))

@@ -240,7 +240,10 @@ static void the_meshs_answer_is_waited_for_and_remembered(void **state)
     expect_at_once(5, 6, PIECE_CUT_FINE);
     assert_int_equal(lookups, 1);
 
-    loop.now_us += 11 * S; /* asked again, and the old answer holds meanwhile */
+    loop.now_us += 6 * S;
+    expect_at_once(5, 6, PIECE_CUT_FINE);
+    assert_int_equal(lookups, 1);
+    loop.now_us += 6 * S; /* asked again, and the old answer holds meanwhile */
     expect_at_once(5, 6, PIECE_CUT_FINE);
     assert_int_equal(lookups, 2);
     answer(2, 128);
@@ -250,6 +253,28 @@ static void the_meshs_answer_is_waited_for_and_remembered(void **state)
     answer(3, 0);
     expect_at_once(5, 6, PIECE_CUT_FINE);
     assert_int_equal(told_count, 1);
+}
+
+static void what_nobody_had_long_ago_is_asked_for_first(void **state)
+{
+    enum piece_cut cut;
+    (void)state;
+    assert_false(ask(0, 1, &cut));
+    answer(1, 0);
+    assert_int_equal(told, PIECE_CUT_FINE);
+    loop.now_us += 10 * S; /* somebody may have pulled it by now */
+    assert_false(ask(0, 1, &cut));
+    assert_int_equal(lookups, 2);
+    answer(2, 255);
+    assert_int_equal(told_count, 2);
+    assert_int_equal(told, PIECE_CUT_PLAIN);
+    loop.now_us += 10 * S; /* who had it has it still, most likely */
+    expect_at_once(0, 1, PIECE_CUT_PLAIN);
+    assert_int_equal(lookups, 3);
+    answer(3, 0);
+    loop.now_us += 10 * S;
+    lookup_status = E_FULL; /* nobody can be asked */
+    expect_at_once(0, 1, PIECE_CUT_FINE);
 }
 
 static void silence_is_an_answer_in_the_end(void **state)
@@ -324,6 +349,7 @@ int main(void)
         TEST(what_is_here_decides),
         TEST(fine_pieces_that_are_here_need_no_answer),
         TEST(the_meshs_answer_is_waited_for_and_remembered),
+        TEST(what_nobody_had_long_ago_is_asked_for_first),
         TEST(silence_is_an_answer_in_the_end),
         TEST(containerds_copy_is_waited_for),
         TEST(the_answer_nobody_looks_at_makes_room),
