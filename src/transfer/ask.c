@@ -39,6 +39,8 @@
 #define ONLY_ONE_US (30 * MS)
 /* The first of a crowd hears of nobody: it takes no more than its share for so long. */
 #define SOLO_US (15 * MS)
+/* What is under lease without company comes in so long. */
+#define SOLO_SPAN_US (500 * MS)
 /* Pieces that exist in the zone, but not at our neighbours, are asked for after this. */
 #define STARVED_US (200 * MS)
 /* A lease 2.5 times slower than the mesh's mean, and above this, makes a node pause (rule 3). */
@@ -293,6 +295,19 @@ static bool has_fine_budget(const struct transfer *transfer, const struct blob *
            transfer->lease_backoff_us <= transfer->now_us;
 }
 
+/* Bytes under lease at a time without company: as runs have grown, but no more than comes in
+ * SOLO_SPAN_US. A layer that grew its runs early had 20 reads out over a link of 40 Mbit/s, and one
+ * of 5 MiB beside it none: its client got no byte for 4 s. */
+static uint64_t solo_room(struct transfer *transfer, const struct blob *blob)
+{
+    uint64_t room = 2 * (uint64_t)blob->swarm->run_bytes;
+    uint64_t waiting = 2 * waiting_bytes(transfer, blob);
+    uint64_t rate = transfer__rate_best(transfer);
+    if (rate > 0 && room > rate * SOLO_SPAN_US / S)
+        room = rate * SOLO_SPAN_US / S;
+    return waiting > 2 * room ? waiting : room; /* reads may wait for longer than they flow */
+}
+
 static bool has_budget(struct transfer *transfer, const struct blob *blob, bool solo)
 {
     if (blob->layout.cut == PIECE_CUT_FINE && !solo)
@@ -303,13 +318,11 @@ static bool has_budget(struct transfer *transfer, const struct blob *blob, bool 
                transfer->lease_backoff_us <= transfer->now_us &&
                imports(transfer) < imports_max(transfer, blob) && !link_is_busy(transfer, blob) &&
                used < fair_leases(transfer, blob) && !is_supplied(transfer);
-    /* One in any case: a segment may be longer than what the first run is to be. */
+    /* One in any case: a segment may be longer than what the first run is to be, and another blob
+     * may have all the room. */
     uint64_t leased = (uint64_t)used * segment_bytes(blob);
-    uint64_t room = 2 * (uint64_t)blob->swarm->run_bytes;
-    uint64_t waiting = 2 * waiting_bytes(transfer, blob);
-    if (waiting > 2 * room) /* reads wait for longer than they flow */
-        room = waiting;
-    return used == 0 || leased + segment_bytes(blob) <= room;
+    return budget_used(transfer, blob) == 0 ||
+           leased + segment_bytes(blob) <= solo_room(transfer, blob);
 }
 
 static bool ask_one(struct transfer *transfer, struct blob *blob)

@@ -122,6 +122,40 @@ static void a_lone_pull_of_a_large_layer(void **state)
     world_free(world);
 }
 
+/* Three layers of a lone pull share a slow link as three connections would. The largest had all
+ * reads out, and the smallest came last: after 8 s, its client without a byte until then. */
+static void a_small_layer_beside_a_large_one(void **state)
+{
+    (void)state;
+    const uint64_t layers[] = {28 * MIB, 12 * MIB, 5 * MIB};
+    struct world_config config;
+    world_config_defaults(&config);
+    config.seed = sim_seed(44);
+    config.node_count = 5;
+    config.zone_count = 2;
+    config.nic_bps = config.origin_bps = 40 * 125000ULL;
+    struct world *world = world_new(&config);
+    assert_non_null(world);
+    sim_start_all(world, &config, 2 * SECOND_US);
+    uint32_t pull = 0;
+    for (unsigned layer = 0; layer < 3; layer++) {
+        uint32_t blob = world_add_blob(world, layers[layer]);
+        pull = world_pull(world, 0, blob, PULL_AT, TRANSFER_READ_STREAM);
+    }
+    assert_true(world_run(world, PULL_AT + LIMIT_US, true));
+    size_t count;
+    const struct world_pull *smallest = &world_pulls(world, &count)[pull];
+    double took_s = (double)(smallest->done_us - smallest->started_us) / 1e6;
+    struct report report;
+    report_make(world, &config, &report);
+    printf("figure: 5 MiB beside 12 and 28, 40 Mbit/s: %.2f s; all %.2f x bound\n", took_s,
+           report.last_s / report.bound_s);
+    assert_int_equal(report.pulls_failed, 0);
+    assert_true(took_s <= 4.0); /* a third of the link: 3.1 */
+    assert_true(report.last_s <= 1.1 * report.bound_s);
+    world_free(world);
+}
+
 /* One node of a zone pulls what a node of the other zone has: a long way for each segment, and a
  * card of 10 Gbit/s full all the same. With two segments on their way it was 1.7 x bound. */
 static void the_first_of_another_zone(void **state)
@@ -351,6 +385,7 @@ int main(void)
         cmocka_unit_test(hundred_nodes),
         cmocka_unit_test(copies_per_zone),
         cmocka_unit_test(a_lone_pull_of_a_large_layer),
+        cmocka_unit_test(a_small_layer_beside_a_large_one),
         cmocka_unit_test(the_first_of_another_zone),
         cmocka_unit_test(a_registry_answers_late),
         cmocka_unit_test(lost_holder),
