@@ -12,12 +12,14 @@
 /* 150 ms of sparing and a tick. */
 #define SPARED_MS 200u
 
+/* A neighbour that has the first `pieces`; who has none pulls. */
 static void greet(struct t_host *t, uint32_t from, uint32_t pieces, uint32_t wait_us)
 {
     struct member member = t_member(from);
     struct wire_transfer message = {.type = WIRE_TRANSFER_HELLO};
     struct wire_have *have = &message.of.have;
     *have = (struct wire_have){.blob = t->info.key,
+                               .flags = pieces == 0 ? WIRE_HAVE_WANTS : 0,
                                .sequence = 100,
                                .wait_us = wait_us,
                                .page_bytes = (t_pieces(t) + 7) / 8};
@@ -197,13 +199,15 @@ static void let_import(struct t_host *t)
     assert_int_equal(asked_of(t, MEMBERS - 1), 8); /* a segment of 1 MiB */
 }
 
-/* Does a node that imports a segment of so large a blob ask for another? */
-static bool imports_more(uint64_t bytes)
+/* Does a node that imports a segment of so large a blob ask for another, beside somebody else who
+ * pulls it or by itself? */
+static bool imports_more(uint64_t bytes, bool crowd)
 {
     struct t_host t;
     t_open(&t, MEMBERS, bytes);
-    greet(&t, 1, 0, 0);
     (void)t_read(&t, TRANSFER_READ_STREAM, true);
+    if (crowd)
+        greet(&t, 1, 0, 0);
     transfer_providers(t.core, t.now_us, &t.info.key, NULL, 0);
     t_wait(&t, 1 * T_MS);
     let_import(&t);
@@ -218,8 +222,9 @@ static bool imports_more(uint64_t bytes)
 static void test_of_few_segments_one_is_imported_at_a_time(void **state)
 {
     (void)state;
-    assert_false(imports_more(4 * (uint64_t)T_MIB));
-    assert_true(imports_more(32 * (uint64_t)T_MIB));
+    assert_false(imports_more(4 * (uint64_t)T_MIB, true));
+    assert_true(imports_more(32 * (uint64_t)T_MIB, true));
+    assert_true(imports_more(4 * (uint64_t)T_MIB, false));
 }
 
 int main(void)
