@@ -5,6 +5,7 @@
  * and the lease client take from the open ones.
  */
 #include "blob.h"
+#include "have.h"
 #include "lease.h"
 
 /* The first pieces of a growing blob are announced to the DHT after this: small blobs are complete

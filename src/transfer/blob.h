@@ -234,10 +234,6 @@ void transfer__neighbour_remove(struct transfer *transfer, struct blob *blob, ui
 /* It sent a wrong piece: not asked for any of this blob again. */
 void transfer__neighbour_distrust(struct transfer *transfer, struct blob *blob, uint16_t node);
 bool transfer__is_distrusted(const struct swarm *swarm, uint16_t node);
-/* A keeper or the node itself says that it has this piece. */
-void transfer__neighbour_has(struct swarm *swarm, uint16_t node, uint32_t piece);
-/* It says that it does not, whatever it announced. */
-void transfer__neighbour_lacks(struct swarm *swarm, uint16_t node, uint32_t piece);
 /* The blob's reach, or where nodes stand, is another than before. */
 void transfer__reach_changed(struct transfer *transfer, struct blob *blob);
 /* A session to a node is up, or broke: what it has may be asked for, or is as good as absent
@@ -245,13 +241,6 @@ void transfer__reach_changed(struct transfer *transfer, struct blob *blob);
 void transfer__neighbours_linked(struct transfer *transfer, uint16_t node, bool up);
 /* Announces, finds and greets neighbours, repeats HELLO, drops the silent. */
 void transfer__swarm_tick(struct transfer *transfer, struct blob *blob);
-/* A piece came: its news is due, and more messages may be spent on such. */
-void transfer__have_earn(struct blob *blob);
-/* Sends HAVE to those who lack it, if due. True if there was anything to send. */
-bool transfer__have_flush(struct transfer *transfer, struct blob *blob);
-/* Sends what is due before long, as another blob's HAVE leave now: the host puts messages of one
- * moment to one node into one datagram. */
-void transfer__have_along(struct transfer *transfer, struct blob *blob);
 /* Tells neighbours goodbye. */
 void transfer__swarm_leave(struct transfer *transfer, struct blob *blob,
                            enum wire_note_reason reason);

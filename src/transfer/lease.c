@@ -4,6 +4,7 @@
  * becomes of a lease when its pieces come, fail, or are not wanted any more. What keepers answer is
  * in lease_answer.c, repetition and patience in lease_time.c.
  */
+#include "have.h"
 #include "lease.h"
 
 /* Origin failures of a segment before readers are told, if no peer has it. */

@@ -3,6 +3,7 @@
  * What keepers answer to our questions, and what referrals lead to: imports from holders in other
  * zones. Every answer may come twice, late or never (ALGORITHMS §3.3).
  */
+#include "have.h"
 #include "lease.h"
 
 /* Useless referrals of one keeper in a row before the next is asked. */

@@ -5,6 +5,7 @@
  * prefetch, and among equals the blob with the fewest requests first (ALGORITHMS §6).
  */
 #include "blob.h"
+#include "have.h"
 #include "lease.h"
 
 #define RESEND_US     (150 * MS) /* doubling */

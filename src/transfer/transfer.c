@@ -4,6 +4,7 @@
  * what happened and ends in the pump, which alone begins new things: so no handler re-enters
  * another, and the order of work does not depend on which event came first.
  */
+#include "have.h"
 #include "lease.h"
 
 /* Request timeouts, HELLO and HAVE repetition: coarse is good enough for 150 ms and more. */
