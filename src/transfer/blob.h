@@ -207,6 +207,18 @@ bool transfer__can_fetch(const struct transfer *transfer, const struct blob *blo
 /* A piece cannot be had: readers are told once. */
 void transfer__piece_give_up(struct transfer *transfer, struct blob *blob, uint32_t piece,
                              int status);
+/* May its pieces be had from this node? Not over a border, where each zone gets a copy of its own.
+ */
+bool transfer__in_reach(const struct transfer *transfer, const struct blob *blob, uint16_t node);
+void transfer__blob_tick(struct transfer *transfer, struct blob *blob);
+void transfer__blobs_close(struct transfer *transfer);
+
+/* Recomputes what is wanted of [first, end). `retry`: a new reader tries failed pieces again. */
+void transfer__want_again(const struct transfer *transfer, struct blob *blob, uint32_t first,
+                          uint32_t end, bool retry);
+
+/* ---- readers.c ---- */
+
 /* An interactive reader is on the blob. */
 bool transfer__interactive(const struct transfer *transfer, const struct blob *blob);
 /* Nobody waits for the blob, but clients wait for pieces of others, which go first. */
@@ -215,13 +227,10 @@ bool transfer__is_behind(const struct transfer *transfer, const struct blob *blo
 uint32_t transfer__reader_pieces(const struct transfer *transfer, const struct reader *reader);
 /* Where an interactive reader of the blob goes on, if it lacks anything; piece_count otherwise. */
 uint32_t transfer__reader_front(const struct blob *blob, const struct reader *reader);
-/* May its pieces be had from this node? Not over a border, where each zone gets a copy of its own.
- */
-bool transfer__in_reach(const struct transfer *transfer, const struct blob *blob, uint16_t node);
 /* First piece the foremost interactive reader waits for; piece_count if none waits. */
 uint32_t transfer__front(const struct transfer *transfer, const struct blob *blob);
-void transfer__blob_tick(struct transfer *transfer, struct blob *blob);
-void transfer__blobs_close(struct transfer *transfer);
+/* Asks the host for provider records; leases wait a moment for them. */
+void transfer__locate(struct transfer *transfer, struct blob *blob);
 
 /* ---- swarm.c ---- */
 
