@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A scenario played in a world: nodes start, clients arrive and pull their layers in their order,
- * faults happen, until every pull has ended. The world does what its events say; here is only what
- * depends on how things went: the next layer, the next batch, the pull after a restart.
+ * faults happen (scenario_faults.c), until every pull has ended. The world does what its events
+ * say; here is only what depends on how things went: the next layer, the next batch, the pull after
+ * a restart.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -11,22 +12,15 @@
 #include "bytes.h"
 #include "log.h"
 #include "piece_size.h"
-#include "scenario.h"
+#include "scenario_drive.h"
 
-#define SECOND_US 1000000ULL
 /* Agents of a cluster start one after the other; the views settle while they do. */
 #define START_SPREAD_US (2 * SECOND_US)
-/* A node that joins or comes back pulls so much later: its agent has to meet the others. A guess.
- */
-#define JOIN_US  (2 * SECOND_US)
-#define RETRY_US (1 * SECOND_US)
 /* A client that waits for a layer to end looks so often. */
 #define POLL_US 1000ULL
 /* How often somebody who watches a run is told. */
 #define WATCH_US (20 * POLL_US)
-/* Deaths that churn may plan. */
-#define CHURN_MAX 1000000
-#define NO_PULL   UINT32_MAX
+#define NO_PULL  UINT32_MAX
 /* A cache that has a disk to fail and gives nothing up. */
 #define ENDLESS_CACHE_BYTES (1ULL << 50)
 
@@ -41,49 +35,6 @@ struct client {
     bool waits;          /* has layers to start */
 };
 
-enum action_kind {
-    ACTION_RETRY = 1, /* a node is back: its clients pull again what failed */
-    ACTION_LOSS,
-    ACTION_LIAR,
-    ACTION_AIM, /* a fault that looks for its nodes */
-};
-
-/* What a fault does to a node for good. */
-enum fate {
-    FATE_LIVES = 0,
-    FATE_RETURNS, /* it dies, and its clients pull again when it is back */
-    FATE_GONE,
-};
-
-/* What cannot be told to the world before its time. */
-struct action {
-    uint64_t at_us;
-    uint64_t value;
-    uint32_t kind, node;
-    size_t order;
-};
-
-struct drive {
-    const struct scenario *scenario;
-    struct world *world;
-    struct prng prng;
-    uint64_t zero_us; /* the first arrival can be */
-    uint64_t end_us;
-    uint32_t first_blob[SCENARIO_IMAGES_MAX];
-    uint16_t *images_of; /* owned, by node: bit per image it pulls */
-    bool *late;          /* owned, by node: joins during the run */
-    uint8_t *fates;      /* owned, by node: enum fate */
-    uint32_t *nodes;     /* owned: nodes that arrive, in their order */
-    uint32_t node_count, nodes_arrived;
-    struct client *clients; /* owned */
-    size_t client_count, client_capacity, waiting;
-    uint32_t *layer_pulls; /* owned */
-    size_t layer_count, layer_capacity;
-    struct action *actions; /* owned, by time once the run begins */
-    size_t action_count, action_capacity, action_next;
-    bool plays; /* the run has begun */
-};
-
 /* Room for one more element. The simulator stops when memory is out, as its world does. */
 static void *grown(void *array, size_t count, size_t *capacity, size_t element_bytes)
 {
@@ -95,8 +46,7 @@ static void *grown(void *array, size_t count, size_t *capacity, size_t element_b
     return array;
 }
 
-/* Also while it runs: those that are still to come stay in their order. */
-static void add_action(struct drive *drive, struct action action)
+void drive_add_action(struct drive *drive, struct action action)
 {
     drive->actions =
         grown(drive->actions, drive->action_count, &drive->action_capacity, sizeof *drive->actions);
@@ -143,7 +93,7 @@ static void begin_client(struct drive *drive, uint32_t node, uint32_t image, uin
     drive->clients[drive->client_count++] = client;
 }
 
-static void arrive(struct drive *drive, uint32_t node, uint64_t at_us)
+void drive_arrive(struct drive *drive, uint32_t node, uint64_t at_us)
 {
     for (uint32_t image = 0; image < drive->scenario->image_count; image++)
         if ((drive->images_of[node] & 1U << image) != 0)
@@ -221,7 +171,7 @@ static void retry(struct drive *drive, uint32_t node)
 
 /* ---- arrivals ---- */
 
-static void shuffle(struct prng *prng, uint32_t *items, uint32_t count)
+void drive_shuffle(struct prng *prng, uint32_t *items, uint32_t count)
 {
     for (uint32_t i = count; i > 1; i--) {
         uint32_t other = (uint32_t)prng_below(prng, i), kept = items[i - 1];
@@ -233,8 +183,8 @@ static void shuffle(struct prng *prng, uint32_t *items, uint32_t count)
 static void arrive_within(struct drive *drive, uint32_t count, uint64_t from_us)
 {
     for (uint32_t i = 0; i < count && drive->nodes_arrived < drive->node_count; i++)
-        arrive(drive, drive->nodes[drive->nodes_arrived++],
-               from_us + prng_below(&drive->prng, drive->scenario->within_us + 1));
+        drive_arrive(drive, drive->nodes[drive->nodes_arrived++],
+                     from_us + prng_below(&drive->prng, drive->scenario->within_us + 1));
 }
 
 static uint32_t batch_size(const struct drive *drive)
@@ -255,7 +205,7 @@ static void plan_poisson(struct drive *drive)
     double at_us = 0;
     for (; drive->nodes_arrived < drive->node_count; drive->nodes_arrived++) {
         at_us += next_gap_us(drive);
-        arrive(drive, drive->nodes[drive->nodes_arrived], drive->zero_us + (uint64_t)at_us);
+        drive_arrive(drive, drive->nodes[drive->nodes_arrived], drive->zero_us + (uint64_t)at_us);
     }
 }
 
@@ -288,7 +238,7 @@ static void arrive_traced(struct drive *drive, const struct scenario_arrival *ar
 {
     uint64_t at_us = drive->zero_us + arrival->at_us;
     if (arrival->image == SCENARIO_ALL_IMAGES)
-        arrive(drive, arrival->node, at_us);
+        drive_arrive(drive, arrival->node, at_us);
     else
         begin_client(drive, arrival->node, arrival->image, at_us);
 }
@@ -298,7 +248,7 @@ static void plan_arrivals(struct drive *drive)
     const struct scenario *scenario = drive->scenario;
     switch (scenario->arrivals) {
     case ARRIVALS_ROLLING:
-        shuffle(&drive->prng, drive->nodes, drive->node_count);
+        drive_shuffle(&drive->prng, drive->nodes, drive->node_count);
         arrive_within(drive, batch_size(drive), drive->zero_us);
         for (uint64_t i = 1; scenario->every_us > 0 && drive->nodes_arrived < drive->node_count;
              i++)
@@ -309,7 +259,7 @@ static void plan_arrivals(struct drive *drive)
             plan_jobs(drive);
             break;
         }
-        shuffle(&drive->prng, drive->nodes, drive->node_count);
+        drive_shuffle(&drive->prng, drive->nodes, drive->node_count);
         plan_poisson(drive);
         break;
     case ARRIVALS_TRACE:
@@ -323,258 +273,6 @@ static void plan_arrivals(struct drive *drive)
     }
 }
 
-/* ---- faults ---- */
-
-/* The nodes a fault is for, `count` of them; the caller frees the array. */
-static uint32_t *pick_nodes(struct drive *drive, const struct scenario_fault *fault,
-                            uint32_t *count)
-{
-    uint32_t all = drive->scenario->world.node_count;
-    uint64_t wanted = fault->nodes & ~SCENARIO_SHARE_BIT;
-    uint32_t *nodes = calloc(all, sizeof *nodes);
-    ASSERT(nodes != NULL);
-    if (fault->node != SCENARIO_NO_NODE) {
-        nodes[0] = (uint32_t)fault->node;
-        *count = 1;
-        return nodes;
-    }
-    if ((fault->nodes & SCENARIO_SHARE_BIT) != 0)
-        wanted = (wanted * all + 999999) / 1000000;
-    for (uint32_t i = 0; i < all; i++)
-        nodes[i] = i;
-    shuffle(&drive->prng, nodes, all);
-    *count = (uint32_t)(wanted < all ? wanted : all);
-    return nodes;
-}
-
-static void plan_restart(struct drive *drive, const struct scenario_fault *fault, uint32_t node,
-                         uint64_t at_us)
-{
-    uint64_t back_us = at_us + fault->down_us;
-    if (drive->fates[node] == FATE_GONE)
-        return;
-    if (drive->fates[node] == FATE_LIVES)
-        drive->fates[node] = FATE_RETURNS;
-    world_kill_node(drive->world, node, at_us);
-    world_start_node(drive->world, node, back_us, fault->keep_cache);
-    add_action(drive,
-               (struct action){.at_us = back_us + RETRY_US, .kind = ACTION_RETRY, .node = node});
-}
-
-static void plan_slow(struct drive *drive, const struct scenario_fault *fault, uint32_t node,
-                      uint64_t at_us)
-{
-    const struct world_config *config = &drive->scenario->world;
-    uint64_t down_bps = config->nic_down_bps > 0 ? config->nic_down_bps : config->nic_bps;
-    world_set_nic(drive->world, node, config->nic_bps * 1000 / fault->divisor_milli + 1,
-                  down_bps * 1000 / fault->divisor_milli + 1, at_us);
-    if (fault->for_us > 0)
-        world_set_nic(drive->world, node, 0, 0, at_us + fault->for_us);
-}
-
-/* A trait for a while. */
-static void plan_trait(struct drive *drive, const struct scenario_fault *fault, uint32_t node,
-                       uint64_t at_us, enum world_trait trait, const uint64_t values[2])
-{
-    world_set_trait(drive->world, node, trait, values[0], at_us);
-    if (fault->for_us > 0)
-        world_set_trait(drive->world, node, trait, values[1], at_us + fault->for_us);
-}
-
-static void plan_disk(struct drive *drive, const struct scenario_fault *fault, uint32_t node,
-                      uint64_t at_us)
-{
-    if (fault->error != WORLD_DISK_WELL)
-        plan_trait(drive, fault, node, at_us, WORLD_TRAIT_DISK,
-                   (const uint64_t[2]){fault->error, WORLD_DISK_WELL});
-    if (fault->wait_us > 0)
-        plan_trait(drive, fault, node, at_us, WORLD_TRAIT_DISK_WAIT_US,
-                   (const uint64_t[2]){fault->wait_us, 0});
-}
-
-/* Each link comes back at a moment of the second half. */
-static void plan_isolate(struct drive *drive, const struct scenario_fault *fault, uint32_t node,
-                         uint64_t at_us)
-{
-    for (uint32_t other = 0; other < drive->scenario->world.node_count; other++) {
-        for (int way = 0; other != node && way < (fault->one_way ? 1 : 2); way++) {
-            uint32_t from = way == 0 ? node : other, to = way == 0 ? other : node;
-            world_cut_link(drive->world, from, to, true, at_us);
-            if (fault->for_us > 0)
-                world_cut_link(drive->world, from, to, false,
-                               at_us + fault->for_us - prng_below(&drive->prng, fault->for_us / 2));
-        }
-    }
-}
-
-/* Faults of the machine; false: it is of another kind. */
-static bool plan_machine_fault(struct drive *drive, const struct scenario_fault *fault,
-                               uint32_t node, uint64_t at_us)
-{
-    switch ((enum scenario_fault_kind)fault->kind) {
-    case FAULT_HOSTILE:
-        plan_trait(drive, fault, node, at_us, WORLD_TRAIT_HOSTILE,
-                   (const uint64_t[2]){1ULL << (fault->acts - 1), 0});
-        return true;
-    case FAULT_CPU:
-        plan_trait(drive, fault, node, at_us, WORLD_TRAIT_CPU_MILLI,
-                   (const uint64_t[2]){fault->divisor_milli, 1000});
-        return true;
-    case FAULT_DISK:
-        plan_disk(drive, fault, node, at_us);
-        return true;
-    case FAULT_ISOLATE:
-        plan_isolate(drive, fault, node, at_us);
-        return true;
-    default:
-        return false;
-    }
-}
-
-static void plan_node_fault(struct drive *drive, const struct scenario_fault *fault, uint32_t node,
-                            uint64_t at_us)
-{
-    if (plan_machine_fault(drive, fault, node, at_us))
-        return;
-    switch ((enum scenario_fault_kind)fault->kind) {
-    case FAULT_KILL:
-        drive->fates[node] = FATE_GONE;
-        world_kill_node(drive->world, node, at_us);
-        break;
-    case FAULT_RESTART:
-        plan_restart(drive, fault, node, at_us);
-        break;
-    case FAULT_LEAVE:
-        drive->fates[node] = FATE_GONE;
-        world_leave_node(drive->world, node, at_us);
-        break;
-    case FAULT_JOIN:
-        if (!drive->late[node]) {
-            world_start_node(drive->world, node, at_us, false);
-            arrive(drive, node, at_us + JOIN_US);
-        }
-        drive->late[node] = true;
-        break;
-    case FAULT_FREEZE:
-        world_freeze_node(drive->world, node, at_us,
-                          fault->for_us > 0 ? fault->for_us : drive->scenario->limit_us);
-        break;
-    case FAULT_SLOW:
-        plan_slow(drive, fault, node, at_us);
-        break;
-    case FAULT_LIAR:
-        add_action(drive, (struct action){.at_us = at_us, .kind = ACTION_LIAR, .node = node});
-        break;
-    default:
-        break;
-    }
-}
-
-static void plan_partition(struct drive *drive, const struct scenario_fault *fault, uint64_t at_us)
-{
-    uint32_t from = (uint32_t)fault->zone, to = (uint32_t)fault->to_zone;
-    for (int way = 0; way < (fault->one_way ? 1 : 2); way++) {
-        world_cut_zones(drive->world, way == 0 ? from : to, way == 0 ? to : from, true, at_us);
-        if (fault->for_us > 0)
-            world_cut_zones(drive->world, way == 0 ? from : to, way == 0 ? to : from, false,
-                            at_us + fault->for_us);
-    }
-}
-
-static void plan_outage(struct drive *drive, const struct scenario_fault *fault, uint64_t at_us)
-{
-    static const enum world_origin how[] = {[OUTAGE_REFUSE] = WORLD_ORIGIN_REFUSES,
-                                            [OUTAGE_SILENT] = WORLD_ORIGIN_SILENT,
-                                            [OUTAGE_BUSY] = WORLD_ORIGIN_BUSY,
-                                            [OUTAGE_CUT] = WORLD_ORIGIN_CUT};
-    if (fault->how == OUTAGE_SLOW) {
-        world_set_origin_rate(drive->world, fault->rate_bps, fault->first_byte_us, at_us);
-        if (fault->for_us > 0)
-            world_set_origin_rate(drive->world, 0, 0, at_us + fault->for_us);
-        return;
-    }
-    world_set_origin(drive->world, how[fault->how], at_us);
-    if (fault->for_us > 0)
-        world_set_origin(drive->world, WORLD_ORIGIN_UP, at_us + fault->for_us);
-}
-
-/* Deaths at random moments, each node equally often. */
-static void plan_churn(struct drive *drive, const struct scenario_fault *fault, uint64_t at_us)
-{
-    uint32_t nodes = drive->scenario->world.node_count;
-    uint64_t for_us = fault->for_us > 0 ? fault->for_us : drive->scenario->limit_us;
-    double deaths = (double)nodes * (double)fault->per_minute_ppm / 1e6 * (double)for_us / 60e6;
-    uint64_t count = deaths < CHURN_MAX ? (uint64_t)(deaths + 0.5) : CHURN_MAX;
-    for (uint64_t i = 0; i < count; i++)
-        plan_restart(drive, fault, (uint32_t)prng_below(&drive->prng, nodes),
-                     at_us + prng_below(&drive->prng, for_us));
-}
-
-static void plan_fault(struct drive *drive, const struct scenario_fault *fault)
-{
-    uint64_t at_us = drive->zero_us + fault->at_us;
-    uint32_t count = 0, *nodes;
-    switch ((enum scenario_fault_kind)fault->kind) {
-    case FAULT_PARTITION:
-        plan_partition(drive, fault, at_us);
-        return;
-    case FAULT_OUTAGE:
-        plan_outage(drive, fault, at_us);
-        return;
-    case FAULT_CHURN:
-        plan_churn(drive, fault, at_us);
-        return;
-    case FAULT_LOSS:
-        add_action(drive,
-                   (struct action){.at_us = at_us, .kind = ACTION_LOSS, .value = fault->loss_ppm});
-        if (fault->for_us > 0)
-            add_action(drive, (struct action){.at_us = at_us + fault->for_us,
-                                              .kind = ACTION_LOSS,
-                                              .value = drive->scenario->world.loss_ppm});
-        return;
-    default:
-        if (fault->aim != 0) {
-            add_action(drive,
-                       (struct action){.at_us = at_us,
-                                       .kind = ACTION_AIM,
-                                       .value = (uint64_t)(fault - drive->scenario->faults)});
-            return;
-        }
-        nodes = pick_nodes(drive, fault, &count);
-        for (uint32_t i = 0; i < count; i++)
-            plan_node_fault(drive, fault, nodes[i], at_us);
-        free(nodes);
-        return;
-    }
-}
-
-static bool is_for_good(const struct scenario_fault *fault)
-{
-    return fault->kind == FAULT_KILL || fault->kind == FAULT_LEAVE;
-}
-
-static void plan_faults(struct drive *drive)
-{
-    const struct scenario *scenario = drive->scenario;
-    const struct scenario_fault slow = {.kind = FAULT_SLOW,
-                                        .nodes = scenario->slow_ppm | SCENARIO_SHARE_BIT,
-                                        .node = SCENARIO_NO_NODE,
-                                        .divisor_milli = scenario->slow_divisor_milli};
-    uint32_t count = 0;
-    uint32_t *nodes = scenario->slow_ppm > 0 ? pick_nodes(drive, &slow, &count) : NULL;
-    for (uint32_t i = 0; i < count; i++)
-        plan_slow(drive, &slow, nodes[i], 0);
-    free(nodes);
-    /* Who goes for good first: nobody comes back after that. */
-    for (unsigned round = 0; round < 2; round++) {
-        for (uint32_t i = 0; i < scenario->fault_count; i++)
-            if (is_for_good(&scenario->faults[i]) == (round == 0))
-                plan_fault(drive, &scenario->faults[i]);
-    }
-    for (uint32_t i = 0; i < scenario->outage_count; i++)
-        plan_fault(drive, &scenario->outages[i]);
-}
-
 /* ---- the run ---- */
 
 static int by_moment(const void *a, const void *b)
@@ -585,20 +283,10 @@ static int by_moment(const void *a, const void *b)
     return x->order < y->order ? -1 : 1;
 }
 
-/* The fault is for as many of those that its aim is true of now. */
-static void take_aim(struct drive *drive, const struct scenario_fault *fault)
-{
-    uint32_t count, *nodes = pick_nodes(drive, fault, &count);
-    count = world_aim(drive->world, (enum world_aim)fault->aim, nodes, count);
-    for (uint32_t i = 0; i < count; i++)
-        plan_node_fault(drive, fault, nodes[i], world_now_us(drive->world));
-    free(nodes);
-}
-
 static void act(struct drive *drive, const struct action *action)
 {
     if (action->kind == ACTION_AIM)
-        take_aim(drive, &drive->scenario->faults[action->value]);
+        drive_take_aim(drive, &drive->scenario->faults[action->value]);
     else if (action->kind == ACTION_RETRY)
         retry(drive, action->node);
     else if (action->kind == ACTION_LOSS)
@@ -688,7 +376,7 @@ static void prepare(struct drive *drive)
     for (uint32_t i = 0; i < scenario->image_count; i++)
         world_add_image(drive->world, drive->first_blob[i], scenario->images[i].layer_count);
     draw_images(drive);
-    plan_faults(drive);
+    drive_plan_faults(drive);
     bool warm = scenario->warm_from > 0 && nodes >= scenario->warm_from;
     uint64_t spread_us =
         scenario->settle_us < START_SPREAD_US ? scenario->settle_us : START_SPREAD_US;
