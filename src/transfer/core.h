@@ -379,6 +379,8 @@ uint32_t transfer__usual_rtt_us(const struct transfer *transfer);
 /* Most pieces in flight now, and uploads at a time for those who have as many. */
 uint32_t transfer__inflight_max(const struct transfer *transfer);
 uint32_t transfer__slots_max(const struct transfer *transfer);
+/* Uploads that wait, those for other zones on top, and those that run. */
+uint32_t transfer__uploads_max(const struct transfer *transfer);
 /* So many pieces are read that as much is in flight as ever, in a mesh that is not small: each is a
  * small part of the whole, and more of them may wait for one another (90 nodes under churn, 512
  * pieces, seed 2: 1.504 times the run without, when they did so, too). */

@@ -21,6 +21,12 @@
 /* A node is refused for so long when it asks without proof, or for what is not here. */
 #define REFUSED_US (1 * S)
 
+uint32_t transfer__uploads_max(const struct transfer *transfer)
+{
+    const struct transfer_config *config = &transfer->config;
+    return config->upload_queue + UPLOADS_RUNNING_MAX(config->upload_slots) + UPLOADS_EXTRA;
+}
+
 static uint32_t queued_count(const struct transfer *transfer)
 {
     return transfer->upload_count - transfer->uploads_running;
