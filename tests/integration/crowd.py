@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The flash crowd on real links: 16 nodes at 100 Mbit/s pull 128 MiB at once, beside the same pull without the mesh.
 
-A run in which the machine and not the links was the limit is repeated at half the rate, with half the image: it takes as long."""
+A run in which the machine and not the links was the limit is repeated at half the rate."""
 import sys
 
 import it
@@ -14,11 +14,10 @@ ORIGIN_COPIES_MAX = 1.15
 
 
 RATES_MBIT = (100, 50, 25)  # an invalid run is repeated at half the rate (LIMITS: how many nodes)
-MIB_EACH_MBIT = 1.28
 
 
 def crowd(nodes, zones, mbit, mib, layers):
-    """The mesh's pull, and if that run is valid, the same without the mesh beside it."""
+    """The mesh's pull, and if that run is valid, the same without the mesh beside it, at the full rate."""
     with Lab(nodes, zones, mbit) as lab:
         lab.start_registry()
         image = lab.push_image("lib/crowd", [mib * (1 << 20) // layers] * layers)
@@ -30,6 +29,9 @@ def crowd(nodes, zones, mbit, mib, layers):
         if mesh["busy_cores"] > BUSY_CORES_MAX:
             it.figure(f"{text}: the machine was the limit, the run says nothing")
             return None
+        if mbit < RATES_MBIT[0]:  # without the mesh it takes six minutes and more
+            it.figure(text)
+            return mesh
         plain = pull_all(lab, "lib/crowd", image, base=lab.endpoint)
     it.figure(f"{text}; without the mesh {plain['last_s']:.2f} s = {plain['ratio']['last']:.2f} x, {plain['origin_copies']:.2f} copies")
     return mesh
@@ -37,7 +39,7 @@ def crowd(nodes, zones, mbit, mib, layers):
 
 def test_sixteen_nodes():
     for mbit in RATES_MBIT:
-        mesh = crowd(16, 2, mbit, round(MIB_EACH_MBIT * mbit), 4)
+        mesh = crowd(16, 2, mbit, 128, 4)
         if mesh is not None:
             break
     it.check(mesh is not None, f"no valid run: more than {BUSY_CORES_MAX} busy cores at every rate")
