@@ -4,7 +4,7 @@
 memory in a mesh of 1,000, time to listening; and the cache that is read back unasked (D-5).
 
 Ratios and medians of interleaved runs. CPU seconds per byte grow when others keep the cores busy, so that figure may be
-taken three times: the best median counts. Where it is missed, nginx tells how much slower the machine is.
+taken three times: the best median counts.
 """
 import subprocess
 import sys
@@ -15,9 +15,6 @@ import measure
 from lab import ROOT, Lab
 
 ATTEMPTS = 3
-# The bound per core holds on a machine where nginx gives so much of a cached file to a local client. On one with slower memory and sockets less is
-# wanted, as much less as nginx gives there, but never less than this part: the hashes take what they take.
-NGINX_GB_S, SLOWEST = 5.6, 0.7
 PIECES = 100_000
 
 
@@ -44,10 +41,7 @@ def test_pull_from_a_peer_per_core():
         best = max(best, result["gb_per_core_s"])
         if best >= measure.PEER_GB_PER_CORE_MIN:
             return
-    nginx = measure.cached_blob(runs=5)["nginx"]["gb_s"]
-    wanted = measure.PEER_GB_PER_CORE_MIN * max(SLOWEST, min(1, nginx / NGINX_GB_S))
-    it.figure(f"nginx gives {nginx:.2f} GB/s here, {NGINX_GB_S} where {measure.PEER_GB_PER_CORE_MIN} per core is wanted: {wanted:.2f} is wanted here")
-    it.check(best >= wanted, f"{best:.2f} GB/s per core, at least {wanted:.2f} is wanted")
+    it.check(False, f"{best:.2f} GB/s per core, at least {measure.PEER_GB_PER_CORE_MIN} is wanted")
 
 
 def test_idle_memory_in_a_mesh_of_1000():
