@@ -5,9 +5,9 @@
  *   identity   Ed25519 key of a node and its X25519 session key (PEER-1)
  *   admission  who may talk: cluster secrets, deny list (PEER-2, PEER-8)
  *   session    one TCP connection: Noise_XXpsk0_25519_ChaChaPoly_BLAKE2b handshake (Noise rev. 34),
- *              then records of at most 64 KiB sealed with ChaCha20-Poly1305 through OpenSSL EVP
- *   dgram      sealed datagrams with every peer: keyed MAC first, then AEAD, replay window
- * (DHT-1..3)
+ *              then records of at most 64 KiB sealed through OpenSSL EVP: with AES-256-GCM where
+ * both sides offer it, else with ChaCha20-Poly1305 dgram      sealed datagrams with every peer:
+ * keyed MAC first, then AEAD, replay window (DHT-1..3)
  *
  * Handshake, identities and datagrams use libsodium; only the bulk cipher is OpenSSL's. Outsiders
  * get no byte back: an error from session_receive before the handshake is done means "close
@@ -87,6 +87,7 @@ struct session_config {
     struct peer_addr remote;           /* transport address of the other side */
     bool initiator;
     bool allow_any_ip;    /* skip "announced IP = transport IP" (NAT, tests) */
+    bool aes;             /* offer AES-256-GCM; session_aes_is_faster says whether to */
     uint64_t rekey_bytes; /* 0: 64 GiB (PEER-6) */
     uint64_t rekey_us;    /* 0: 1 h */
 };
@@ -99,6 +100,13 @@ enum session_state {
     SESSION_FAILED,      /* an error was returned; only session_free is allowed */
 };
 
+/*
+ * True if this machine opens records with AES-256-GCM in at most nine tenths of ChaCha20-Poly1305's
+ * time: so it is with AES instructions but without AVX-512 (LIMITS §0.2). The best of a few rounds
+ * each, 1 ms in all; false without memory. `clock_ns` never runs backwards.
+ */
+bool session_aes_is_faster(uint64_t (*clock_ns)(void));
+
 struct session;
 /* 0, E_NO_MEMORY, E_INVALID. An initiator has output at once. */
 MUST_USE int session_new(const struct env *env, const struct session_config *config,
@@ -109,6 +117,8 @@ void session_free(struct session *session);
 enum session_state session_state(const struct session *session);
 /* The proven peer, or NULL before SESSION_ESTABLISHED. */
 const struct session_peer *session_peer(const struct session *session);
+/* Established, and both sides offered AES-256-GCM: records are sealed with it (PEER-6). */
+bool session_aes(const struct session *session);
 /* Time at which a pending handshake must be given up (session_receive then says E_TIMEOUT, with 0
  * bytes too); UINT64_MAX once established. */
 uint64_t session_deadline_us(const struct session *session);
@@ -138,6 +148,23 @@ void session_output_sent(struct session *session, size_t sent_bytes);
 MUST_USE int session_receive(struct session *session, uint64_t now_us, uint8_t *bytes,
                              size_t byte_count, size_t *consumed, const uint8_t **plain,
                              size_t *plain_bytes);
+/*
+ * The same, but a record that fits into `room`, which is apart from `bytes`, is opened there, and
+ * out->plain is its start: whoever collects records needs no copy. A longer one is opened in place.
+ * After an error nothing of the room may be used either.
+ */
+struct session_room {
+    uint8_t *bytes; /* NULL: none */
+    size_t byte_count;
+};
+struct session_received {
+    size_t consumed;
+    const uint8_t *plain; /* NULL: no record */
+    size_t plain_bytes;
+};
+MUST_USE int session_receive_into(struct session *session, uint64_t now_us, uint8_t *bytes,
+                                  size_t byte_count, struct session_room room,
+                                  struct session_received *out);
 /*
  * How many bytes more make a whole record of the kept ones, at which session_receive stopped: until
  * then calling it again is of no use. 0: not known (handshake, or fewer than RECORD_HEADER_BYTES)

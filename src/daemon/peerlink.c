@@ -174,6 +174,7 @@ static int handshake_start(struct peerlink *link)
         .remote = link->remote,
         .initiator = link->outgoing,
         .allow_any_ip = !node->config->strict_address,
+        .aes = node->aes,
     };
     net_tune_link(&link->tcp, &link->remote);
     int err = session_new(&node->env, &config, node_now(node), &link->session);
@@ -191,8 +192,12 @@ void link_opened(struct peerlink *link)
 {
     struct mesh_tcp *tcp = link->owner;
     const struct session_peer *peer = session_peer(link->session);
+    char remote[PEER_ADDR_TEXT_BYTES];
     ASSERT(peer != NULL);
     link_set_state(link, LINK_OPEN);
+    log_to(&tcp->node->env, LOG_DEBUG, "link: open remote=%s outgoing=%d cipher=%s",
+           peer_addr_text(&link->remote, remote), (int)link->outgoing,
+           session_aes(link->session) ? "aes-256-gcm" : "chacha20-poly1305");
     link->deadline_us = UINT64_MAX;
     link->peer_key = peer->key;
     link->used_us = node_now(tcp->node);

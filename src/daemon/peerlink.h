@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One TCP connection to another node: handshake through struct session, then frames
- * (piece_frame.h) both ways. Reading opens records in place in the node's one read buffer and
- * copies piece bytes into a pooled buffer; writing seals into one batch at a time, so at most
+ * (piece_frame.h) both ways. Reading opens records of a piece from the node's one read buffer into
+ * a pooled one, all others in place; writing seals into one batch at a time, so at most
  * LINK_BATCH_BYTES wait in us. Any error of the session or the framing closes the connection
  * without a word.
  */

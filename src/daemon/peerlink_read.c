@@ -176,9 +176,7 @@ static int body(struct peerlink *link, const uint8_t *plain, size_t plain_bytes)
         return 0;
     }
     struct buffer *buffer = link->buffer;
-    ASSERT(buffer != NULL);
-    ASSERT(buffer->used + plain_bytes <= buffer->capacity);
-    memcpy(buffer->bytes + buffer->used, plain, plain_bytes);
+    ASSERT(plain == buffer->bytes + buffer->used); /* opened there: it is no longer than `left` */
     buffer->used += (uint32_t)plain_bytes;
     /* Also of the last byte: what is being verified or stored is no longer on its way, however slow
      * the disk is (D-14). */
@@ -244,21 +242,29 @@ static void sleep_until_whole(struct peerlink *link)
     net_readable_at(&link->tcp, readable_at > 0 ? readable_at : 1);
 }
 
+/* A record of a piece is opened where the piece is collected. */
+static struct session_room room_of(const struct peerlink *link)
+{
+    if (link->receive != LINK_IN_PIECE)
+        return (struct session_room){0};
+    const struct buffer *buffer = link->buffer;
+    ASSERT(buffer->used + link->left <= buffer->capacity);
+    return (struct session_room){buffer->bytes + buffer->used, link->left};
+}
+
 static void process(struct peerlink *link, uint8_t *bytes, size_t byte_count)
 {
     size_t used = 0;
     int err = 0;
     while (err == 0 && !link->paused && link->state != LINK_CLOSING && used < byte_count) {
-        size_t consumed = 0;
-        const uint8_t *plain = NULL;
-        size_t plain_bytes = 0;
-        err = session_receive(link->session, node_now(link->owner->node), bytes + used,
-                              byte_count - used, &consumed, &plain, &plain_bytes);
-        if (err == 0 && consumed == 0)
+        struct session_received received;
+        err = session_receive_into(link->session, node_now(link->owner->node), bytes + used,
+                                   byte_count - used, room_of(link), &received);
+        if (err == 0 && received.consumed == 0)
             break;
-        used += consumed;
+        used += received.consumed;
         if (err == 0)
-            err = take(link, plain, plain_bytes);
+            err = take(link, received.plain, received.plain_bytes);
     }
     if (err == 0 && link->state != LINK_CLOSING && used < byte_count)
         err = stash_keep(link, bytes + used, byte_count - used);

@@ -3,10 +3,13 @@
  * Records: the bulk transport of an established session. One record_key is one direction of one
  * session; nothing here knows of handshakes or states.
  *
- *   record = header (4 bytes, big-endian) || ChaCha20-Poly1305(plain) || tag (16)
+ *   record = header (4 bytes, big-endian) || AEAD(plain) || tag (16)
  *   header = bit 31: sealed under the next key, bits 17..30: zero, bits 0..16: length of plain
  *
- * The header is the AD. The nonce is a counter that is never sent. A rekey rides on the header of
+ * The AEAD is ChaCha20-Poly1305 (RFC 8439) or AES-256-GCM (NIST SP 800-38D), as agreed in the
+ * handshake. The header is the AD. The nonce is a counter that is never sent, in the byte order
+ * that Noise gives each cipher (§12.3, §12.4). The next key is Noise's REKEY by ChaCha20-Poly1305,
+ * whatever the cipher. A rekey rides on the header of
  * the first record under the new key, so there is no notice that could be reordered with records.
  */
 #ifndef SHOAL_SESSION_RECORD_H
@@ -18,8 +21,14 @@
 /* PEER-6: whichever of bytes, time and records comes first. */
 #define RECORD_REKEY_RECORDS (1ULL << 32)
 
+enum record_cipher {
+    RECORD_CHACHA20_POLY1305 = 1,
+    RECORD_AES_256_GCM,
+};
+
 struct record_key {
     void *cipher; /* EVP_CIPHER_CTX, kept for the session's life and only re-keyed */
+    enum record_cipher kind;
     uint8_t key[RECORD_KEY_BYTES];
     uint64_t counter; /* nonce of the next record; runs on over rekeys */
     uint64_t bytes;   /* since the last rekey */
@@ -36,8 +45,8 @@ struct record_input {
 };
 
 /* Takes a key for sealing or opening. 0 or E_NO_MEMORY, with nothing to close. */
-MUST_USE int record__init(struct record_key *record, const uint8_t key[RECORD_KEY_BYTES], bool seal,
-                          uint64_t now_us);
+MUST_USE int record__init(struct record_key *record, enum record_cipher kind,
+                          const uint8_t key[RECORD_KEY_BYTES], bool seal, uint64_t now_us);
 /* Wipes and frees; also right after a failed or missing init on a zeroed struct. */
 void record__close(struct record_key *record);
 /* True when a limit of PEER-6 is reached and the next record must be sealed under a new key. */
@@ -58,10 +67,10 @@ struct record_header {
 };
 MUST_USE int record__header(const uint8_t bytes[RECORD_HEADER_BYTES], struct record_header *out);
 /*
- * Opens a whole record in place: the plain bytes follow the header. 0; E_AUTH, after which nothing
- * of the record may be used (it is wiped); E_INTERNAL.
+ * Opens a whole record into `out`, which is right behind its header (in place) or apart from it. 0;
+ * E_AUTH, after which nothing of record and `out` may be used (both are wiped); E_INTERNAL.
  */
 MUST_USE int record__open(struct record_key *record, uint64_t now_us, uint8_t *bytes,
-                          const struct record_header *header);
+                          const struct record_header *header, uint8_t *out);
 
 #endif

@@ -53,6 +53,7 @@ struct session {
     struct noise noise;
     struct intro offer; /* responder: what the first message said */
     struct session_peer peer;
+    uint32_t features; /* what both sides named */
     struct record_key seal;
     struct record_key open;
     uint8_t output[OUTPUT_MAX];
@@ -133,6 +134,13 @@ static void draw_ephemeral(struct session *session)
     sodium_memzero(secret, sizeof secret);
 }
 
+static void own_intro(const struct session *session, struct intro *out)
+{
+    intro__own(session->config.identity, &session->config.self_addr, out);
+    if (session->config.aes)
+        out->features |= FEATURE_AES_256_GCM;
+}
+
 /* Puts our next handshake message behind the output: the first payload_bytes of our introduction.
  */
 static int write_message(struct session *session, size_t payload_bytes)
@@ -140,7 +148,7 @@ static int write_message(struct session *session, size_t payload_bytes)
     struct intro intro;
     uint8_t payload[INTRO_BYTES];
     size_t message_bytes = 0;
-    intro__own(session->config.identity, &session->config.self_addr, &intro);
+    own_intro(session, &intro);
     intro__encode(&intro, payload);
     /* What was there has been answered, so it has been sent. */
     session->output_bytes = 0;
@@ -167,10 +175,13 @@ static int establish(struct session *session, uint64_t now_us)
 {
     struct noise_cipher send;
     struct noise_cipher receive;
+    enum record_cipher cipher = (session->features & FEATURE_AES_256_GCM) != 0
+                                    ? RECORD_AES_256_GCM
+                                    : RECORD_CHACHA20_POLY1305;
     noise__split(&session->noise, &send, &receive);
-    int err = record__init(&session->seal, send.key, true, now_us);
+    int err = record__init(&session->seal, cipher, send.key, true, now_us);
     if (err == 0)
-        err = record__init(&session->open, receive.key, false, now_us);
+        err = record__init(&session->open, cipher, receive.key, false, now_us);
     sodium_memzero(&send, sizeof send);
     sodium_memzero(&receive, sizeof receive);
     if (err != 0)
@@ -224,6 +235,9 @@ static int read_intro(struct session *session, const uint8_t *message, size_t me
         return err;
     if (!session->config.initiator && !peer_addr_equal(&intro.addr, &session->offer.addr))
         return E_AUTH;
+    struct intro own;
+    own_intro(session, &own);
+    session->features = own.features & intro.features;
     const struct intro_judge judge = judge_of(session);
     err = intro__admit(&judge, &intro, session->noise.remote_static, &session->peer);
     return err == E_DENIED ? E_AUTH : err;
@@ -306,6 +320,11 @@ const struct session_peer *session_peer(const struct session *session)
     return session->state == SESSION_ESTABLISHED ? &session->peer : NULL;
 }
 
+bool session_aes(const struct session *session)
+{
+    return session->state == SESSION_ESTABLISHED && (session->features & FEATURE_AES_256_GCM) != 0;
+}
+
 uint64_t session_deadline_us(const struct session *session)
 {
     return session->deadline_us;
@@ -338,8 +357,9 @@ static size_t record_wire_bytes(const struct record_header *header)
     return RECORD_HEADER_BYTES + header->plain_bytes + RECORD_TAG_BYTES;
 }
 
+/* One record, into `room` if it fits there, else in place. */
 static int receive_record(struct session *session, uint64_t now_us, uint8_t *bytes,
-                          size_t byte_count, size_t *consumed)
+                          size_t byte_count, struct session_room room, struct session_received *out)
 {
     struct record_header header;
     if (byte_count < RECORD_HEADER_BYTES)
@@ -350,37 +370,43 @@ static int receive_record(struct session *session, uint64_t now_us, uint8_t *byt
     size_t record_bytes = record_wire_bytes(&header);
     if (byte_count < record_bytes)
         return 0;
+    bool fits = header.plain_bytes > 0 && header.plain_bytes <= room.byte_count;
+    uint8_t *plain = fits ? room.bytes : bytes + RECORD_HEADER_BYTES;
     err = check_denied(session, now_us);
     if (err == 0)
-        err = record__open(&session->open, now_us, bytes, &header);
-    if (err == 0)
-        *consumed = record_bytes;
-    return err;
+        err = record__open(&session->open, now_us, bytes, &header, plain);
+    if (err != 0)
+        return err;
+    *out = (struct session_received){record_bytes, plain, header.plain_bytes};
+    return 0;
+}
+
+int session_receive_into(struct session *session, uint64_t now_us, uint8_t *bytes,
+                         size_t byte_count, struct session_room room, struct session_received *out)
+{
+    int err = E_INVALID;
+    *out = (struct session_received){0};
+    if (session->state == SESSION_ESTABLISHED)
+        err = receive_record(session, now_us, bytes, byte_count, room, out);
+    else if (session->state == SESSION_HANDSHAKE)
+        err = now_us >= session->deadline_us
+                  ? E_TIMEOUT
+                  : receive_handshake(session, now_us, bytes, byte_count, &out->consumed);
+    else
+        return E_INVALID;
+    return err == 0 ? 0 : fail(session, err);
 }
 
 int session_receive(struct session *session, uint64_t now_us, uint8_t *bytes, size_t byte_count,
                     size_t *consumed, const uint8_t **plain, size_t *plain_bytes)
 {
-    size_t taken = 0;
-    int err = E_INVALID;
-    *consumed = 0;
-    *plain = NULL;
-    *plain_bytes = 0;
-    if (session->state == SESSION_ESTABLISHED) {
-        err = receive_record(session, now_us, bytes, byte_count, &taken);
-        if (err == 0 && taken > 0) {
-            *plain = bytes + RECORD_HEADER_BYTES;
-            *plain_bytes = taken - RECORD_HEADER_BYTES - RECORD_TAG_BYTES;
-        }
-    } else if (session->state == SESSION_HANDSHAKE) {
-        err = now_us >= session->deadline_us
-                  ? E_TIMEOUT
-                  : receive_handshake(session, now_us, bytes, byte_count, &taken);
-    } else {
-        return E_INVALID;
-    }
-    *consumed = taken;
-    return err == 0 ? 0 : fail(session, err);
+    struct session_received received;
+    int err = session_receive_into(session, now_us, bytes, byte_count, (struct session_room){0},
+                                   &received);
+    *consumed = received.consumed;
+    *plain = received.plain;
+    *plain_bytes = received.plain_bytes;
+    return err;
 }
 
 size_t session_missing(const struct session *session, const uint8_t *bytes, size_t byte_count)

@@ -92,8 +92,9 @@ static void change_stream(struct script *script)
 }
 
 /* As session_receive does it, without the cost of a handshake for each input. */
-static void open_stream(struct record_key *open)
+static void open_stream(struct record_key *open, bool apart)
 {
+    static uint8_t text[RECORD_BYTES_MAX];
     size_t done = 0;
     size_t opened = 0;
     while (stream.byte_count - done >= RECORD_HEADER_BYTES) {
@@ -105,14 +106,14 @@ static void open_stream(struct record_key *open)
         size_t record_bytes = RECORD_HEADER_BYTES + header.plain_bytes + RECORD_TAG_BYTES;
         if (stream.byte_count - done < record_bytes)
             break;
-        if (record__open(open, NOW, at, &header) != 0) {
+        if (record__open(open, NOW, at, &header, apart ? text : at + RECORD_HEADER_BYTES) != 0) {
             ASSERT(done + record_bytes > stream.clean_bytes);
             return;
         }
         ASSERT(opened < stream.record_count);
         ASSERT(header.plain_bytes == stream.records[opened].plain_bytes);
         for (size_t i = 0; i < header.plain_bytes; i++)
-            ASSERT(at[RECORD_HEADER_BYTES + i] == stream.records[opened].fill);
+            ASSERT((apart ? text : at + RECORD_HEADER_BYTES)[i] == stream.records[opened].fill);
         done += record_bytes;
         opened++;
         ASSERT(done <= stream.clean_bytes);
@@ -126,16 +127,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct script script = {data, size};
     struct record_key seal;
     struct record_key open;
-    int err = record__init(&seal, key, true, NOW);
+    uint8_t how = script_byte(&script);
+    enum record_cipher cipher = (how & 1) != 0 ? RECORD_AES_256_GCM : RECORD_CHACHA20_POLY1305;
+    int err = record__init(&seal, cipher, key, true, NOW);
     ASSERT(err == 0);
-    err = record__init(&open, key, false, NOW);
+    err = record__init(&open, cipher, key, false, NOW);
     ASSERT(err == 0);
     memset(&stream, 0, sizeof stream);
     unsigned count = script_byte(&script) % 16;
     for (unsigned i = 0; i < count; i++)
         add_record(&seal, &script);
     change_stream(&script);
-    open_stream(&open);
+    open_stream(&open, (how & 2) != 0);
     record__close(&seal);
     record__close(&open);
     return 0;

@@ -26,12 +26,20 @@ struct pair {
     struct side sides[2];
 };
 
-static void pair_open(struct pair *pair)
+/* Bit 0: the initiator offers AES, bit 1: the responder does. */
+static void pair_open_offering(struct pair *pair, unsigned aes)
 {
     world_init(&pair->world, 1);
     world_sides(&pair->world, pair->sides);
+    for (unsigned i = 0; i < 2; i++)
+        pair->sides[i].config.aes = (aes >> i & 1) != 0;
     assert_int_equal(world_open(&pair->world, pair->sides, NOW), 0);
     assert_int_equal(world_shake(pair->sides, NOW), 0);
+}
+
+static void pair_open(struct pair *pair)
+{
+    pair_open_offering(pair, 0);
 }
 
 static void pair_close(struct pair *pair)
@@ -81,15 +89,129 @@ static void test_round_trip_of_sizes(void **state)
     (void)state;
     static const size_t sizes[] = {0,  1,    15,   16,    17,    63,    64,
                                    65, 1000, 4096, 65519, 65520, 65535, RECORD_BYTES_MAX};
-    struct pair pair;
-    pair_open(&pair);
-    world_random(&pair.world, text, sizeof text);
-    for (size_t i = 0; i < 2 * sizeof sizes / sizeof sizes[0]; i++) {
-        struct session *from = pair.sides[i % 2].session;
-        struct session *to = pair.sides[1 - i % 2].session;
-        open_expect(to, NOW, seal(from, NOW, sizes[i / 2]));
+    for (unsigned aes = 0; aes < 4; aes++) {
+        struct pair pair;
+        pair_open_offering(&pair, aes);
+        world_random(&pair.world, text, sizeof text);
+        for (size_t i = 0; i < 2 * sizeof sizes / sizeof sizes[0]; i++) {
+            struct session *from = pair.sides[i % 2].session;
+            struct session *to = pair.sides[1 - i % 2].session;
+            open_expect(to, NOW, seal(from, NOW, sizes[i / 2]));
+        }
+        pair_close(&pair);
     }
-    pair_close(&pair);
+}
+
+/* PEER-6: AES when both offer it, ChaCha20 else; both sides know which. */
+static void test_peer6_cipher_is_agreed(void **state)
+{
+    (void)state;
+    for (unsigned aes = 0; aes < 4; aes++) {
+        struct pair pair;
+        world_init(&pair.world, 1);
+        world_sides(&pair.world, pair.sides);
+        pair.sides[0].config.aes = (aes & 1) != 0;
+        assert_int_equal(world_open(&pair.world, pair.sides, NOW), 0);
+        assert_false(session_aes(pair.sides[0].session)); /* not before it is agreed */
+        world_close(pair.sides);
+        pair_open_offering(&pair, aes);
+        assert_int_equal(session_aes(pair.sides[0].session), aes == 3);
+        assert_int_equal(session_aes(pair.sides[1].session), aes == 3);
+        pair_close(&pair);
+    }
+}
+
+/* A record goes where its bytes are collected, if there is room for all of it. */
+static void test_opened_where_it_belongs(void **state)
+{
+    (void)state;
+    static uint8_t out[RECORD_BYTES_MAX];
+    static const struct {
+        size_t plain_bytes, room;
+    } cases[] = {{1, 1},
+                 {300, 300},
+                 {300, 301},
+                 {300, 299},
+                 {0, 100},
+                 {300, 0},
+                 {RECORD_BYTES_MAX, RECORD_BYTES_MAX},
+                 {65535, 64}};
+    for (unsigned aes = 0; aes < 4; aes += 3) {
+        struct pair pair;
+        pair_open_offering(&pair, aes);
+        world_random(&pair.world, text, sizeof text);
+        for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+            struct session_received got;
+            const struct session_room room = {out, cases[i].room};
+            size_t plain_bytes = cases[i].plain_bytes;
+            size_t wire_bytes = seal(pair.sides[0].session, NOW, plain_bytes);
+            memset(out, 0xee, sizeof out);
+            assert_int_equal(
+                session_receive_into(pair.sides[1].session, NOW, wire, wire_bytes, room, &got), 0);
+            assert_int_equal(got.consumed, wire_bytes);
+            assert_int_equal(got.plain_bytes, plain_bytes);
+            bool fits = plain_bytes > 0 && plain_bytes <= cases[i].room;
+            assert_ptr_equal(got.plain, fits ? out : wire + RECORD_HEADER_BYTES);
+            assert_memory_equal(got.plain, text, plain_bytes);
+            if (!fits || plain_bytes < sizeof out)
+                assert_int_equal(out[fits ? plain_bytes : 0], 0xee); /* nothing beyond it */
+        }
+        pair_close(&pair);
+    }
+}
+
+/* What did not open is wiped there, too. */
+static void test_peer9_tampered_is_wiped_where_it_belongs(void **state)
+{
+    (void)state;
+    for (unsigned aes = 0; aes < 4; aes += 3) {
+        struct pair pair;
+        uint8_t out[128];
+        struct session_received got;
+        const struct session_room room = {out, sizeof out};
+        pair_open_offering(&pair, aes);
+        world_random(&pair.world, text, sizeof text);
+        size_t wire_bytes = seal(pair.sides[0].session, NOW, sizeof out);
+        wire[wire_bytes - 1] ^= 1;
+        memset(out, 0xee, sizeof out);
+        assert_int_equal(
+            session_receive_into(pair.sides[1].session, NOW, wire, wire_bytes, room, &got), E_AUTH);
+        assert_int_equal(got.consumed, 0);
+        assert_null(got.plain);
+        assert_true(sodium_is_zero(out, sizeof out));
+        assert_true(sodium_is_zero(wire, wire_bytes));
+        pair_close(&pair);
+    }
+}
+
+static uint64_t ticks;
+static uint64_t tick_ns[2]; /* what sealing takes by this clock, first AES, then ChaCha20 */
+static uint64_t clock_told(void)
+{
+    /* Two calls a round; the first half of all rounds is AES'. */
+    static const uint64_t rounds = 24;
+    uint64_t call = ticks++;
+    uint64_t kind = call / (2 * rounds);
+    static uint64_t now_ns;
+    now_ns += call % 2 == 1 ? tick_ns[kind > 0] : 5;
+    return now_ns;
+}
+
+/* AES must win by a tenth. */
+static void test_choice_of_cipher(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t aes_ns, chacha_ns;
+        bool aes;
+    } cases[] = {{1000, 1000, false}, {900, 1000, true},   {901, 1000, false},
+                 {500, 1000, true},   {2000, 1000, false}, {0, 10, true}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        ticks = 0;
+        tick_ns[0] = cases[i].aes_ns;
+        tick_ns[1] = cases[i].chacha_ns;
+        assert_int_equal(session_aes_is_faster(clock_told), cases[i].aes);
+    }
 }
 
 static void test_two_spans_make_one_record(void **state)
@@ -190,12 +312,13 @@ static void test_peer9_every_tampered_bit(void **state)
 {
     (void)state;
     size_t bits = 8;
-    for (size_t bit = 0; bit < bits; bit++) {
+    for (size_t turn = 0; turn < 2 * bits; turn++) {
         struct pair pair;
+        size_t bit = turn / 2;
         size_t consumed = 0;
         size_t plain_bytes = 0;
         const uint8_t *plain = NULL;
-        pair_open(&pair);
+        pair_open_offering(&pair, turn % 2 == 0 ? 0 : 3);
         size_t wire_bytes = seal(pair.sides[0].session, NOW, 9);
         bits = wire_bytes * 8;
         wire[bit / 8] ^= (uint8_t)(1u << (bit % 8));
@@ -219,10 +342,11 @@ static void test_peer9_every_tampered_bit(void **state)
 static void test_records_open_once_and_in_order(void **state)
 {
     (void)state;
-    for (unsigned variant = 0; variant < 3; variant++) {
+    for (unsigned turn = 0; turn < 6; turn++) {
         struct pair pair;
         uint8_t first[64];
-        pair_open(&pair);
+        unsigned variant = turn / 2;
+        pair_open_offering(&pair, turn % 2 == 0 ? 0 : 3);
         size_t wire_bytes = seal(pair.sides[0].session, NOW, 9);
         memcpy(first, wire, wire_bytes);
         if (variant == 0) { /* repeated */
@@ -309,7 +433,7 @@ static void test_record_form(void **state)
     size_t wire_bytes = 0;
     const struct record_input input = {.head = text, .head_bytes = 20};
     memset(key, 5, sizeof key);
-    assert_int_equal(record__init(&record, key, true, NOW), 0);
+    assert_int_equal(record__init(&record, RECORD_CHACHA20_POLY1305, key, true, NOW), 0);
     for (uint8_t i = 0; i < 3; i++) {
         bool next_key = i == 2;
         store_be32(expected, 20u | (next_key ? 0x80000000u : 0));
@@ -326,6 +450,39 @@ static void test_record_form(void **state)
     }
     record__close(&record);
     record__close(&record); /* harmless */
+}
+
+/* The same for AES-256-GCM: its counter is big-endian; the next key comes about as the other's. */
+static void test_record_form_aes(void **state)
+{
+    (void)state;
+    struct record_key record;
+    uint8_t key[32];
+    uint8_t expected[64];
+    uint8_t nonce[12] = {0};
+    size_t wire_bytes = 0;
+    const struct record_input input = {.head = text, .head_bytes = 20};
+    if (!crypto_aead_aes256gcm_is_available()) {
+        skip(); /* libsodium has it for processors with AES instructions alone */
+        return;
+    }
+    memset(key, 5, sizeof key);
+    assert_int_equal(record__init(&record, RECORD_AES_256_GCM, key, true, NOW), 0);
+    for (uint8_t i = 0; i < 3; i++) {
+        bool next_key = i == 2;
+        store_be32(expected, 20u | (next_key ? 0x80000000u : 0));
+        nonce[11] = i;
+        if (next_key) {
+            noise__rekey(key);
+            assert_int_equal(record__rekey(&record, NOW), 0);
+        }
+        (void)crypto_aead_aes256gcm_encrypt(expected + 4, NULL, text, 20, expected, 4, NULL, nonce,
+                                            key);
+        assert_int_equal(record__seal(&record, &input, next_key, wire, &wire_bytes), 0);
+        assert_int_equal(wire_bytes, 20 + OVERHEAD);
+        assert_memory_equal(wire, expected, wire_bytes);
+    }
+    record__close(&record);
 }
 
 /* PEER-8: a node that is denied while connected is let go within 60 s of use. */
@@ -394,6 +551,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip_of_sizes),
+        cmocka_unit_test(test_peer6_cipher_is_agreed),
+        cmocka_unit_test(test_opened_where_it_belongs),
+        cmocka_unit_test(test_peer9_tampered_is_wiped_where_it_belongs),
+        cmocka_unit_test(test_choice_of_cipher),
         cmocka_unit_test(test_two_spans_make_one_record),
         cmocka_unit_test(test_peer10_too_large_is_refused),
         cmocka_unit_test(test_peer10_header),
@@ -404,6 +565,7 @@ int main(void)
         cmocka_unit_test(test_peer6_rekey_by_bytes_and_time),
         cmocka_unit_test(test_peer6_rekey_defaults),
         cmocka_unit_test(test_record_form),
+        cmocka_unit_test(test_record_form_aes),
         cmocka_unit_test(test_peer8_denied_while_connected),
         cmocka_unit_test(test_figure_speed),
     };
