@@ -253,8 +253,12 @@ static int write_files(struct disk_store *store, const struct disk_view *view,
                        const struct record_slot *slot, const uint8_t *bytes, struct disk_blob *blob)
 {
     int err = make_files(store, blob);
-    if (err == 0)
-        err = disk__write_piece(store, view, slot, bytes);
+    if (err != 0)
+        return err;
+    pthread_mutex_t *lock = &store->write_locks[blob->id % DISK_WRITE_LOCKS];
+    pthread_mutex_lock(lock);
+    err = disk__write_piece(store, view, slot, bytes);
+    pthread_mutex_unlock(lock);
     return err;
 }
 
@@ -492,6 +496,8 @@ static void free_store(struct disk_store *store)
     pthread_cond_destroy(&store->changed);
     pthread_cond_destroy(&store->work);
     pthread_mutex_destroy(&store->make_lock);
+    for (unsigned i = 0; i < DISK_WRITE_LOCKS; i++)
+        pthread_mutex_destroy(&store->write_locks[i]);
     pthread_mutex_destroy(&store->lock);
     (void)env.alloc(env.host, store, 0);
 }
@@ -555,6 +561,8 @@ int store_disk__new(const struct env *env, const char *directory, struct store *
     /* Default mutexes and conditions need no memory on Linux, so these do not fail. */
     (void)pthread_mutex_init(&store->lock, NULL);
     (void)pthread_mutex_init(&store->make_lock, NULL);
+    for (unsigned i = 0; i < DISK_WRITE_LOCKS; i++)
+        (void)pthread_mutex_init(&store->write_locks[i], NULL);
     (void)pthread_cond_init(&store->work, NULL);
     (void)pthread_cond_init(&store->changed, NULL);
     err = start_janitor(store);
