@@ -20,6 +20,9 @@ from spent import cpu_of
 # Issue point 8; LIMITS says what binds.
 CACHED_RATIO_MIN = 0.7
 PEER_GB_PER_CORE_MIN = 0.45
+# That bound stands on a straight implementation's 0.60 to 0.67 (LIMITS §6). Where the same (straight.c) reaches less, in the
+# same run, an agent must give this part of it: 0.75 would be the bound's own, 0.83 to 0.87 is what one gave on LIMITS' machine.
+STRAIGHT_PART_MIN = 0.8
 IDLE_RSS_MIB_MAX = 32
 LISTEN_MS_MAX = 100
 
@@ -28,6 +31,7 @@ GIB = 1 << 30
 GB = 1e9
 NS = f"?ns={REGISTRY_NAME.replace(':', '%3A')}"
 DRAIN = ROOT / "build" / "bench" / "drain"
+STRAIGHT = ROOT / "build" / "bench" / "straight"
 MEMBERS = ROOT / "build" / "bench" / "members"
 NGINX_PORT = 8088
 
@@ -154,9 +158,16 @@ def cached_blob(runs=9, size=512 * MIB) -> dict:
 
 # ---- (2) peer -> node, with cipher, hash, cache and client ----
 
+def straight(lab: Lab, size: int) -> float:
+    """CPU seconds per GB of a program that only does what a pull from a peer cannot do without, on the same file system."""
+    answer = json.loads(run(STRAIGHT, lab.dir, size // MIB).stdout)
+    return (answer["user_s"] + answer["system_s"]) / (answer["bytes"] / GB)
+
+
 def peer_pull(runs=5, size=1024 * MIB) -> dict:
     """A blob that one peer holds, pulled over an unshaped link and drained by a local client: what the receiving agent
-    spends on deciphering, both hashes, the cache and the client. Each run begins with an empty cache."""
+    spends on deciphering, both hashes, the cache and the client. Each run begins with an empty cache. Beside it, now before
+    and now after, the straight implementation."""
     build_tools()
     with Lab(2) as lab:
         lab.start_registry()
@@ -174,17 +185,22 @@ def peer_pull(runs=5, size=1024 * MIB) -> dict:
                 node.start()
                 lab.wait_members()
             warm_memory(3 * GIB)
+            plain_s_gb = straight(lab, size) if turn % 2 == 1 else 0.0
             with BusyCores() as busy, Cpu(holder.process.pid) as serving, Cpu(node.process.pid) as cpu:
                 answer = drain(node, node.client_port, path)
+            plain_s_gb = plain_s_gb or straight(lab, size)
             from_origin = node.status()["bytes"]["origin"]
             if from_origin > 0:
                 raise RuntimeError(f"{from_origin} bytes came from the registry, not from the peer")
             rows.append({"gb_s": gigabytes / answer["seconds"], "user_s_gb": cpu.user / gigabytes, "system_s_gb": cpu.system / gigabytes,
                          "cpu_s_gb": cpu.seconds / gigabytes, "gb_per_core_s": gigabytes / cpu.seconds,
                          "peer_cpu_s_gb": serving.seconds / gigabytes, "client_cpu_s_gb": answer["cpu_s"] / gigabytes,
-                         "busy_cores": busy.value})
+                         "straight_s_gb": plain_s_gb, "busy_cores": busy.value})
         result = {"measure": "peer_pull", "bytes": layer["size"], "runs": runs, "file_system": "tmpfs" if str(lab.dir).startswith("/dev/shm") else "disk"}
         result.update({key: median(row[key] for row in rows) for key in rows[0]})
+        # Its best run: what else goes on, cold memory above all, only makes it slower.
+        result["straight_gb_per_core_s"] = round(max(1 / row["straight_s_gb"] for row in rows), 4)
+        result["wanted_gb_per_core_s"] = round(min(PEER_GB_PER_CORE_MIN, STRAIGHT_PART_MIN * result["straight_gb_per_core_s"]), 4)
         result["best_gb_per_core_s"] = round(max(row["gb_per_core_s"] for row in rows), 4)
         return result
 
