@@ -22,6 +22,7 @@
 #include "digest.h"
 #include "log.h"
 #include "session.h"
+#include "whole_io.h"
 
 #define RECORD    (64 * 1024)
 #define ROUNDS    5
@@ -84,26 +85,6 @@ static double spent_s(void)
     struct timespec at;
     (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &at);
     return (double)at.tv_sec + (double)at.tv_nsec / 1e9;
-}
-
-static void write_all(int fd, const uint8_t *bytes, size_t byte_count)
-{
-    while (byte_count > 0) {
-        ssize_t done = write(fd, bytes, byte_count);
-        need(done > 0, "write");
-        bytes += done;
-        byte_count -= (size_t)done;
-    }
-}
-
-static void read_all(int fd, uint8_t *bytes, size_t byte_count)
-{
-    while (byte_count > 0) {
-        ssize_t done = read(fd, bytes, byte_count);
-        need(done > 0, "read");
-        bytes += done;
-        byte_count -= (size_t)done;
-    }
 }
 
 static void connect_loopback(void)
@@ -183,9 +164,9 @@ static void carry(struct session *sessions[2], double *serve, double *receive)
         need(session_seal(sessions[0], NOW, NULL, 0, bench.plain, RECORD, bench.wire,
                           &wire_bytes) == 0,
              "session_seal");
-        write_all(bench.near, bench.wire, wire_bytes);
+        need(write_whole(bench.near, bench.wire, wire_bytes), "write");
         double half_s = spent_s();
-        read_all(bench.far, bench.wire, wire_bytes);
+        need(read_whole(bench.far, bench.wire, wire_bytes), "read");
         need(session_receive(sessions[1], NOW, bench.wire, wire_bytes, &consumed, &plain,
                              &plain_bytes) == 0 &&
                  plain_bytes == RECORD,
@@ -202,9 +183,9 @@ static double client_s(void)
     double sum_s = 0;
     for (unsigned i = 0; i < RECORDS; i++) {
         double start_s = spent_s();
-        write_all(bench.near, bench.plain, RECORD);
+        need(write_whole(bench.near, bench.plain, RECORD), "write");
         sum_s += spent_s() - start_s;
-        read_all(bench.far, bench.wire, RECORD);
+        need(read_whole(bench.far, bench.wire, RECORD), "read");
     }
     return sum_s / ((double)RECORDS * RECORD);
 }

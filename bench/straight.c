@@ -3,8 +3,8 @@
  * What a pull from a peer costs a node at least, in a program that does nothing else: sealed 64 KiB
  * records from a socket, opened, hashed once with SHA-256, written to a new file in pieces of 1
  * MiB, and on to a client's socket. No protocol, no discovery, no second hash, no signatures, one
- * thread: the straight implementation of LIMITS §6, against which an agent's figure is held on
- * machines that are not the one of LIMITS.
+ * thread: the straight implementation of LIMITS §6. Beside an agent's figure it says what the
+ * machine allows.
  *
  *   straight FOLDER MIB
  *
@@ -29,13 +29,15 @@
 
 #include <openssl/evp.h>
 
+#include "whole_io.h"
+
 #define RECORD_BYTES (64 * 1024)
 #define TAG_BYTES    16
 #define WIRE_BYTES   (RECORD_BYTES + TAG_BYTES)
 #define PIECE_BYTES  (1024 * 1024)
-#define PIECES_KEPT                                                                                \
-    32 /* pieces go through so many buffers in turn, as an agent keeps the last ones */
-#define TRIALS 32
+#define TRIALS       32
+/* Pieces go through so many buffers in turn, as an agent keeps the last ones. */
+#define PIECES_KEPT 32
 
 static uint8_t wire[WIRE_BYTES], plain[WIRE_BYTES];
 static const uint8_t key[32] = {1};
@@ -137,26 +139,6 @@ static void connect_ends(int ends[2])
     (void)close(listener);
 }
 
-static void write_all(int fd, const uint8_t *bytes, size_t byte_count)
-{
-    while (byte_count > 0) {
-        ssize_t done = write(fd, bytes, byte_count);
-        need(done > 0, "write");
-        bytes += done;
-        byte_count -= (size_t)done;
-    }
-}
-
-static void read_all(int fd, uint8_t *bytes, size_t byte_count)
-{
-    while (byte_count > 0) {
-        ssize_t done = read(fd, bytes, byte_count);
-        need(done > 0, "read");
-        bytes += done;
-        byte_count -= (size_t)done;
-    }
-}
-
 /* ---- the three processes ---- */
 
 static void send_records(int fd, const EVP_CIPHER *type, uint64_t records)
@@ -164,7 +146,7 @@ static void send_records(int fd, const EVP_CIPHER *type, uint64_t records)
     EVP_CIPHER_CTX *cipher = cipher_new(type, true);
     for (uint64_t i = 0; i < records; i++) {
         seal(cipher, i);
-        write_all(fd, wire, sizeof wire);
+        need(write_whole(fd, wire, sizeof wire), "write");
     }
 }
 
@@ -196,13 +178,13 @@ static void node(int from, int to, int file, const EVP_CIPHER *type, uint64_t pi
     for (uint64_t piece = 0; piece < pieces; piece++) {
         uint8_t *bytes = buffers[piece % PIECES_KEPT];
         for (size_t at = 0; at < PIECE_BYTES; at += RECORD_BYTES) {
-            read_all(from, wire, sizeof wire);
+            need(read_whole(from, wire, sizeof wire), "read");
             open_record(cipher, record++, bytes + at);
         }
         need(EVP_DigestUpdate(hash, bytes, PIECE_BYTES) == 1, "hash");
         need(pwrite(file, bytes, PIECE_BYTES, (off_t)(piece * PIECE_BYTES)) == PIECE_BYTES,
              "pwrite");
-        write_all(to, bytes, PIECE_BYTES);
+        need(write_whole(to, bytes, PIECE_BYTES), "write");
     }
     need(EVP_DigestFinal_ex(hash, digest, NULL) == 1, "hash");
     EVP_MD_CTX_free(hash);

@@ -5,9 +5,10 @@
  *   identity   Ed25519 key of a node and its X25519 session key (PEER-1)
  *   admission  who may talk: cluster secrets, deny list (PEER-2, PEER-8)
  *   session    one TCP connection: Noise_XXpsk0_25519_ChaChaPoly_BLAKE2b handshake (Noise rev. 34),
- *              then records of at most 64 KiB sealed through OpenSSL EVP: with AES-256-GCM where
- * both sides offer it, else with ChaCha20-Poly1305 dgram      sealed datagrams with every peer:
- * keyed MAC first, then AEAD, replay window (DHT-1..3)
+ *              then records of at most 64 KiB sealed through OpenSSL EVP (AES-256-GCM where both
+ *              sides offer it, else ChaCha20-Poly1305)
+ *   dgram      sealed datagrams with every peer: keyed MAC first, then AEAD, replay window
+ *              (DHT-1..3)
  *
  * Handshake, identities and datagrams use libsodium; only the bulk cipher is OpenSSL's. Outsiders
  * get no byte back: an error from session_receive before the handshake is done means "close
@@ -101,9 +102,9 @@ enum session_state {
 };
 
 /*
- * True if this machine opens records with AES-256-GCM in at most nine tenths of ChaCha20-Poly1305's
- * time: so it is with AES instructions but without AVX-512 (LIMITS §0.2). The best of a few rounds
- * each, 1 ms in all; false without memory. `clock_ns` never runs backwards.
+ * True if this machine seals records with AES-256-GCM in at most nine tenths of ChaCha20-Poly1305's
+ * time, as one with AES instructions but without AVX-512 may (LIMITS §0.2). Costs 24 records of
+ * 16 KiB each, of which the best counts; false without memory. `clock_ns` never runs backwards.
  */
 bool session_aes_is_faster(uint64_t (*clock_ns)(void));
 

@@ -23,7 +23,7 @@
  * a device (D-14); what they ask for is done by the janitor's thread, or by a worker that needs the
  * same piece. `make_lock` is taken by workers only, before `lock`, while files are made. One of
  * `write_locks` is a worker's while it writes a blob: the kernel lets one at a time write a file,
- * and whoever waits for that inside it spins (0.15 s/GB, two workers, ext4).
+ * and whoever waits for that inside it spins (0.2 s/GB, two workers, ext4).
  */
 #ifndef SHOAL_CACHE_STORE_DISK_H
 #define SHOAL_CACHE_STORE_DISK_H

@@ -9,8 +9,8 @@
  * The AEAD is ChaCha20-Poly1305 (RFC 8439) or AES-256-GCM (NIST SP 800-38D), as agreed in the
  * handshake. The header is the AD. The nonce is a counter that is never sent, in the byte order
  * that Noise gives each cipher (§12.3, §12.4). The next key is Noise's REKEY by ChaCha20-Poly1305,
- * whatever the cipher. A rekey rides on the header of
- * the first record under the new key, so there is no notice that could be reordered with records.
+ * whatever the cipher. A rekey rides on the header of the first record under the new key, so there
+ * is no notice that could be reordered with records.
  */
 #ifndef SHOAL_SESSION_RECORD_H
 #define SHOAL_SESSION_RECORD_H

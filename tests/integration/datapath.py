@@ -4,7 +4,7 @@
 memory in a mesh of 1,000, time to listening; and the cache that is read back unasked (D-5).
 
 Ratios and medians of interleaved runs. CPU seconds per byte grow when others keep the cores busy, so that figure may be
-taken three times: one that holds will do.
+taken three times: the best median counts.
 """
 import subprocess
 import sys
@@ -33,16 +33,16 @@ def test_cached_blob_beside_nginx():
 
 
 def test_pull_from_a_peer_per_core():
-    seen = []
+    best = 0.0
     for _ in range(ATTEMPTS):
         result = measure.peer_pull(runs=3)
         it.figure(f"from a peer: {result['cpu_s_gb']:.2f} s/GB ({result['user_s_gb']:.2f} user, {result['system_s_gb']:.2f} system)"
                   f" = {result['gb_per_core_s']:.2f} GB/s per core, {result['busy_cores']:.1f} cores busy;"
                   f" a straight implementation {result['straight_gb_per_core_s']:.2f}")
-        if result["gb_per_core_s"] >= result["wanted_gb_per_core_s"]:
+        best = max(best, result["gb_per_core_s"])
+        if best >= measure.PEER_GB_PER_CORE_MIN:
             return
-        seen.append(f"{result['gb_per_core_s']:.2f} of {result['wanted_gb_per_core_s']:.2f}")
-    it.check(False, f"GB/s per core: {', '.join(seen)} wanted")
+    it.check(False, f"{best:.2f} GB/s per core, at least {measure.PEER_GB_PER_CORE_MIN} is wanted")
 
 
 def test_idle_memory_in_a_mesh_of_1000():
