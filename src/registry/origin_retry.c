@@ -3,8 +3,8 @@
  * Whether an attempt is made again, and when. One place, with a cap, jitter and a budget:
  *
  *   - a repeat without progress: at most three tries within eight seconds (O-5), exponential
- * backoff with full jitter or the registry's Retry-After (O-4), each paid from the registry's
- * bucket, which earns a tenth of a retry per request (RES-5);
+ * backoff with full jitter, after a 429 with half, or the registry's Retry-After (O-4), each paid
+ * from the registry's bucket, which earns a tenth of a retry per request (RES-5);
  *   - a resume after progress (O-6) asks for no byte twice, so it is free, but counted;
  *   - a redirect target that no longer works is resolved anew, once (O-9).
  */
@@ -201,7 +201,10 @@ static uint64_t backoff_us(struct origin_fetch *fetch)
 
     if (fetch->answer_held && asked_us > 0)
         return asked_us + jitter(fetch->origin, asked_us / 10 + ORIGIN_RESUME_GAP_US);
-    return jitter(fetch->origin, ORIGIN_BACKOFF_US << (fetch->tries - 1));
+    uint64_t most_us = ORIGIN_BACKOFF_US << (fetch->tries - 1);
+    /* Who says that it is too busy, but not for how long, is not asked again at once. */
+    uint64_t least_us = fetch->answer_held && fetch->last_status == 429 ? most_us / 2 : 0;
+    return least_us + jitter(fetch->origin, most_us - least_us);
 }
 
 static bool repeat_decide(struct origin_fetch *fetch, uint64_t now_us, uint64_t *delay_us)

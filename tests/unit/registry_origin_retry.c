@@ -493,6 +493,23 @@ static void retries_stay_under_a_tenth(void **state)
     assert_true(counters->retries_refused > 0);
 }
 
+/* O-4: 429 that does not say how long: not at once, and not all at the same time. */
+static void too_busy_without_a_word_waits(void **state)
+{
+    struct world *world = *state;
+
+    for (unsigned i = 0; i < 3; i++) {
+        caller_init(&world->caller, &world->fake, world->origin);
+        start_of(world, i);
+        uint64_t asked_us = world->fake.now_us;
+        fake_answer(call(world, 2 * i), 429, "", "");
+        assert_true(fake_next_call(&world->fake, world->origin));
+        assert_in_range(world->fake.now_us - asked_us, ORIGIN_BACKOFF_US / 2, ORIGIN_BACKOFF_US);
+        fake_answer(call(world, 2 * i + 1), 200, "", "");
+        (void)fake_next_call(&world->fake, world->origin);
+    }
+}
+
 static void buckets_are_per_registry(void **state)
 {
     struct world *world = *state;
@@ -727,6 +744,7 @@ int main(void)
         TEST(timeouts_can_be_set),
         TEST(retry_after_is_honoured),
         TEST(retries_stay_under_a_tenth),
+        TEST(too_busy_without_a_word_waits),
         TEST(buckets_are_per_registry),
         TEST(expired_target_is_resolved_once_more),
         TEST(target_is_remembered_for_a_minute),
