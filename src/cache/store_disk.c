@@ -557,6 +557,7 @@ int store_disk__new(const struct env *env, const char *directory, struct store *
     memset(store, 0, sizeof *store);
     store->env = *env;
     store->root_fd = root_fd;
+    store->in_memory = disk__in_memory(root_fd);
     store->next_serial = 1;
     /* Default mutexes and conditions need no memory on Linux, so these do not fail. */
     (void)pthread_mutex_init(&store->lock, NULL);

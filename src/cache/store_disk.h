@@ -60,6 +60,7 @@ struct disk_blob {
 struct disk_store {
     struct env env;
     int root_fd;
+    bool in_memory; /* the directory is on tmpfs */
     pthread_mutex_t lock;
     pthread_mutex_t make_lock;
     pthread_mutex_t
@@ -144,6 +145,8 @@ void disk__unlink_files(const struct disk_store *store, const struct disk_blob *
 MUST_USE int disk__pread_all(int fd, void *out, size_t byte_count, uint64_t offset);
 /* Free bytes of the device; UINT64_MAX if it will not say. */
 uint64_t disk__device_free(const struct disk_store *store);
+/* Whether files there are memory: tmpfs. */
+bool disk__in_memory(int root_fd);
 
 /* ---- store_disk_recover.c ---- */
 
