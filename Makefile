@@ -13,13 +13,13 @@ BUILD ?= build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)),)
 
 # Packages: what the agent needs to build and run, then what tests and demo need, then whom the benchmarks compare with.
 BUILD_PACKAGES := build-essential pkg-config libuv1-dev libsodium-dev libmsgpack-dev libcurl4-openssl-dev \
-  libssl-dev libyaml-dev libjansson-dev uthash-dev node-llhttp python3
+  libssl-dev libgcrypt20-dev libyaml-dev libjansson-dev uthash-dev node-llhttp python3
 TEST_PACKAGES := libcmocka-dev clang clang-format clang-tidy libclang-rt-14-dev universal-ctags docker-registry skopeo \
   podman buildah containerd docker.io runc umoci nginx-light apache2-utils busybox-static conmon iproute2 procps curl jq man-db systemd \
   python3-jwt python3-cryptography python3-yaml python3-jsonschema prometheus nftables openssl ca-certificates chromium
 BENCH_PACKAGES := aria2 python3-libtorrent
 
-PKGS := libuv libsodium msgpack libcurl openssl yaml-0.1 jansson
+PKGS := libuv libsodium msgpack libcurl openssl libgcrypt yaml-0.1 jansson
 MODULES := base wire session gossip dht transfer mesh cache registry http runtime daemon
 CORE_MODULES := base wire gossip dht transfer mesh
 

@@ -81,6 +81,13 @@ struct session_peer {
 
 /* ---- session: one TCP connection ---------------------------------------------------------- */
 
+/* Whether AES-256-GCM is offered, and which library does it here: the same on the wire. */
+enum session_aes {
+    SESSION_AES_NONE = 0,
+    SESSION_AES_OPENSSL,
+    SESSION_AES_LIBGCRYPT,
+};
+
 struct session_config {
     const struct identity *identity;   /* borrowed for the session's life */
     const struct admission *admission; /* borrowed; may change between calls */
@@ -88,7 +95,7 @@ struct session_config {
     struct peer_addr remote;           /* transport address of the other side */
     bool initiator;
     bool allow_any_ip;    /* skip "announced IP = transport IP" (NAT, tests) */
-    bool aes;             /* offer AES-256-GCM; session_aes_is_faster says whether to */
+    enum session_aes aes; /* session_choose_aes says which */
     uint64_t rekey_bytes; /* 0: 64 GiB (PEER-6) */
     uint64_t rekey_us;    /* 0: 1 h */
 };
@@ -102,11 +109,13 @@ enum session_state {
 };
 
 /*
- * True if this machine seals records with AES-256-GCM in at most nine tenths of ChaCha20-Poly1305's
- * time, as one with AES instructions but without AVX-512 may (LIMITS §0.2). Costs 24 records of
- * 16 KiB each, of which the best counts; false without memory. `clock_ns` never runs backwards.
+ * The library that seals records with AES-256-GCM the fastest on this machine; none when that takes
+ * over nine tenths of ChaCha20-Poly1305's time, as without AES instructions, or without memory.
+ * Costs 24 records of 16 KiB each, of which the best counts. `clock_ns` never runs backwards.
  */
-bool session_aes_is_faster(uint64_t (*clock_ns)(void));
+enum session_aes session_choose_aes(uint64_t (*clock_ns)(void));
+/* "aes-256-gcm" or "chacha20-poly1305", with the library; static. For logs. */
+const char *session_aes_text(enum session_aes aes);
 
 struct session;
 /* 0, E_NO_MEMORY, E_INVALID. An initiator has output at once. */

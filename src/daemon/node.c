@@ -304,7 +304,7 @@ static int node_start(struct node *node, struct config_error *error)
     if (err != 0)
         return err;
     node_choose_address(node, port);
-    node->aes = session_aes_is_faster(uv_hrtime);
+    node->aes = session_choose_aes(uv_hrtime);
     err = mesh_udp_open(&node->udp, node, &node->config->listen_mesh, error);
     if (err == 0)
         err = mesh_start(node, error);
@@ -356,7 +356,7 @@ int node_new(struct loop *loop, const struct config *config, struct buffer_pool 
     loop_add_part(loop, &node->part);
     log_to(&node->env, LOG_INFO, "node: listening mesh=%s id=%s cluster=%s cipher=%s",
            peer_addr_text(&node->self_addr, addr), short_hex(mesh_self(node->mesh)->bytes, id),
-           node->admission.cluster_id, node->aes ? "aes-256-gcm" : "chacha20-poly1305");
+           node->admission.cluster_id, session_aes_text(node->aes));
     *out = node;
     return 0;
 }

@@ -31,7 +31,7 @@ struct node {
     uint8_t lookup_key[32];
     struct peer_addr self_addr; /* announced */
     uint16_t self_port;         /* bound */
-    bool aes;                   /* offered to peers: this machine is quicker with it */
+    enum session_aes aes;       /* offered to peers: this machine is quickest with it */
     struct mesh *mesh;
     struct mesh_udp udp;
     struct mesh_tcp tcp;

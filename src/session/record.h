@@ -6,29 +6,23 @@
  *   record = header (4 bytes, big-endian) || AEAD(plain) || tag (16)
  *   header = bit 31: sealed under the next key, bits 17..30: zero, bits 0..16: length of plain
  *
- * The AEAD is ChaCha20-Poly1305 (RFC 8439) or AES-256-GCM (NIST SP 800-38D), as agreed in the
- * handshake. The header is the AD. The nonce is a counter that is never sent, in the byte order
- * that Noise gives each cipher (§12.3, §12.4). The next key is Noise's REKEY by ChaCha20-Poly1305,
- * whatever the cipher. A rekey rides on the header of the first record under the new key, so there
- * is no notice that could be reordered with records.
+ * The AEAD is ChaCha20-Poly1305 or AES-256-GCM, as agreed in the handshake. The header is the AD.
+ * The nonce is a counter that is never sent, in the byte order that Noise gives each cipher (§12.3,
+ * §12.4). The next key is Noise's REKEY by ChaCha20-Poly1305, whatever the cipher. A rekey rides on
+ * the header of the first record under the new key, so there is no notice that could be reordered
+ * with records.
  */
 #ifndef SHOAL_SESSION_RECORD_H
 #define SHOAL_SESSION_RECORD_H
 
-#include "session.h"
+#include "aead.h"
 
-#define RECORD_KEY_BYTES 32
+#define RECORD_KEY_BYTES AEAD_KEY_BYTES
 /* PEER-6: whichever of bytes, time and records comes first. */
 #define RECORD_REKEY_RECORDS (1ULL << 32)
 
-enum record_cipher {
-    RECORD_CHACHA20_POLY1305 = 1,
-    RECORD_AES_256_GCM,
-};
-
 struct record_key {
-    void *cipher; /* EVP_CIPHER_CTX, kept for the session's life and only re-keyed */
-    enum record_cipher kind;
+    struct aead aead; /* kept for the session's life and only re-keyed */
     uint8_t key[RECORD_KEY_BYTES];
     uint64_t counter; /* nonce of the next record; runs on over rekeys */
     uint64_t bytes;   /* since the last rekey */
@@ -44,8 +38,8 @@ struct record_input {
     size_t body_bytes;
 };
 
-/* Takes a key for sealing or opening. 0 or E_NO_MEMORY, with nothing to close. */
-MUST_USE int record__init(struct record_key *record, enum record_cipher kind,
+/* Takes a key for sealing or opening. 0, E_NO_MEMORY, E_INTERNAL, with nothing to close. */
+MUST_USE int record__init(struct record_key *record, enum aead_kind cipher,
                           const uint8_t key[RECORD_KEY_BYTES], bool seal, uint64_t now_us);
 /* Wipes and frees; also right after a failed or missing init on a zeroed struct. */
 void record__close(struct record_key *record);

@@ -137,7 +137,7 @@ static void draw_ephemeral(struct session *session)
 static void own_intro(const struct session *session, struct intro *out)
 {
     intro__own(session->config.identity, &session->config.self_addr, out);
-    if (session->config.aes)
+    if (session->config.aes != SESSION_AES_NONE)
         out->features |= FEATURE_AES_256_GCM;
 }
 
@@ -171,13 +171,20 @@ static struct intro_judge judge_of(const struct session *session)
     };
 }
 
+/* AES where both offer it; by which library is each side's own affair. */
+static enum aead_kind cipher_of(const struct session *session)
+{
+    if ((session->features & FEATURE_AES_256_GCM) == 0)
+        return AEAD_CHACHA20_POLY1305;
+    return session->config.aes == SESSION_AES_LIBGCRYPT ? AEAD_AES_256_GCM_LIBGCRYPT
+                                                        : AEAD_AES_256_GCM;
+}
+
 static int establish(struct session *session, uint64_t now_us)
 {
     struct noise_cipher send;
     struct noise_cipher receive;
-    enum record_cipher cipher = (session->features & FEATURE_AES_256_GCM) != 0
-                                    ? RECORD_AES_256_GCM
-                                    : RECORD_CHACHA20_POLY1305;
+    enum aead_kind cipher = cipher_of(session);
     noise__split(&session->noise, &send, &receive);
     int err = record__init(&session->seal, cipher, send.key, true, now_us);
     if (err == 0)

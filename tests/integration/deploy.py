@@ -115,7 +115,7 @@ def check_contents(layout: Path, digest: str):
     bill = json.loads(blob(layout, artifact["layers"][0]))
     it.check(bill == json.loads(layout.with_name("image.spdx.json").read_text()), "the SBOM beside it is another one")
     versions = {p["name"]: p["versionInfo"] for p in bill["packages"]}
-    for name in ("libc6", "libuv1", "libsodium23", "libssl3", "libcurl4", "libyaml-0-2", "libjansson4", "node-llhttp", "ca-certificates"):
+    for name in ("libc6", "libuv1", "libsodium23", "libssl3", "libgcrypt20", "libcurl4", "libyaml-0-2", "libjansson4", "node-llhttp", "ca-certificates"):
         here = run("dpkg-query", "-W", "-f", "${Version}", name).stdout
         it.check(versions.get(name) == here, f"SBOM: {name} is {versions.get(name)}, here {here}")
 

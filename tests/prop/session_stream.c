@@ -142,8 +142,8 @@ static void run(uint64_t seed)
     uint64_t now_us = 1;
     world_init(&world, seed);
     world_sides(&world, sides);
-    sides[0].config.aes = below(&world, 4) != 0;
-    sides[1].config.aes = below(&world, 4) != 0;
+    sides[0].config.aes = (enum session_aes)below(&world, 3);
+    sides[1].config.aes = (enum session_aes)below(&world, 3);
     sides[0].config.rekey_bytes = 1 + below(&world, 1 << 20);
     sides[1].config.rekey_us = 1 + below(&world, 2000);
     assert_int_equal(world_open(&world, sides, now_us), 0);
