@@ -111,10 +111,11 @@ enum session_state {
 /*
  * The library that seals records with AES-256-GCM the fastest on this machine; none when that takes
  * over nine tenths of ChaCha20-Poly1305's time, as without AES instructions, or without memory.
- * Costs 24 records of 16 KiB each, of which the best counts. `clock_ns` never runs backwards.
+ * Costs 24 records of 16 KiB for each of the three, of which the best counts. `clock_ns` never runs
+ * backwards.
  */
 enum session_aes session_choose_aes(uint64_t (*clock_ns)(void));
-/* "aes-256-gcm" or "chacha20-poly1305", with the library; static. For logs. */
+/* The cipher's name for logs, with the library if that is not OpenSSL; static. */
 const char *session_aes_text(enum session_aes aes);
 
 struct session;

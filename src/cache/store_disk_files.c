@@ -216,7 +216,7 @@ static int pwrite_all(int fd, const void *bytes, size_t byte_count, uint64_t off
 
 /* Room for a piece before its bytes: a third cheaper than letting the write find it (LIMITS §4).
  * File systems that cannot are written to without. In memory there is nothing to keep together, and
- * every page would be looked for twice: a quarter dearer. */
+ * every page would be looked for twice: 0.49-0.55 s/GB instead of 0.43. */
 static int preallocate(const struct disk_store *store, int fd, uint64_t offset, uint32_t byte_count)
 {
     int failed;
@@ -228,6 +228,19 @@ static int preallocate(const struct disk_store *store, int fd, uint64_t offset, 
     if (failed == 0 || errno == EOPNOTSUPP || errno == ENOSYS)
         return 0;
     return system_error();
+}
+
+static void punch(int data_fd, const struct disk_blob *blob, uint32_t first, uint32_t count)
+{
+    uint64_t start = piece_offset(&blob->layout, first);
+    uint64_t end = piece_offset(&blob->layout, first + count - 1) +
+                   piece_length(&blob->layout, first + count - 1);
+    int failed;
+    /* Without hole punching the room comes back with the blob's removal. */
+    do {
+        failed = fallocate(data_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)start,
+                           (off_t)(end - start));
+    } while (failed != 0 && errno == EINTR);
 }
 
 static int read_slot(int record_fd, const struct disk_blob *blob, uint32_t piece,
@@ -276,6 +289,9 @@ int disk__write_piece(const struct disk_store *store, const struct disk_view *vi
         err = preallocate(store, files.data_fd, offset, byte_count);
     if (err == 0)
         err = pwrite_all(files.data_fd, bytes, byte_count, offset);
+    /* Full in the middle: what is there already would stay, and nobody counts it. */
+    if (err == E_NO_SPACE && store->in_memory)
+        punch(files.data_fd, view->blob, slot->voucher.piece_index, 1);
     if (err == 0)
         err = write_slot(files.record_fd, view->blob, slot);
     close_both(&files);
@@ -410,19 +426,6 @@ static int mark_gone(int record_fd, const struct disk_blob *blob, uint32_t first
         record_encode_slot(&slot, blob->serial, at);
     }
     return pwrite_all(record_fd, bytes, byte_count, record_slot_offset(first));
-}
-
-static void punch(int data_fd, const struct disk_blob *blob, uint32_t first, uint32_t count)
-{
-    uint64_t start = piece_offset(&blob->layout, first);
-    uint64_t end = piece_offset(&blob->layout, first + count - 1) +
-                   piece_length(&blob->layout, first + count - 1);
-    int failed;
-    /* Without hole punching the room comes back with the blob's removal. */
-    do {
-        failed = fallocate(data_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)start,
-                           (off_t)(end - start));
-    } while (failed != 0 && errno == EINTR);
 }
 
 void disk__trim_pieces(const struct disk_store *store, const struct disk_view *view, uint32_t first,

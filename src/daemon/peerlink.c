@@ -197,7 +197,7 @@ void link_opened(struct peerlink *link)
     link_set_state(link, LINK_OPEN);
     log_to(&tcp->node->env, LOG_DEBUG, "link: open remote=%s outgoing=%d cipher=%s",
            peer_addr_text(&link->remote, remote), (int)link->outgoing,
-           session_aes(link->session) ? "aes-256-gcm" : "chacha20-poly1305");
+           session_aes_text(session_aes(link->session) ? tcp->node->aes : SESSION_AES_NONE));
     link->deadline_us = UINT64_MAX;
     link->peer_key = peer->key;
     link->used_us = node_now(tcp->node);

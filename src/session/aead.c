@@ -7,18 +7,16 @@
 #include <gcrypt.h>
 #include <openssl/evp.h>
 
-#include "log.h"
-
 /* ---- OpenSSL ---- */
 
-static int evp_open(struct aead *aead, const uint8_t *key, bool seal)
+static int evp_open(struct aead *aead, const uint8_t *key)
 {
     const EVP_CIPHER *type =
         aead->kind == AEAD_AES_256_GCM ? EVP_aes_256_gcm() : EVP_chacha20_poly1305();
     EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
     if (context == NULL)
         return E_NO_MEMORY;
-    if (EVP_CipherInit_ex(context, type, NULL, key, NULL, seal ? 1 : 0) != 1) {
+    if (EVP_CipherInit_ex(context, type, NULL, key, NULL, aead->seal ? 1 : 0) != 1) {
         EVP_CIPHER_CTX_free(context);
         return E_NO_MEMORY; /* both are built in, so only memory can be missing */
     }
@@ -85,7 +83,7 @@ static bool by_gcrypt(const struct aead *aead)
 int aead__init(struct aead *aead, enum aead_kind kind, const uint8_t key[AEAD_KEY_BYTES], bool seal)
 {
     *aead = (struct aead){.kind = kind, .seal = seal};
-    return by_gcrypt(aead) ? gcrypt_open(aead, key) : evp_open(aead, key, seal);
+    return by_gcrypt(aead) ? gcrypt_open(aead, key) : evp_open(aead, key);
 }
 
 void aead__close(struct aead *aead)

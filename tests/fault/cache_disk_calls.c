@@ -18,7 +18,9 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <sys/mman.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -47,6 +49,10 @@ struct event {
 struct shim {
     bool armed;
     uint64_t device_blocks;           /* free ones; 0: it will not say */
+    bool memory;                      /* the directory says that it is on tmpfs */
+    bool full;                        /* after ... */
+    uint32_t full_after;              /* ... so much of a long write; 0: never */
+    unsigned preallocated;            /* calls of fallocate that make room */
     bool sync_fails;                  /* all fsyncs, nothing else */
     bool fail_from, kill, log, brief; /* brief: reads and writes come back short */
     unsigned calls, fail_at;
@@ -147,6 +153,14 @@ ssize_t pwrite(int fd, const void *bytes, size_t byte_count, off_t offset)
     }
     if (wrong && byte_count > 1)
         byte_count /= 2;
+    if (shim != NULL && shim->full) {
+        errno = ENOSPC;
+        return -1;
+    }
+    if (shim != NULL && shim->full_after != 0 && byte_count > shim->full_after) {
+        byte_count = shim->full_after;
+        shim->full = true;
+    }
     if (logging())
         log_write(fd, byte_count, offset);
     return syscall(SYS_pwrite64, fd, bytes, byte_count, offset);
@@ -195,10 +209,19 @@ int fstatvfs(int fd, struct statvfs *out)
     return 0;
 }
 
+int fstatfs(int fd, struct statfs *out)
+{
+    int failed = (int)syscall(SYS_fstatfs, fd, out);
+    out->f_type = shim != NULL && shim->memory ? TMPFS_MAGIC : EXT4_SUPER_MAGIC;
+    return failed;
+}
+
 int fallocate(int fd, int mode, off_t offset, off_t length)
 {
     if ((mode & FALLOC_FL_PUNCH_HOLE) != 0)
         wait_for_device();
+    else if (shim != NULL)
+        shim->preallocated++;
     return fails() ? -1 : (int)syscall(SYS_fallocate, fd, mode, offset, length);
 }
 
@@ -558,6 +581,43 @@ static uint64_t store_one(struct store *store, uint32_t number)
     return id;
 }
 
+/* Room is made beforehand on a disk alone; where a write finds none half-way, none is left taken.
+ */
+static void memory_is_not_preallocated_and_keeps_no_part(void **state) /* D-1 */
+{
+    (void)state;
+    for (unsigned memory = 0; memory < 2; memory++) {
+        struct tale tale;
+        make_tale(&tale);
+        shim->memory = memory != 0;
+        shim->preallocated = 0;
+        assert_int_equal(open_tale(&tale, CAPACITY), 0);
+        struct store *store = &tale.store;
+        uint64_t id = store_one(store, 1), offset;
+        assert_int_equal(shim->preallocated, memory != 0 ? 0 : 1);
+        if (memory != 0) {
+            static const uint8_t bytes[PIECE_BYTES_MIN];
+            struct piece_record record = test_record(1, bytes, sizeof bytes), got;
+            static uint8_t back[PIECE_BYTES_MIN];
+            int fd;
+            shim->full_after = PIECE / 2;
+            assert_int_equal(store->write(store->self, id, 1, bytes, sizeof bytes, &record),
+                             E_NO_SPACE);
+            shim->full_after = 0;
+            shim->full = false;
+            assert_int_not_equal(store->read(store->self, id, 1, back, sizeof back, &got), 0);
+            assert_int_equal(store->read(store->self, id, 0, back, sizeof back, &got), 0);
+            assert_int_equal(store->open_fd(store->self, id, 0, &fd, &offset), 0);
+            assert_int_equal(lseek(fd, (off_t)(offset + PIECE), SEEK_DATA), -1);
+            assert_int_equal(errno, ENXIO);
+            (void)close(fd);
+            assert_int_equal(store->write(store->self, id, 1, bytes, sizeof bytes, &record), 0);
+        }
+        close_tale(&tale);
+        test_remove_tree(tale.base);
+    }
+}
+
 /* Were one of the loop's calls to wait for the device, this would never end. */
 static void loop_does_not_wait_for_a_slow_device(void **state) /* D-14, DSK-4 */
 {
@@ -717,6 +777,7 @@ int main(void)
         cmocka_unit_test(all_calls_may_fail_from_some_on),
         cmocka_unit_test(short_counts_and_signals_change_nothing),
         cmocka_unit_test(failed_fsync_is_not_tried_again),
+        cmocka_unit_test(memory_is_not_preallocated_and_keeps_no_part),
         cmocka_unit_test(loop_does_not_wait_for_a_slow_device),
         cmocka_unit_test(killed_at_any_call),
         cmocka_unit_test(power_lost_at_any_call),

@@ -4,6 +4,7 @@
 import base64
 import hashlib
 import json
+import os
 import re
 import sys
 import time
@@ -110,6 +111,28 @@ def test_second_node_pulls_from_the_first():
         origin = [n.sources()["origin_bytes"] for n in lab.nodes]
         it.check(origin[0] > layer["size"], f"first node read {origin[0]} from the registry")
         it.check(origin[1] < layer["size"] // 10, f"second node read {origin[1]} from the registry")
+
+
+def test_a_host_that_forbids_our_nonces():
+    """In FIPS mode libgcrypt seals under no nonce of ours: such a node does without it, and pulls from one that may use it."""
+    lab, image = small_lab(2)
+    with lab:
+        first, second = lab.nodes
+        second.process.stop()
+        os.environ["LIBGCRYPT_FORCE_FIPS_MODE"] = "1"
+        try:
+            second.start()
+        finally:
+            del os.environ["LIBGCRYPT_FORCE_FIPS_MODE"]
+        lab.wait_members()
+        chosen = re.findall(r"node: listening .*cipher=(\S+)", second.process.text())
+        it.figure(f"cipher of the first: {re.findall(r'node: listening .*cipher=(.+)', first.process.text())}, of the second: {chosen}")
+        it.check(len(chosen) > 0 and "libgcrypt" not in chosen[-1], f"{chosen}")
+        layer = image["layers"][1]
+        for node in (first, second):
+            _, _, body = fetch(node, f"/v2/lib/app/blobs/{layer['digest']}{NS}")
+            it.check("sha256:" + hashlib.sha256(body).hexdigest() == layer["digest"], f"{node.name}: wrong bytes")
+        it.check(second.status()["bytes"]["origin"] == 0, "the second read the registry")
 
 
 def test_many_blobs_at_once_with_few_buffers():

@@ -215,6 +215,7 @@ static void test_choice_of_cipher(void **state)
         assert_int_equal(session_choose_aes(clock_told), cases[i].aes);
     }
     assert_string_equal(session_aes_text(SESSION_AES_NONE), "chacha20-poly1305");
+    assert_string_equal(session_aes_text(SESSION_AES_OPENSSL), "aes-256-gcm");
     assert_string_equal(session_aes_text(SESSION_AES_LIBGCRYPT), "aes-256-gcm/libgcrypt");
 }
 
